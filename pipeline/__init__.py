@@ -1,0 +1,1 @@
+"""Honeloop: a code-search model that hones itself on its users' feedback."""

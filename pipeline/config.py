@@ -1,0 +1,127 @@
+"""One typed settings object: every threshold, path and switch, with its environment variable.
+
+Each field is read from `HONELOOP_<FIELD IN UPPER CASE>`; `honeloop status --json` shows the values in force.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Immutable: make another with `model_copy(update=...)`."""
+
+    model_config = SettingsConfigDict(env_prefix="HONELOOP_", frozen=True, extra="ignore")
+
+    # Where things live
+    home: Path = Field(default=Path(".honeloop"), description="All state: database, checkpoints, logs.")
+    database_url: str | None = Field(
+        default=None, description="postgresql://… of your own server; unset: the embedded one under home."
+    )
+
+    # Encoder
+    encoder: str = Field(
+        default="minilm", description="Base encoder: a preset, a directory, or hub-name@revision."
+    )
+    device: str | None = Field(default=None, description="cuda, mps or cpu; unset: the best that torch has.")
+    embed_batch_size: int = Field(default=16, ge=1, description="Texts per forward pass when embedding.")
+    embed_chunk_size: int = Field(
+        default=2048, ge=1, description="Texts held in memory at once while embedding."
+    )
+
+    # Corpus
+    max_file_bytes: int = Field(default=1_000_000, ge=1, description="Larger files are skipped, and counted.")
+    max_parse_error_share: float = Field(
+        default=0.2, ge=0, le=1, description="Check: share of files with syntax errors a repository may have."
+    )
+    max_snippet_drop_share: float = Field(
+        default=0.5, ge=0, le=1, description="Check: share of its snippets a repository may lose in one go."
+    )
+
+    # Index
+    hnsw_m: int = Field(default=16, ge=2, le=100)
+    hnsw_ef_construction: int = Field(default=100, ge=4, le=1000)
+    hnsw_ef_search: int = Field(default=100, ge=1, le=1000)
+    min_recall: float = Field(default=0.95, ge=0, le=1, description="recall@10 of HNSW against exact search.")
+    recall_sample: int = Field(default=200, ge=1, description="Queries used to measure that recall.")
+    maintenance_work_mem: str = Field(default="1GB", description="Memory Postgres may use to build HNSW.")
+    in_place_share: float = Field(
+        default=0.2, ge=0, le=1, description="Up to this share of new rows, the serving index is extended."
+    )
+    keep_retired_indexes: int = Field(default=2, ge=1, description="Index versions kept for rollback.")
+
+    # Feedback and training set
+    min_pairs: int = Field(default=100, ge=1, description="Fewer real pairs than this: training fails.")
+    positive_confidence: float = Field(default=0.7, ge=0, le=1, description="A positive is above this.")
+    max_user_pairs_per_snippet: int = Field(default=1, ge=1, description="Cap of one person on one snippet.")
+    max_user_share: float = Field(default=0.5, gt=0, le=1, description="Cap of one person on all feedback.")
+    max_documentation_pairs: int = Field(
+        default=1500, ge=0, description="Training pairs taken from documentation, at the most."
+    )
+    max_test_documentation_pairs: int = Field(default=500, ge=1)
+    max_validation_documentation_pairs: int = Field(default=200, ge=1)
+    validation_percent: int = Field(default=10, ge=1, le=45)
+    test_percent: int = Field(default=20, ge=1, le=45)
+    hard_negatives: int = Field(default=1, ge=0, le=8, description="Mined negatives per pair.")
+    hard_negative_max_ratio: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="A mined negative scores below this share of its positive's score: a false negative "
+        "hurts more than a hard one helps.",
+    )
+    hard_negative_pool: int = Field(default=50, ge=1, description="Nearest neighbours looked at per query.")
+
+    # Fine-tuning
+    train_epochs: int = Field(default=1, ge=1)
+    train_batch_size: int = Field(default=32, ge=2)
+    train_max_tokens: int = Field(default=128, ge=16)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    warmup_share: float = Field(default=0.1, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
+    validations_per_epoch: int = Field(default=4, ge=1)
+    loss: str = Field(default="multiple-negatives", description="multiple-negatives or triplet.")
+    seed: int = Field(default=17)
+    finetune_disabled: bool = Field(default=False, description="The nightly schedule skips.")
+
+    # Evaluation and gate
+    bootstrap_resamples: int = Field(default=2000, ge=100)
+    gate_metric: str = Field(default="ndcg@10")
+    gate_min_queries: int = Field(default=50, ge=1, description="Fewer test queries: not enough evidence.")
+    gate_min_improvement: float = Field(default=0.0, description="The mean difference must exceed this.")
+    gate_max_slice_regression: float = Field(
+        default=0.02, ge=0, description="No origin may significantly lose more than this."
+    )
+    gate_slice_min_queries: int = Field(default=30, ge=1)
+
+    # Automation
+    early_finetune_pairs: int = Field(default=1000, ge=1, description="New eligible pairs that start one.")
+    nightly_min_pairs: int = Field(default=20, ge=1, description="Fewer new pairs: the night is skipped.")
+    search_port: int = Field(default=8321)
+    ui_port: int = Field(default=3000)
+
+    @property
+    def home_path(self) -> Path:
+        """`home`, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Where checkpoints lie: one directory per model version."""
+        return self.home_path / "checkpoints"
+
+    @property
+    def sql_path(self) -> Path:
+        """Where the numbered migrations lie."""
+        return PROJECT_ROOT / "sql"
+
+
+def load_settings() -> Settings:
+    """The settings in force, from the environment. Raises pydantic's ValidationError naming the field."""
+    return Settings()

