@@ -23,6 +23,7 @@ CREATE TABLE files (
     extractor      text NOT NULL,             -- version of grammar, query, splitter and token limit
     skipped        text,                      -- why it gave no snippets; NULL when it was parsed
     syntax_errors  int NOT NULL DEFAULT 0,
+    problem        text,                      -- what its owner may want to know; in every report while it stands
     PRIMARY KEY (repository_id, path)
 );
 
@@ -53,3 +54,5 @@ CREATE TABLE snippets (
 );
 CREATE INDEX snippets_content_hash ON snippets (content_hash);
 CREATE INDEX snippets_live ON snippets (repository_id, path) WHERE vanished_at IS NULL;
+-- How many live snippets a filtered search is about decides how it is answered (pipeline/search/nearest.py).
+CREATE INDEX snippets_live_language ON snippets (language, repository_id) WHERE vanished_at IS NULL;

@@ -12,6 +12,8 @@ BEGIN
         EXECUTE format('DROP TABLE IF EXISTS %I', t);
     END LOOP;
 END $$;
+DROP FUNCTION vectors_are_of(text, text);
+DROP FUNCTION only_vectors_of();
 DROP TABLE index_versions;
 DROP TABLE embedding_tables;
 DROP TABLE model_events;

@@ -53,3 +53,31 @@ CREATE TABLE index_versions (
 -- At most one index serves; the flip keeps this true in one transaction.
 CREATE UNIQUE INDEX index_versions_one_serving ON index_versions ((true)) WHERE state = 'serving';
 CREATE UNIQUE INDEX model_versions_one_serving ON model_versions ((true)) WHERE state = 'serving';
+
+-- Two models' vectors may well have the same number of dimensions, and then the column's type cannot tell
+-- them apart. Loading therefore states whose vectors come (SET LOCAL honeloop.model_version), and each table
+-- of vectors has a trigger with this function that compares; a query states it as an argument.
+CREATE FUNCTION only_vectors_of() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('honeloop.model_version', true) IS DISTINCT FROM TG_ARGV[0] THEN
+        RAISE EXCEPTION 'table % holds vectors of model version % only; these are of %', TG_TABLE_NAME, TG_ARGV[0],
+            coalesce(nullif(current_setting('honeloop.model_version', true), ''), 'a model version not stated')
+            USING ERRCODE = 'HL001', HINT = 'Load vectors into the table of the model version that made them.';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION vectors_are_of(vectors text, version text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE made_by text;
+BEGIN
+    SELECT model_version INTO made_by FROM (
+        SELECT table_name, model_version FROM index_versions
+        UNION ALL SELECT table_name, model_version FROM embedding_tables) AS known
+    WHERE known.table_name = vectors;
+    IF made_by IS DISTINCT FROM version THEN
+        RAISE EXCEPTION 'table % holds vectors of model version %; the query''s vector is of %', vectors,
+            coalesce(made_by, 'unknown'), coalesce(version, 'a model version not stated')
+            USING ERRCODE = 'HL001', HINT = 'Embed the query with the model version that made the table.';
+    END IF;
+    RETURN true;
+END $$;

@@ -31,8 +31,10 @@ CREATE TABLE feedback (
     dwell_ms   int CHECK (dwell_ms >= 0),
     user_name  text,
     at         timestamptz NOT NULL DEFAULT now(),
+    import_key bytea UNIQUE,                  -- importing the same line twice finds this row
     -- Feedback is always about something that was shown.
-    FOREIGN KEY (search_id, snippet_id) REFERENCES impressions (search_id, snippet_id) ON DELETE CASCADE,
-    -- Saying the same twice adds nothing.
-    UNIQUE (search_id, snippet_id, judgement)
+    FOREIGN KEY (search_id, snippet_id) REFERENCES impressions (search_id, snippet_id) ON DELETE CASCADE
 );
+-- Not unique: whoever accepts, rejects and accepts again has said three things, and the last one counts.
+-- That saying the same twice adds nothing is kept by feedback/events.py, under a lock on the impression.
+CREATE INDEX feedback_impression ON feedback (search_id, snippet_id);

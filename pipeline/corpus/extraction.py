@@ -1,0 +1,331 @@
+"""Extraction: from a repository's files to its snippets, reading again only what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.corpus import skipping, store
+from pipeline.corpus.cutting import CutSnippet, cut_file
+from pipeline.corpus.decoding import decode
+from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
+from pipeline.corpus.languages import LANGUAGES, Language, language_of
+from pipeline.corpus.repositories import Repository
+from pipeline.corpus.sources.base import (
+    SYMBOLIC_LINK,
+    UNREADABLE,
+    FileTooLargeError,
+    FileUnreadableError,
+    Listing,
+    Source,
+    SourceError,
+    SourceFile,
+    printable,
+)
+from pipeline.corpus.sources.opening import open_source
+from pipeline.corpus.tokens import TokenBudget
+from pipeline.errors import HoneloopError
+from pipeline.progress import Progress
+from pipeline.store.connections import Connection, Database
+
+MAX_PROBLEMS = 100
+# From this many new snippets on, Postgres is not left to find out by itself how large its tables have become.
+MANY_SNIPPETS = 1_000
+# Postgres indexes a path and a symbol together up to 2,704 bytes; a symbol may take 4 bytes per character.
+MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
+# What decides, beside the cutting itself, whether and as what a file is cut.
+_DECIDING_MODULES = ("languages", "skipping", "decoding", "extraction")
+
+
+@dataclass
+class ExtractionReport:
+    """What one extraction of one repository did.
+
+    `files_seen` = `files_parsed` + `files_unchanged` + all of `files_skipped`.
+
+    Attributes:
+        repository: Its name.
+        commit_id: What was read: a git commit, a distribution's version; None for a directory.
+        failed: The source could not be read at all; `problems` says why, and nothing was changed.
+        unchanged: Nothing was parsed, and nothing has vanished.
+        files_seen: Entries that were looked at.
+        files_parsed: Files cut into snippets now.
+        files_unchanged: Files cut earlier that are the same still.
+        files_skipped: Files not cut, by reason; one that cannot be read keeps the snippets it had.
+        files_with_syntax_errors: Of the parsed and unchanged files, those not understood everywhere.
+        problems: One clear line each, at most MAX_PROBLEMS and one that counts the rest.
+        snippets_added: New ones, and ones that have come back.
+        snippets_changed: Those whose code is another one now.
+        snippets_vanished: Those that are not there any more.
+        snippets_live: All that can be found now.
+        by_language: Those, by language.
+        by_kind: Those, by kind.
+        seconds: How long it took.
+    """
+
+    repository: str
+    commit_id: str | None = None
+    failed: bool = False
+    unchanged: bool = True
+    files_seen: int = 0
+    files_parsed: int = 0
+    files_unchanged: int = 0
+    files_skipped: dict[str, int] = field(default_factory=dict[str, int])
+    files_with_syntax_errors: int = 0
+    problems: list[str] = field(default_factory=list[str])
+    snippets_added: int = 0
+    snippets_changed: int = 0
+    snippets_vanished: int = 0
+    snippets_live: int = 0
+    by_language: dict[str, int] = field(default_factory=dict[str, int])
+    by_kind: dict[str, int] = field(default_factory=dict[str, int])
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored in `repositories.report`; `ExtractionReport(**json)` is the way back."""
+        return asdict(self)
+
+
+def extract_repository(
+    db: Database, repository: Repository, settings: Settings, tokens: TokenBudget, progress: Progress
+) -> ExtractionReport:
+    """Brings the snippets of a repository up to date with its source.
+
+    All of it is written in one transaction at the end: a run that is killed changes nothing, and a source
+    that cannot be read leaves everything as it was. A second extraction of the same repository waits for the
+    first.
+
+    Args:
+        db: Where.
+        repository: What to extract.
+        settings: `max_file_bytes`, the home, time limits.
+        tokens: How long a snippet may be; another budget cuts every file again.
+        progress: Is told about each file.
+
+    Returns:
+        The report, also stored in `repositories.report`. Bad content never raises; it is in `problems`.
+
+    Raises:
+        HoneloopError: the repository was removed meanwhile, or the database fails.
+    """
+    started = time.perf_counter()
+    report = ExtractionReport(repository.name, repository.commit_id)
+    with db.connect(autocommit=True) as connection:
+        store.lock_extraction(connection, repository.id)
+        try:
+            source = open_source(repository, settings)
+            listing = source.list_files()
+        except SourceError as error:
+            report.failed = True
+            report.problems.append(printable(f"{repository.name} cannot be read: {error}"))
+            progress.note(report.problems[0])
+            _add_live_counts(report, connection, repository.id)
+            report.seconds = time.perf_counter() - started
+            store.save_report(connection, repository.id, report.to_json())
+            return report
+        reading = _Reading(
+            connection, repository, settings=settings, tokens=tokens, source=source, listing=listing
+        )
+        with progress.stage(f"Reading {repository.name}", len(listing.files)) as advance:
+            for file in listing.files:
+                reading.look_at(file)
+                advance(1)
+        with connection.transaction():
+            if not store.repository_exists(connection, repository.id):
+                raise HoneloopError(
+                    f"The repository {repository.name!r} was removed while it was read.",
+                    hint="Nothing of it was kept.",
+                )
+            reading.finish(report)
+            report.seconds = time.perf_counter() - started
+            store.save_extraction(connection, repository.id, listing.commit_id, report.to_json())
+        if report.snippets_added + report.snippets_changed >= MANY_SNIPPETS:
+            store.refresh_statistics(connection)
+    return report
+
+
+def _add_live_counts(report: ExtractionReport, connection: Connection, repository_id: int) -> None:
+    live = store.live_counts(connection, repository_id)
+    report.snippets_live = live.snippets
+    report.files_with_syntax_errors = live.files_with_syntax_errors
+    report.by_language, report.by_kind = live.by_language, live.by_kind
+
+
+class _Reading:
+    """One pass over a source's files: each is unchanged, staged to be merged, or skipped for a reason."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        repository: Repository,
+        *,
+        settings: Settings,
+        tokens: TokenBudget,
+        source: Source,
+        listing: Listing,
+    ) -> None:
+        self._connection = connection
+        self._repository = repository
+        self._max_bytes = settings.max_file_bytes
+        self._tokens = tokens
+        self._source = source
+        self._listing = listing
+        self._known = store.load_files(connection, repository.id)
+        self._staging = store.Staging(connection)
+        self._extractors = {
+            language.name: _extractor(language, tokens, settings.max_file_bytes) for language in LANGUAGES
+        }
+        self._skipped = Counter(listing.skipped)
+        self._skipped[SYMBOLIC_LINK] += len(listing.links)
+        self._problems = list(listing.problems)
+        self._problems += [
+            f"{printable(link)}: a symbolic link, not followed"
+            for link in listing.links
+            if skipping.reason_by_path(link, distribution=False) is None
+        ]
+        self._remarks: list[str] = []  # on files that were read, so less pressing than what was not
+        self._standing: set[str] = set()  # known files whose rows and snippets stay, or are staged anew
+        self._parsed = 0
+        self._unchanged = 0
+        self._staged = 0
+
+    def look_at(self, file: SourceFile) -> None:
+        """Decides what becomes of one file."""
+        if len(file.path.encode()) > MAX_PATH_BYTES:
+            self._skip(file, skipping.PATH_TOO_LONG, "its path is too long to be stored")
+            return
+        reason = skipping.reason_by_path(file.path, distribution=self._repository.kind == "distribution")
+        # A file without an ending says in its first line what it is.
+        unnamed = not PurePosixPath(file.path).suffix and reason is None
+        if language_of(file.path, b"") is None and not unnamed:
+            self._skip(file, skipping.NOT_CODE)
+        elif reason is not None:
+            self._skip(file, reason)
+        elif file.blob_hash is None or not self._is_known(file.path, file.blob_hash):
+            self._read(file)
+
+    def _read(self, file: SourceFile) -> None:
+        try:
+            source = self._source.read(file, self._max_bytes)
+        except FileTooLargeError:
+            if language_of(file.path, b"") is None:
+                self._skip(file, skipping.NOT_CODE)
+            else:
+                self._skip(file, skipping.TOO_LARGE, f"larger than {self._max_bytes:,} bytes")
+            return
+        except FileUnreadableError as error:
+            self._standing.add(file.path)
+            self._skip(file, UNREADABLE, f"cannot be read ({error})")
+            return
+        language = language_of(file.path, source)
+        if language is None:
+            self._skip(file, skipping.NOT_CODE)
+            return
+        blob_hash = file.blob_hash or hashlib.sha256(source).hexdigest()
+        if not self._is_known(file.path, blob_hash):
+            self._cut(file, source, language, blob_hash)
+
+    def _is_known(self, path: str, blob_hash: str) -> bool:
+        """Whether nothing about this file has changed since it was read; if so, it is counted."""
+        known = self._known.get(path)
+        if known is None or known.blob_hash != blob_hash:
+            return False
+        if known.extractor != self._extractors.get(known.language):
+            return False
+        self._standing.add(path)
+        self._remark(path, known.problem)
+        if known.skipped is None:
+            self._unchanged += 1
+        else:
+            self._skipped[known.skipped] += 1
+        return True
+
+    def _cut(self, file: SourceFile, source: bytes, language: Language, blob_hash: str) -> None:
+        remarks: list[str] = []
+        snippets: list[CutSnippet] = []
+        syntax_errors = 0
+        reason = skipping.reason_by_bytes(source)
+        if reason is not None:
+            remarks.append(f"left out, {reason}")
+        else:
+            decoded = decode(source)
+            reason = skipping.reason_by_text(decoded.text)
+            if reason is None:
+                try:
+                    cut = cut_file(file.path, decoded.text.encode(), language, self._tokens)
+                except (RecursionError, ValueError, MemoryError) as error:
+                    self._standing.add(file.path)
+                    self._skip(file, UNREADABLE, f"could not be parsed ({error!r:.200})")
+                    return
+                self._parsed += 1
+                snippets, syntax_errors = cut.snippets, cut.syntax_errors
+                if decoded.note:
+                    remarks.append(decoded.note)
+                if syntax_errors:
+                    places = "a place" if syntax_errors == 1 else f"{syntax_errors} places"
+                    remarks.append(f"{places} could not be parsed, the rest was")
+        if reason is not None:
+            self._skipped[reason] += 1
+        problem = "; ".join(remarks) or None
+        self._remark(file.path, problem)
+        self._standing.add(file.path)
+        self._staged += 1
+        self._staging.add(
+            store.FileRow(
+                path=file.path,
+                blob_hash=blob_hash,
+                language=language.name,
+                extractor=self._extractors[language.name],
+                skipped=reason,
+                syntax_errors=syntax_errors,
+                problem=problem,
+            ),
+            snippets,
+        )
+
+    def _skip(self, file: SourceFile, reason: str, problem: str = "") -> None:
+        self._skipped[reason] += 1
+        if problem:
+            self._problems.append(f"{printable(file.path)}: {problem}")
+
+    def _remark(self, path: str, problem: str | None) -> None:
+        if problem is not None:
+            self._remarks.append(f"{printable(path)}: {problem}")
+
+    def finish(self, report: ExtractionReport) -> None:
+        """Merges what was staged and fills in the report; in the caller's transaction."""
+        unlisted = tuple(self._listing.unlisted)
+        gone = [p for p in self._known if p not in self._standing and not p.startswith(unlisted)]
+        counts = self._staging.merge(self._repository.id, self._listing.commit_id, gone)
+        report.commit_id = self._listing.commit_id
+        report.unchanged = not self._staged and not gone
+        report.files_parsed = self._parsed
+        report.files_unchanged = self._unchanged
+        report.files_skipped = {reason: n for reason, n in self._skipped.most_common() if n}
+        report.files_seen = self._parsed + self._unchanged + self._skipped.total()
+        problems = self._problems + self._remarks
+        report.problems = problems[:MAX_PROBLEMS]
+        if len(problems) > MAX_PROBLEMS:
+            report.problems.append(f"… and {len(problems) - MAX_PROBLEMS} more")
+        report.snippets_added = counts.added
+        report.snippets_changed = counts.changed
+        report.snippets_vanished = counts.vanished
+        _add_live_counts(report, self._connection, self._repository.id)
+
+
+def _extractor(language: Language, tokens: TokenBudget, max_bytes: int) -> str:
+    """What decides which snippets a file gives, beside its bytes."""
+    return f"{language.version} {tokens.name} {_deciding_code()} {max_bytes}"
+
+
+@cache
+def _deciding_code() -> str:
+    here = Path(__file__).parent
+    code = b"\0".join((here / f"{name}.py").read_bytes() for name in _DECIDING_MODULES)
+    return hashlib.sha256(code).hexdigest()[:12]
