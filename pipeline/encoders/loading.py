@@ -1,0 +1,221 @@
+"""From a name to an Encoder: finds the files, verifies them, reads the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.encoders.directories import member_for_directory, spec_for_directory
+from pipeline.encoders.files import TOKENIZER, DamagedModelError, deciding_hashes, sha256_of, weights_digest
+from pipeline.encoders.fingerprint import fingerprint
+from pipeline.encoders.manifest import MANIFEST, Manifest, check_files, is_checkpoint, read_manifest
+from pipeline.encoders.member import prompted
+from pipeline.encoders.presets import PRESETS
+from pipeline.encoders.sources import Located, locate
+from pipeline.encoders.spec import EncoderSpec, MemberSpec
+from pipeline.encoders.tokenizing import TextTokenizer
+from pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    from pipeline.corpus.tokens import TokenBudget
+    from pipeline.encoders.encoder import Encoder
+
+_HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)@(\S+)")
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What a name stands for, its members' directories found but nothing read yet."""
+
+    spec: EncoderSpec
+    members: tuple[Located, ...]
+    checkpoint: Path | None = None
+    manifest: Manifest | None = None
+
+
+def load_encoder(source: str, *, device: str | None = None, batch_size: int = 16) -> Encoder:
+    """Loads an encoder, verifying every file that decides its vectors.
+
+    Args:
+        source: a preset (`minilm`), a directory (a checkpoint with a manifest, a Sentence Transformers
+            model, or a bare transformers model), `org/name@<commit>` of the hub, or several of these with
+            `+` between them, whose vectors are concatenated.
+        device: `cpu`, `mps` or `cuda`; by default the best that torch has (see `devices.best_device`).
+        batch_size: texts per forward pass.
+
+    Raises:
+        BadInputError: nothing has that name, or the device is not there.
+        DamagedModelError: a file is missing, truncated, damaged or of the wrong shape; it is named.
+    """
+    resolved = _resolve(source)
+    files = _verified_files(resolved)
+
+    from pipeline.encoders.building import build_member
+    from pipeline.encoders.devices import best_device
+    from pipeline.encoders.encoder import Encoder
+
+    target = best_device(device)
+    pairs = zip(resolved.spec.members, resolved.members, strict=True)
+    members = [build_member(member, located, target) for member, located in pairs]
+    return Encoder(resolved.spec, members, files, batch_size)
+
+
+def version_of(source: str) -> str:
+    """The fingerprint that `load_encoder(source)` would have, from its files alone: loads no torch.
+
+    Raises:
+        BadInputError, DamagedModelError: as `load_encoder` does, but for what only building the model shows.
+    """
+    resolved = _resolve(source)
+    return fingerprint(resolved.spec, _verified_files(resolved))
+
+
+def checkpoint_version(spec: EncoderSpec, directory: Path) -> str:
+    """The version of a checkpoint by its spec and files, whatever its manifest says; it may have none yet.
+
+    Raises:
+        DamagedModelError: a file is missing or damaged; it is named.
+    """
+    members = tuple(locate(member, directory) for member in spec.members)
+    return fingerprint(spec, _verified_files(_Resolved(spec, members, directory)))
+
+
+def token_budget(source: str) -> TokenBudget:
+    """How many tokens a snippet may have for an encoder, and how to count them. Loads no torch.
+
+    Args:
+        source: as for `load_encoder`.
+
+    Raises:
+        BadInputError, DamagedModelError: as `load_encoder` does.
+    """
+    from collections.abc import Sequence
+
+    from pipeline.corpus.tokens import TokenBudget
+
+    resolved = _resolve(source)
+    pairs = list(zip(resolved.spec.members, resolved.members, strict=True))
+    tokenizers = [
+        (member, TextTokenizer(located.directory / TOKENIZER, member.max_tokens, located.fix))
+        for member, located in pairs
+    ]
+    hashes = [sha256_of(located.directory / TOKENIZER)[:12] for _, located in pairs]
+
+    def count(texts: Sequence[str]) -> list[int]:
+        counts = [tokenizer.count(prompted(member, texts, "document")) for member, tokenizer in tokenizers]
+        return [max(each) for each in zip(*counts, strict=True)]
+
+    limit = resolved.spec.max_tokens
+    return TokenBudget(name=f"{'+'.join(hashes)}/{limit}", max_tokens=limit, count=count)
+
+
+def _resolve(source: str) -> _Resolved:
+    preset = PRESETS.get(source)
+    if preset is not None:
+        return _Resolved(preset, tuple(locate(member) for member in preset.members))
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        if is_checkpoint(directory):
+            manifest = read_manifest(directory)
+            members = tuple(locate(member, directory) for member in manifest.spec.members)
+            return _Resolved(manifest.spec, members, directory, manifest)
+        spec = spec_for_directory(directory)
+        return _Resolved(spec, tuple(locate(member) for member in spec.members))
+    if match := _HUB_NAME.fullmatch(source):
+        return _from_hub(match[1], match[2])
+    if "+" in source:
+        return _concatenated([_resolve(part.strip()) for part in source.split("+")])
+    raise BadInputError(
+        f"There is no encoder {source!r}: it is neither a preset nor a directory.",
+        hint=f"Presets: {', '.join(PRESETS)}. A hub model is written org/name@<40 hex digits of a commit>.",
+    )
+
+
+def _concatenated(parts: list[_Resolved]) -> _Resolved:
+    """One encoder of all the parts' members; the first that can train is the one that trains."""
+    members: list[MemberSpec] = []
+    for part in parts:
+        if part.checkpoint is not None:
+            raise BadInputError(
+                f"The checkpoint {part.checkpoint} cannot be concatenated: its manifest describes it alone.",
+                hint="Concatenate the base encoders, and train that.",
+            )
+        for member in part.spec.members:
+            taken = any(earlier.trainable for earlier in members)
+            members.append(member.model_copy(update={"trainable": member.trainable and not taken}))
+    spec = EncoderSpec(name="+".join(part.spec.name for part in parts), members=tuple(members))
+    return _Resolved(spec, tuple(located for part in parts for located in part.members))
+
+
+def _from_hub(name: str, revision: str) -> _Resolved:
+    # What a preset knows about a model (its pooling, its prompts) holds at other revisions too.
+    for preset in PRESETS.values():
+        member = preset.members[0]
+        if len(preset.members) == 1 and member.source == f"hub:{name}":
+            pinned = member.model_copy(update={"revision": revision})
+            spec = EncoderSpec(name=preset.name, members=(pinned,))
+            return _Resolved(spec, (locate(pinned),))
+    located = locate(MemberSpec(source=f"hub:{name}", revision=revision, dims=1, max_tokens=2))
+    member = member_for_directory(located.directory, source=f"hub:{name}", revision=revision, fix=located.fix)
+    return _Resolved(EncoderSpec(name=name, members=(member,)), (located,))
+
+
+def _verified_files(resolved: _Resolved) -> dict[str, str]:
+    """SHA-256 by name of every file that decides the vectors, checked against all that is known of them."""
+    hashes: list[dict[str, str]] = []
+    for member, located in zip(resolved.spec.members, resolved.members, strict=True):
+        files = deciding_hashes(located.directory, located.fix, member.adapters)
+        _check_pinned(member, located, files)
+        hashes.append(files)
+    files = _names(resolved, hashes)
+    if resolved.checkpoint is not None and resolved.manifest is not None:
+        _check_checkpoint(resolved.checkpoint, resolved.manifest, files)
+    return files
+
+
+def _names(resolved: _Resolved, hashes: list[dict[str, str]]) -> dict[str, str]:
+    """Unique names for all members' files: as in the manifest, bare, or numbered by member."""
+    names: dict[str, str] = {}
+    for number, (member, files) in enumerate(zip(resolved.spec.members, hashes, strict=True)):
+        if resolved.checkpoint is not None and member.source.startswith("checkpoint:"):
+            prefix = f"{member.source.partition(':')[2].strip('/')}/"
+        else:
+            prefix = f"{number}/" if len(hashes) > 1 else ""
+        names |= {f"{prefix}{name}": digest for name, digest in files.items()}
+    return names
+
+
+def _check_pinned(member: MemberSpec, located: Located, files: Mapping[str, str]) -> None:
+    for name, expected in located.recorded.items():
+        if files.get(name, expected) != expected:
+            raise DamagedModelError(
+                f"{located.directory / name} is damaged: its SHA-256 is {files[name]}, and it was "
+                f"{expected} when it was installed.",
+                hint=located.fix,
+            )
+    found = weights_digest(files)
+    if member.weights_sha256 is not None and found != member.weights_sha256:
+        weights = next(name for name in files if name.endswith(".safetensors"))
+        raise DamagedModelError(
+            f"{located.directory / weights} is not what it should be: its SHA-256 is {found}, and "
+            f"{member.weights_sha256} is expected.",
+            hint=located.fix,
+        )
+
+
+def _check_checkpoint(directory: Path, manifest: Manifest, files: Mapping[str, str]) -> None:
+    check_files(directory, manifest)
+    inside = sorted(name for name in files if name not in manifest.files and (directory / name).is_file())
+    if inside:
+        raise DamagedModelError(
+            f"{directory / inside[0]} is not listed in {MANIFEST}.",
+            hint="It was added later: remove it, or train again.",
+        )
+    if (found := fingerprint(manifest.spec, files)) != manifest.version:
+        raise DamagedModelError(
+            f"{directory / MANIFEST} says version {manifest.version}, and spec and files give {found}.",
+            hint="It was changed after it was written: restore it from a copy, or train again.",
+        )

@@ -1,0 +1,67 @@
+"""Text to token ids with a model's own tokenizer.json, without torch or transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.encoders.files import DamagedModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class TextTokenizer:
+    """One member's tokenizer: ids cut off at `max_tokens` for the model, whole counts for everyone else.
+
+    Args:
+        path: the model's tokenizer.json.
+        max_tokens: longest sequence of ids, special tokens included.
+    """
+
+    def __init__(self, path: Path, max_tokens: int, fix: str) -> None:
+        self.max_tokens = max_tokens
+        # Truncation is a state of a tokenizer, so counting needs one of its own.
+        self._cutting = _read(path, fix)
+        self._cutting.no_padding()
+        self._cutting.enable_truncation(max_tokens)
+        self._whole = _read(path, fix)
+        self._whole.no_padding()
+        self._whole.no_truncation()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of different ids, added tokens included."""
+        return self._whole.get_vocab_size(with_added_tokens=True)
+
+    def token(self, number: int) -> str:
+        """The token with this id. Raises KeyError if there is none."""
+        token = self._whole.id_to_token(number)
+        if token is None:
+            raise KeyError(number)
+        return token
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, special tokens included, at most `max_tokens` of them."""
+        return [encoding.ids for encoding in self._cutting.encode_batch_fast(_encodable(texts))]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, special tokens included, however long it is."""
+        return [len(encoding.ids) for encoding in self._whole.encode_batch_fast(_encodable(texts))]
+
+
+def _encodable(texts: Sequence[str]) -> list[str]:
+    # Python strings may hold lone surrogates (a file name, say); the tokenizer takes only valid Unicode.
+    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+
+
+def _read(path: Path, fix: str) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise DamagedModelError(f"{path} is missing.", hint=fix)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust side raises bare Exception
+        raise DamagedModelError(f"{path} cannot be read: {error}.", hint=fix) from error
