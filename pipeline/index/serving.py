@@ -1,0 +1,117 @@
+"""What serves now, and every index version with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pipeline.errors import HoneloopError
+from pipeline.index.tables import VectorTable
+from pipeline.store.connections import Connection, Database
+
+
+class WrongModelError(HoneloopError):
+    """A vector of one model version was about to meet another's. The encoder to load is that of `serving`."""
+
+    def __init__(self, serving: ServingIndex, offered: str) -> None:
+        self.serving = serving
+        self.offered = offered
+        super().__init__(
+            f"The index that serves holds vectors of model version {serving.model_version[:12]};"
+            f" a query embedded by {offered[:12]} cannot be compared with them.",
+            hint=f"Load the encoder from {serving.location} and ask again.",
+        )
+
+
+@dataclass(frozen=True)
+class ServingIndex:
+    """The index version that answers searches.
+
+    Args:
+        index_version_id: Its id.
+        model_version: Whose vectors it holds; queries must be embedded by the same.
+        table_name: Where they are.
+        dims: Their length.
+        location: What `load_encoder` takes to load that model.
+        rows: How many texts it has.
+        ef_search: The breadth of the HNSW search that its recall was measured with.
+        recall_at_10: That recall.
+    """
+
+    index_version_id: int
+    model_version: str
+    table_name: str
+    dims: int
+    location: str
+    rows: int
+    ef_search: int
+    recall_at_10: float | None
+
+    @property
+    def table(self) -> VectorTable:
+        """Its table."""
+        return VectorTable(self.table_name, self.model_version, self.dims)
+
+
+@dataclass(frozen=True)
+class IndexCount:
+    """One index version for `honeloop status`; sizes in bytes, HNSW and key included, 0 once dropped."""
+
+    index_version_id: int
+    model_version: str
+    model_name: str
+    state: str
+    dims: int
+    rows: int
+    recall_at_10: float | None
+    recall_sample: int | None
+    build_seconds: float | None
+    parameters: dict[str, Any]
+    size_bytes: int
+    created_at: datetime
+    served_from: datetime | None
+    served_until: datetime | None
+
+
+def serving_index(where: Database | Connection) -> ServingIndex:
+    """The index version that serves.
+
+    Raises:
+        HoneloopError: nothing serves yet.
+    """
+    with connected(where) as connection:
+        row = connection.execute(
+            "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
+            " (i.parameters ->> 'ef_search')::int, i.recall_at_10"
+            " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
+            " WHERE i.state = 'serving'"
+        ).fetchone()
+    if row is None:
+        raise HoneloopError("Nothing is indexed yet.", hint="Run `honeloop run` or `honeloop index`.")
+    return ServingIndex(*row)
+
+
+def index_counts(where: Database | Connection) -> list[IndexCount]:
+    """Every index version ever built, the newest first."""
+    with connected(where) as connection:
+        rows = connection.execute(
+            "SELECT i.id, i.model_version, m.name, i.state, i.dims, i.row_count, i.recall_at_10,"
+            " i.recall_sample, i.build_seconds, i.parameters,"
+            " coalesce(pg_total_relation_size(to_regclass(quote_ident(i.table_name))), 0),"
+            " i.created_at, i.served_from, i.served_until"
+            " FROM index_versions i JOIN model_versions m ON m.version = i.model_version ORDER BY i.id DESC"
+        ).fetchall()
+    return [IndexCount(*row) for row in rows]
+
+
+@contextmanager
+def connected(where: Database | Connection) -> Generator[Connection]:
+    """`where` itself if it is a connection, else a new one for the length of the block."""
+    if isinstance(where, Database):
+        with where.connect() as connection:
+            yield connection
+    else:
+        yield where

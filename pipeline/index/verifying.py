@@ -1,0 +1,200 @@
+"""Is an index right? Its recall against exact search on real vectors, and whether it has every live text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import sql
+
+from pipeline.errors import HoneloopError
+from pipeline.index.tables import LIVE_CONTENTS, VectorTable
+from pipeline.store.connections import Connection, Database
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+
+NEIGHBOURS = 10
+# Distances come from half floats; equal texts that were cut at the token limit have equal vectors.
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Share of the exact nearest 10 that the HNSW index finds, from 0 to 1, and over how many queries."""
+
+    recall_at_10: float
+    queries: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """An index's rows against the live texts: `missing` are not indexed, `surplus` are no longer live."""
+
+    rows: int
+    live: int
+    missing: int
+    surplus: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether the index has every live text and nothing else."""
+        return self.missing == self.surplus == 0
+
+
+def measure_recall(
+    connection: Connection,
+    table: VectorTable,
+    *,
+    ef_search: int,
+    sample: int,
+    query_vectors: NDArray[np.float32] | None = None,
+) -> Recall:
+    """Measures recall@10 of the table's HNSW index: the same queries with the index and by exact search.
+
+    A text found counts when it is no farther than the tenth exact one, so that equal vectors, whose order
+    is arbitrary, do not look like misses.
+
+    Args:
+        connection: In a transaction; its planner settings are changed until that ends.
+        table: The indexed table.
+        ef_search: As it will be served with.
+        sample: How many queries when `query_vectors` is not given: rows of the table, each searching for
+            its neighbours, itself left out. Content hashes are SHA-256, so the first in their order are a
+            random sample, and the same one every time.
+        query_vectors: Queries to use instead, shape (n, dims), made by the table's model version.
+
+    Raises:
+        HoneloopError: the planner does not use the HNSW index, or `query_vectors` have the wrong shape.
+    """
+    queries = _sampled(connection, table, sample) if query_vectors is None else _given(table, query_vectors)
+    nearest = sql.SQL(
+        "SELECT embedding <=> %(query)s AS distance FROM {}"
+        " WHERE content_hash <> %(itself)s ORDER BY embedding <=> %(query)s LIMIT %(limit)s"
+    ).format(table.identifier)
+    shares: list[float] = []
+    # Prepared plans would be kept across the changes of planner settings, so nothing is prepared here.
+    exact: list[list[float]] = []
+    _plan_exactly(connection)
+    for query in queries:
+        exact.append([row[0] for row in connection.execute(nearest, query, prepare=False)])
+    plan_hnsw(connection, ef_search)
+    if queries:
+        _require_hnsw(connection, table, nearest, queries[0])
+    for query, wanted in zip(queries, exact, strict=True):
+        if not wanted:
+            continue
+        found = [row[0] for row in connection.execute(nearest, query, prepare=False)]
+        hits = sum(distance <= wanted[-1] + TIE for distance in found)
+        shares.append(min(hits, len(wanted)) / len(wanted))
+    # A table of one row has no neighbours to miss.
+    return Recall(float(np.mean(shares)) if shares else 1.0, len(shares))
+
+
+def plan_hnsw(connection: Connection, ef_search: int) -> None:
+    """For the rest of the transaction: nearest neighbours come from the HNSW index.
+
+    A scan goes on beyond `ef_search` until enough rows pass the filters, in relaxed order, so the caller
+    sorts: strict order throws away what turns up late, and on 16,000 real functions found less of the exact
+    nearest for it, in the same time (a fifth passing a filter: 0.947 of the nearest 100 against 0.984).
+    """
+    connection.execute(
+        "SELECT set_config('hnsw.ef_search', %s, true),"
+        " set_config('hnsw.iterative_scan', 'relaxed_order', true),"
+        " set_config('hnsw.max_scan_tuples', '20000', true),"
+        " set_config('hnsw.scan_mem_multiplier', '4', true),"
+        " set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'off', true),"
+        " set_config('enable_sort', 'off', true), set_config('jit', 'off', true)",
+        [str(ef_search)],
+    )
+
+
+def plan_freely(connection: Connection) -> None:
+    """For the rest of the transaction: Postgres plans as it thinks best again, after `plan_hnsw`."""
+    connection.execute(
+        "SELECT set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'on', true),"
+        " set_config('enable_sort', 'on', true), set_config('jit', 'off', true)"
+    )
+
+
+def coverage(connection: Connection, table: VectorTable) -> Coverage:
+    """Compares the table's rows with the distinct live texts."""
+    row = connection.execute(
+        sql.SQL(
+            "SELECT count(v.content_hash), count(live.content_hash),"
+            " count(*) FILTER (WHERE v.content_hash IS NULL),"
+            " count(*) FILTER (WHERE live.content_hash IS NULL)"
+            " FROM ({}) AS live FULL JOIN {} v USING (content_hash)"
+        ).format(LIVE_CONTENTS, table.identifier)
+    ).fetchone()
+    assert row is not None  # an aggregate always returns one row
+    return Coverage(*row)
+
+
+def documentation_queries(db: Database, encoder: Encoder, sample: int) -> NDArray[np.float32]:
+    """Query vectors as people's searches make them, to measure recall with: documentation of live snippets.
+
+    A query lies farther from the code than code lies from code, so recall on these is what searchers get.
+
+    Returns:
+        Shape (at most `sample`, dims); no row if nothing live is documented.
+    """
+    with db.connect() as connection:
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT c.documentation FROM contents c WHERE c.documentation IS NOT NULL"
+                " AND c.content_hash IN ({}) ORDER BY c.content_hash LIMIT %s"
+            ).format(LIVE_CONTENTS),
+            [sample],
+        ).fetchall()
+    if not rows:
+        return np.empty((0, encoder.dims), dtype=np.float32)
+    return encoder.embed_queries([documentation for (documentation,) in rows])
+
+
+def _sampled(connection: Connection, table: VectorTable, sample: int) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        sql.SQL("SELECT content_hash, embedding FROM {} ORDER BY content_hash LIMIT %s").format(
+            table.identifier
+        ),
+        [sample],
+        binary=True,
+    ).fetchall()
+    return [{"query": vector, "itself": own, "limit": NEIGHBOURS} for own, vector in rows]
+
+
+def _given(table: VectorTable, vectors: NDArray[np.float32]) -> list[dict[str, Any]]:
+    if vectors.ndim != 2 or vectors.shape[1] != table.dims:
+        raise HoneloopError(
+            f"Recall of an index of {table.dims} dimensions cannot be measured with vectors of shape"
+            f" {vectors.shape}.",
+            hint="Make the query vectors with the encoder of the index.",
+        )
+    return [{"query": HalfVector(row), "itself": b"", "limit": NEIGHBOURS} for row in vectors]
+
+
+def _plan_exactly(connection: Connection) -> None:
+    connection.execute(
+        "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true),"
+        " set_config('enable_sort', 'on', true), set_config('jit', 'off', true)"
+    )
+
+
+def _require_hnsw(
+    connection: Connection, table: VectorTable, statement: sql.Composed, query: dict[str, Any]
+) -> None:
+    plan = connection.execute(sql.SQL("EXPLAIN (COSTS OFF) ") + statement, query, prepare=False).fetchall()
+    text = "\n".join(line for (line,) in plan)
+    if hnsw_name(table) not in text:
+        raise HoneloopError(
+            f"Recall of {table.name} cannot be measured: Postgres does not use its HNSW index but:\n{text}",
+            hint="Build the index anew with `honeloop index`.",
+        )
+
+
+def hnsw_name(table: VectorTable) -> str:
+    """The name of the table's HNSW index."""
+    return f"{table.name}_hnsw"
