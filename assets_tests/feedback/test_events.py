@@ -1,0 +1,91 @@
+"""Feedback as it happens: recorded once, kept for ever, and only about what was shown."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+
+from assets_tests.feedback.world import add_code, show
+from pipeline.errors import BadInputError
+from pipeline.feedback.events import add_feedback
+from pipeline.store.connections import Database
+
+
+@pytest.fixture
+def shown(db: Database) -> tuple[str, int, int]:
+    """A search by ann that showed the first of two snippets."""
+    one, other = add_code(db, {"a.py": {"one": "def one(): 1", "other": "def other(): 2"}}).values()
+    return show(db, "the first", [one], user="ann"), one, other
+
+
+def recorded(db: Database) -> list[tuple[str, int | None, str | None]]:
+    with db.connect() as connection:
+        return connection.execute(  # pyright: ignore[reportReturnType]
+            "SELECT judgement, dwell_ms, user_name FROM feedback ORDER BY at, id"
+        ).fetchall()
+
+
+def test_saying_the_same_twice_adds_nothing(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    for judgement in ("click", "copy", "accept"):
+        assert add_feedback(db, search, one, judgement).added
+        assert not add_feedback(db, search, one, judgement).added
+    assert recorded(db) == [("click", None, "ann"), ("copy", None, "ann"), ("accept", None, "ann")]
+
+
+def test_changing_ones_mind_and_back_is_kept(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    for judgement in ("accept", "reject", "accept"):
+        assert add_feedback(db, search, one, judgement).added
+    assert [judgement for judgement, _, _ in recorded(db)] == ["accept", "reject", "accept"]
+
+
+def test_a_longer_stay_is_news_and_a_shorter_one_is_not(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    added = [
+        add_feedback(db, search, one, "click", dwell_ms=dwell).added
+        for dwell in (None, 500, 12_000, 900, None)
+    ]
+    assert added == [True, True, True, False, False]
+
+
+def test_another_person_on_the_same_answer_is_recorded(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    assert add_feedback(db, search, one, "accept").added
+    assert not add_feedback(db, search, one, "accept", user="ann").added
+    assert add_feedback(db, search, one, "accept", user="bob").added
+    assert {user for _, _, user in recorded(db)} == {"ann", "bob"}
+
+
+def test_many_clicks_at_once_are_one(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: add_feedback(db, search, one, "accept").added, range(8)))
+    assert results.count(True) == 1
+    assert len(recorded(db)) == 1
+
+
+def test_only_what_was_shown_can_be_judged(db: Database, shown: tuple[str, int, int]) -> None:
+    search, _, other = shown
+    for snippet in (other, 10**30, -1):
+        with pytest.raises(BadInputError, match="was not shown in search"):
+            add_feedback(db, search, snippet, "accept")
+    assert recorded(db) == []
+
+
+@pytest.mark.parametrize("search", ["nonsense", "", str(uuid4())])
+def test_an_unknown_search_is_named(db: Database, shown: tuple[str, int, int], search: str) -> None:
+    with pytest.raises(BadInputError, match=f"no search '{search}'"):
+        add_feedback(db, search, shown[1], "accept")
+
+
+def test_values_that_cannot_be(db: Database, shown: tuple[str, int, int]) -> None:
+    search, one, _ = shown
+    with pytest.raises(BadInputError, match="'like' is not a judgement"):
+        add_feedback(db, search, one, "like")
+    for dwell in (-1, 2**31):
+        with pytest.raises(BadInputError, match="dwell time"):
+            add_feedback(db, search, one, "click", dwell_ms=dwell)
+    assert recorded(db) == []

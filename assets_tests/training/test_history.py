@@ -1,0 +1,58 @@
+"""A run fails when its loss is not a number, or rose."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pipeline.errors import HoneloopError
+from pipeline.training.history import Row, check_falling, check_finite, losses, validation_change, validations
+
+
+def steps(*values: float) -> list[Row]:
+    return [{"step": i, "epoch": i / len(values), "loss": value} for i, value in enumerate(values, start=1)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_fails_naming_the_step(value: float) -> None:
+    with pytest.raises(HoneloopError, match=r"the loss became .* at step 12"):
+        check_finite(value, "loss", 12)
+
+
+def test_a_falling_loss_passes() -> None:
+    check_falling(steps(2, 2, 1, 1, 1, 1, 0.5, 0.5), 1.1)
+
+
+def test_a_rising_loss_fails_with_both_figures() -> None:
+    with pytest.raises(HoneloopError, match=r"from 1\.0000 .* to 1\.2000"):
+        check_falling(steps(1, 1, 1, 1, 1, 1, 1.2, 1.2), 1.1)
+
+
+def test_a_single_bad_batch_does_not_fail_a_run() -> None:
+    check_falling(steps(1, 1, 1, 1, 0.4, 0.4, 0.4, 1.5), 1.1)
+
+
+def test_the_limit_is_a_setting() -> None:
+    rising = steps(1, 1, 1, 1, 1, 1, 1.2, 1.2)
+    check_falling(rising, 1.3)
+
+
+def test_a_run_too_short_to_tell_passes() -> None:
+    check_falling(steps(1, 1, 1, 1, 1, 1, 9), 1.1)
+
+
+def test_validations_stand_between_the_steps() -> None:
+    history: list[Row] = [
+        {"step": 0, "epoch": 0.0, "ndcg@10": 0.5, "mrr@10": 0.4},
+        *steps(3, 2),
+        {"step": 2, "epoch": 1.0, "ndcg@10": 0.7, "mrr@10": 0.6},
+        {"step": 3, "epoch": 1.5, "ndcg@10": 0.6, "mrr@10": 0.6},
+    ]
+    assert losses(history) == [3, 2]
+    assert [row["step"] for row in validations(history)] == [0, 2, 3]
+    assert validation_change(history) == (0.5, 0.7)
+
+
+def test_without_validation_pairs_there_is_no_change_to_tell() -> None:
+    assert validation_change(steps(3, 2)) is None

@@ -1,0 +1,141 @@
+"""Our losses are Sentence Transformers' own where those apply, and differ where they are meant to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.encoders.encoder import Encoder
+from pipeline.errors import BadInputError
+from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.losses import embed_batch, loss_named, ranking_loss, triplet_loss
+from pipeline.training.pairs import Pair
+
+
+def with_own_negatives(pairs: list[Pair]) -> list[Pair]:
+    """Pairs whose snippets are all different, each with a negative that no other pair has."""
+    chosen = [pair for pair in pairs if pair.negatives]
+    seen: set[bytes] = set()
+    kept: list[Pair] = []
+    for pair in chosen:
+        hashes = {pair.positive_hash, pair.negatives[0].content_hash}
+        if not hashes & seen:
+            seen |= hashes
+            kept.append(pair)
+    return kept[:4]
+
+
+MAX_TOKENS = 48  # enough to tell the losses apart, and quick
+
+
+def computed(
+    encoder: Encoder, pairs: list[Pair], loss: Callable[..., torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of one batch of `pairs`, and its gradient by the word embeddings."""
+    # Evaluation mode: dropout would make every pass another.
+    model = encoder.sentence_transformer().eval()
+    model.requires_grad_(True)
+    texts = [t for p in pairs for t in (p.query, p.positive_text, *(n.text for n in p.negatives))]
+    batch = PairCollator(pairs, token_table(model, texts, MAX_TOKENS))(
+        [{"row": row} for row in range(len(pairs))]
+    )
+    value = loss(*embed_batch(model, batch), batch)
+    value.backward()
+    return value.detach(), gradient_of(model)
+
+
+def reference(encoder: Encoder, pairs: list[Pair], make: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The same by one of Sentence Transformers' losses, each column in a pass of its own."""
+    model = encoder.sentence_transformer().eval()
+    model.requires_grad_(True)
+    columns = [
+        [pair.query for pair in pairs],
+        [pair.positive_text for pair in pairs],
+        [pair.negatives[0].text for pair in pairs],
+    ]
+    features = [dict(model.preprocess(column, max_length=MAX_TOKENS)) for column in columns]
+    value = make(model)(features, None)
+    value.backward()
+    return value.detach(), gradient_of(model)
+
+
+def gradient_of(model: Any) -> torch.Tensor:
+    return next(p.grad for name, p in model.named_parameters() if name.endswith("word_embeddings.weight"))
+
+
+def test_ranking_is_sentence_transformers_multiple_negatives(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    pairs = with_own_negatives(click_pairs)
+    ours, our_gradient = computed(minilm, pairs, ranking_loss)
+    theirs, their_gradient = reference(minilm, pairs, MultipleNegativesRankingLoss)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(our_gradient, their_gradient, atol=1e-5, rtol=1e-3)
+    assert float(our_gradient.abs().max()) > 1e-3
+
+
+def test_triplet_is_sentence_transformers_with_cosine_and_half_a_margin(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
+
+    def make(model: Any) -> TripletLoss:
+        return TripletLoss(model, distance_metric=TripletDistanceMetric.COSINE, triplet_margin=0.5)
+
+    pairs = with_own_negatives(click_pairs)
+    ours, our_gradient = computed(minilm, pairs, triplet_loss)
+    theirs, their_gradient = reference(minilm, pairs, make)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(our_gradient, their_gradient, atol=1e-5, rtol=1e-3)
+
+
+def unit_vectors(*counts: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [
+        torch.nn.functional.normalize(torch.randn(count, 8, generator=generator), dim=1) for count in counts
+    ]
+
+
+@pytest.mark.parametrize("loss", [ranking_loss, triplet_loss])
+def test_a_pair_counts_by_its_weight(loss: Callable[..., torch.Tensor]) -> None:
+    queries, documents = unit_vectors(2, 4)
+
+    def weighted(*weights: float) -> torch.Tensor:
+        batch = {
+            "positive": torch.tensor([0, 1]),
+            "allowed": torch.ones(2, 4, dtype=torch.bool),
+            "weight": torch.tensor(weights),
+            "mined": torch.tensor([[0, 2], [1, 3]]),
+        }
+        return loss(queries, documents, batch)
+
+    assert weighted(1, 0) > 0
+    assert weighted(0, 1) > 0
+    torch.testing.assert_close(weighted(1, 1), weighted(1, 0) + weighted(0, 1))
+    torch.testing.assert_close(weighted(0.5, 0.25), weighted(1, 0) / 2 + weighted(0, 1) / 4)
+
+
+def test_what_is_not_allowed_changes_nothing() -> None:
+    queries, documents = unit_vectors(1, 4)
+    batch = {
+        "positive": torch.tensor([0]),
+        "allowed": torch.tensor([[True, True, True, False]]),
+        "weight": torch.ones(1),
+    }
+    without = {**batch, "allowed": torch.tensor([[True, True, True]])}
+    allowed = {**batch, "allowed": torch.tensor([[True, True, True, True]])}
+    torch.testing.assert_close(
+        ranking_loss(queries, documents, batch), ranking_loss(queries, documents[:3], without)
+    )
+    assert ranking_loss(queries, documents, allowed) > ranking_loss(queries, documents, batch)
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(BadInputError, match=r"'contrastive' is not a loss.*multiple-negatives, triplet"):
+        loss_named("contrastive")
+    assert loss_named("triplet") is triplet_loss

@@ -1,0 +1,134 @@
+"""The statements that read feedback back: every piece of it, what was passed over, what is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pipeline.feedback.confidence import Judgement
+from pipeline.store.connections import Connection
+
+# Dates are compared in the database, so the order of `at` comes along with it. The snippet's content is the
+# present one: an edit of the code does not undo what people said of it.
+_EVENTS = """
+SELECT f.id, f.search_id, s.query, coalesce(f.user_name, s.user_name), s.source = 'import',
+    snippets.content_hash, i.rank, f.judgement, f.dwell_ms, f.at
+FROM feedback f
+JOIN searches s ON s.id = f.search_id
+JOIN impressions i ON i.search_id = f.search_id AND i.snippet_id = f.snippet_id
+JOIN snippets ON snippets.id = f.snippet_id
+ORDER BY f.at, f.id
+"""
+
+# Only above the lowest snippet that was chosen: what stands below it may never have been looked at.
+_SHOWN_ABOVE = """
+SELECT i.search_id, snippets.content_hash, i.rank
+FROM (
+    SELECT search_id, max(rank) AS rank
+    FROM feedback JOIN impressions USING (search_id, snippet_id)
+    WHERE judgement <> 'reject' AND rank IS NOT NULL
+    GROUP BY search_id
+) AS lowest
+JOIN impressions i ON i.search_id = lowest.search_id AND i.rank < lowest.rank
+JOIN snippets ON snippets.id = i.snippet_id
+ORDER BY i.search_id, i.rank
+"""
+
+_LIVE_LANGUAGES = """
+SELECT DISTINCT ON (content_hash) content_hash, language
+FROM snippets
+WHERE vanished_at IS NULL AND content_hash IN (
+    SELECT content_hash FROM snippets WHERE id IN (
+        SELECT snippet_id FROM impressions WHERE search_id IN (SELECT search_id FROM feedback)))
+ORDER BY content_hash, id
+"""
+
+_STATS = """
+SELECT (SELECT count(*) FROM searches WHERE source = 'search'),
+    (SELECT count(*) FROM impressions WHERE rank IS NOT NULL),
+    count(*),
+    count(*) FILTER (WHERE f.import_key IS NOT NULL),
+    count(DISTINCT coalesce(f.user_name, s.user_name)),
+    coalesce(max(f.id), 0),
+    max(f.at)
+FROM feedback f JOIN searches s ON s.id = f.search_id
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of feedback with what it is about. `imported` ones stand in a search nobody made here."""
+
+    id: int
+    search_id: UUID
+    query: str
+    user: str | None
+    imported: bool
+    content_hash: bytes
+    rank: int | None
+    judgement: Judgement
+    dwell_ms: int | None
+    at: datetime
+
+
+def events(connection: Connection) -> Iterator[Event]:
+    """All feedback, the oldest first, streaming."""
+    with connection.cursor("feedback_events") as cursor:
+        cursor.itersize = 10_000
+        cursor.execute(_EVENTS)
+        for row in cursor:
+            yield Event(*row)
+
+
+def shown_above(connection: Connection) -> dict[UUID, list[tuple[bytes, int]]]:
+    """Per search: content hash and rank of what stood above the lowest snippet chosen in it."""
+    found: dict[UUID, list[tuple[bytes, int]]] = {}
+    with connection.cursor("shown_above") as cursor:
+        cursor.itersize = 10_000
+        cursor.execute(_SHOWN_ABOVE)
+        for search_id, content_hash, rank in cursor:
+            found.setdefault(search_id, []).append((content_hash, rank))
+    return found
+
+
+def live_languages(connection: Connection) -> dict[bytes, str]:
+    """Language per content that was shown in a search with feedback and that some live snippet has."""
+    return dict(connection.execute(_LIVE_LANGUAGES).fetchall())
+
+
+@dataclass(frozen=True)
+class FeedbackStats:
+    """How much there is.
+
+    Attributes:
+        searches: Searches answered here.
+        impressions: Snippets shown in them.
+        feedback: Judgements by kind, imported ones among them.
+        total: All judgements.
+        imported: Those that were imported.
+        people: Different names among those who judged.
+        newest_id: Highest id of a judgement, 0 if there is none.
+        newest_at: Its moment, None if there is none.
+    """
+
+    searches: int
+    impressions: int
+    feedback: dict[str, int]
+    total: int
+    imported: int
+    people: int
+    newest_id: int
+    newest_at: datetime | None
+
+
+def read_stats(connection: Connection) -> FeedbackStats:
+    """Counts everything."""
+    kinds = dict(
+        connection.execute("SELECT judgement, count(*) FROM feedback GROUP BY 1 ORDER BY 1").fetchall()
+    )
+    row = connection.execute(_STATS).fetchone()
+    assert row is not None  # an aggregate without GROUP BY has one row
+    searches, impressions, *rest = row
+    return FeedbackStats(searches, impressions, kinds, *rest)

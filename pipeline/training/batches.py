@@ -1,0 +1,199 @@
+"""Batches for fine-tuning: which pairs stand together, what counts as a negative in them, padded how.
+
+A batch holds its distinct texts once. A pair without a mined negative stands beside pairs that have one, so
+no negative is ever invented; and a snippet known to answer a query is never taken as a negative for it, which
+is more than keeping equal texts apart: a snippet with and without its documentation is two texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from pipeline.training.pairs import Pair
+
+# Padded tokens per forward pass. Texts are sorted by length first, so that short queries are not padded to
+# the length of long code; the loss is that of the whole batch however it is cut.
+_CPU_CHUNK_TOKENS = 1024
+_ACCELERATOR_CHUNK_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The token ids of every text that is trained on or ranked, computed once.
+
+    Args:
+        ids: token ids by text, special tokens included, cut off at the training limit.
+        pad_id: what shorter texts are filled up with; masked out.
+        chunk_tokens: how many padded tokens go through the model at once.
+    """
+
+    ids: Mapping[str, Sequence[int]]
+    pad_id: int
+    chunk_tokens: int
+
+    def chunks(self, texts: Sequence[str]) -> list[list[int]]:
+        """Positions in `texts`, cut into groups of like length, the longest first."""
+        order = sorted(range(len(texts)), key=lambda i: len(self.ids[texts[i]]), reverse=True)
+        groups: list[list[int]] = []
+        for position in order:
+            # Sorted, so the first of a group is as long as its padding.
+            width = len(self.ids[texts[groups[-1][0]]]) if groups else 0
+            if groups and (len(groups[-1]) + 1) * width <= self.chunk_tokens:
+                groups[-1].append(position)
+            else:
+                groups.append([position])
+        return groups
+
+    def padded(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The tensors `input_ids` and `attention_mask`, of shape (texts, longest), padded on the right."""
+        import torch
+
+        width = max(len(self.ids[text]) for text in texts)
+        input_ids = np.full((len(texts), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(texts), width), dtype=np.int64)
+        for row, text in enumerate(texts):
+            ids = self.ids[text]
+            input_ids[row, : len(ids)] = ids
+            mask[row, : len(ids)] = 1
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def token_table(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> TokenTable:
+    """Tokenises the distinct `texts` with the model's own tokenizer, cut off at `max_tokens`.
+
+    The model's tokenizer is not touched: truncation is a state that would be saved with it.
+    """
+    from tokenizers import Tokenizer
+
+    own = model.tokenizer
+    tokenizer: Tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    distinct = list(dict.fromkeys(texts))
+    # Python strings may hold lone surrogates; the tokenizer takes only valid Unicode.
+    valid = [text.encode("utf-8", "replace").decode("utf-8") for text in distinct]
+    encodings = tokenizer.encode_batch_fast(valid)
+    on_cpu = model.device.type == "cpu"
+    return TokenTable(
+        ids={text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)},
+        pad_id=own.pad_token_id if isinstance(own.pad_token_id, int) else 0,
+        chunk_tokens=_CPU_CHUNK_TOKENS if on_cpu else _ACCELERATOR_CHUNK_TOKENS,
+    )
+
+
+def plan_batches(count: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Rows 0 … count-1 in shuffled batches, for all epochs, each row once in each epoch.
+
+    The batches of an epoch differ in size by one at most: a last batch of two pairs would have next to no
+    negatives, and its step would count as much as the others'.
+    """
+    generator = np.random.default_rng(seed)
+    batches: list[list[int]] = []
+    for _ in range(epochs):
+        order = generator.permutation(count)
+        parts = np.array_split(order, -(-count // batch_size))
+        batches.extend([int(row) for row in part] for part in parts)
+    return batches
+
+
+class PlannedBatches:
+    """The planned batches as the batch sampler a DataLoader takes: rows, in the planned order."""
+
+    batch_size = None
+    drop_last = False
+
+    def __init__(self, batches: Sequence[list[int]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+class PairCollator:
+    """Makes a batch's tensors out of its rows.
+
+    The batch is a dict of
+
+    - `chunks`: the padded tokens of its distinct texts, in groups of like length,
+    - `places` (texts,): where each text's vector is in the concatenated chunks, queries before documents,
+    - `positive` (pairs,): the document that is each query's positive,
+    - `allowed` (pairs, documents): False where a document may not count as a negative for the query,
+    - `weight` (pairs,): the confidence in each pair,
+    - `mined` (negatives, 2): query and document of each negative that was mined or given by people.
+
+    Args:
+        pairs: the training pairs that the rows index.
+        tokens: the token ids of all their texts, prompts included.
+        query_prompt, document_prompt: what stands before each query and document in `tokens`.
+    """
+
+    # SentenceTransformerTrainer looks for label columns when it builds a batch sampler; there are none.
+    valid_label_columns: tuple[str, ...] = ()
+
+    def __init__(
+        self, pairs: Sequence[Pair], tokens: TokenTable, query_prompt: str = "", document_prompt: str = ""
+    ) -> None:
+        self._pairs = pairs
+        self._tokens = tokens
+        self._query_prompt = query_prompt
+        self._document_prompt = document_prompt
+        self._answers = answers_of(pairs)
+
+    def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        """The batch of these rows, each `{"row": its number}`."""
+        import torch
+
+        pairs = [self._pairs[row["row"]] for row in rows]
+        documents: dict[str, int] = {}
+        hashes: list[bytes] = []
+
+        def place(text: str, content_hash: bytes) -> int:
+            if text not in documents:
+                documents[text] = len(documents)
+                hashes.append(content_hash)
+            return documents[text]
+
+        positive = [place(pair.positive_text, pair.positive_hash) for pair in pairs]
+        mined = [
+            (query, place(negative.text, negative.content_hash))
+            for query, pair in enumerate(pairs)
+            for negative in pair.negatives
+            if negative.content_hash not in self._answers[pair.group_key]
+        ]
+        allowed = np.ones((len(pairs), len(documents)), dtype=np.bool_)
+        for query, pair in enumerate(pairs):
+            answers = self._answers[pair.group_key]
+            allowed[query] = [content_hash not in answers for content_hash in hashes]
+            allowed[query, positive[query]] = True
+
+        texts = [self._query_prompt + pair.query for pair in pairs]
+        texts += [self._document_prompt + text for text in documents]
+        distinct = list(dict.fromkeys(texts))
+        chunks = self._tokens.chunks(distinct)
+        place_of = {distinct[position]: i for i, position in enumerate(p for chunk in chunks for p in chunk)}
+        return {
+            "chunks": [self._tokens.padded([distinct[i] for i in chunk]) for chunk in chunks],
+            "places": torch.tensor([place_of[text] for text in texts]),
+            "positive": torch.tensor(positive),
+            "allowed": torch.from_numpy(allowed),
+            "weight": torch.tensor([pair.weight for pair in pairs], dtype=torch.float32),
+            "mined": torch.tensor(mined, dtype=torch.int64).reshape(-1, 2),
+        }
+
+
+def answers_of(pairs: Sequence[Pair]) -> dict[bytes, set[bytes]]:
+    """The contents known to answer each query, in any spelling: content hashes by the query's group."""
+    answers: dict[bytes, set[bytes]] = {}
+    for pair in pairs:
+        answers.setdefault(pair.group_key, set()).add(pair.positive_hash)
+    return answers

@@ -1,0 +1,55 @@
+"""A fine-tuned model on disk between training it and writing its checkpoint, maybe in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pipeline.encoders.quiet import quiet
+from pipeline.errors import HoneloopError
+from pipeline.training.fine_tuning import FineTuned
+
+_MODEL = "model"
+ACCOUNT = "account.json"
+_FIELDS = ("base_version", "history", "device", "seconds", "best_step", "settings")
+
+
+def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
+    """Writes the model and the account of its training into `directory`, replacing what is there."""
+    unfinished = directory.with_name(f"{directory.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    with quiet():
+        fine_tuned.model.save_pretrained(
+            str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
+        )
+    account = {name: getattr(fine_tuned, name) for name in _FIELDS}
+    (unfinished / ACCOUNT).write_text(json.dumps(account), encoding="utf-8")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.rename(unfinished, directory)
+
+
+def handed_over(directory: Path) -> bool:
+    """Whether a finished training left its model in `directory`: the rename comes last."""
+    return (directory / ACCOUNT).is_file()
+
+
+def take_over(directory: Path, device: str) -> FineTuned:
+    """What `hand_over` wrote, on `device`.
+
+    Raises:
+        HoneloopError: nothing was handed over.
+    """
+    if not handed_over(directory):
+        raise HoneloopError(
+            f"There is no fine-tuned model in {directory}.", hint="Materialize fine_tuned_model first."
+        )
+    from sentence_transformers import SentenceTransformer
+
+    account = json.loads((directory / ACCOUNT).read_text(encoding="utf-8"))
+    with quiet():
+        model = SentenceTransformer(str(directory / _MODEL), device=device, local_files_only=True)
+    model.eval()
+    return FineTuned(model=model, **account)

@@ -1,0 +1,68 @@
+"""What a training run left behind step by step, and what in it means that the run failed. Pure.
+
+A history is a list of rows. `{"step", "epoch", "loss", "learning_rate", "gradient_norm"}` is an optimiser
+step, counted from 1; `{"step", "epoch", "ndcg@10", "mrr@10"}` is a validation, the first of them at step 0,
+before anything was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import HoneloopError
+from pipeline.training.validation import METRIC
+
+Row = dict[str, Any]
+
+# A quarter of the run is averaged; with fewer than two steps in it, the average says nothing.
+_FEWEST_STEPS = 8
+
+
+def losses(history: Sequence[Row]) -> list[float]:
+    """The loss of each optimiser step, in order."""
+    return [float(row["loss"]) for row in history if "loss" in row]
+
+
+def validations(history: Sequence[Row]) -> list[Row]:
+    """The validation rows, in order; the first is the base model's."""
+    return [row for row in history if METRIC in row]
+
+
+def check_finite(value: float, what: str, step: int) -> None:
+    """Raises HoneloopError if `value` is NaN or infinite: nothing that follows could be used."""
+    if not math.isfinite(value):
+        raise HoneloopError(
+            f"Fine-tuning failed: the {what} became {value} at step {step}.",
+            hint="Lower HONELOOP_LEARNING_RATE or HONELOOP_MAX_GRAD_NORM; no model was written.",
+        )
+
+
+def check_falling(history: Sequence[Row], max_rise: float) -> None:
+    """Raises HoneloopError if the loss rose: the last quarter's mean against the first quarter's.
+
+    Args:
+        history: of a finished run; one too short to tell (fewer than 8 steps) passes.
+        max_rise: the last quarter may have at most this many times the loss of the first.
+    """
+    values = losses(history)
+    if len(values) < _FEWEST_STEPS:
+        return
+    quarter = len(values) // 4
+    first = sum(values[:quarter]) / quarter
+    last = sum(values[-quarter:]) / quarter
+    if last > max_rise * first:
+        raise HoneloopError(
+            f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
+            f"(last {quarter} steps).",
+            hint="Lower HONELOOP_LEARNING_RATE; no model was written.",
+        )
+
+
+def validation_change(history: Sequence[Row]) -> tuple[float, float] | None:
+    """The validation metric before training and the best after it; None if there were no validation pairs."""
+    rows = validations(history)
+    if len(rows) < 2:
+        return None
+    return float(rows[0][METRIC]), max(float(row[METRIC]) for row in rows[1:])

@@ -1,0 +1,77 @@
+"""Where a model came from, as its manifest and the registry tell it: everything needed to make it again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.training.history import losses, validations
+from pipeline.training.recipe import RECIPE_VERSION, library_versions, recipe_key
+from pipeline.training.validation import METRICS
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+    from pipeline.training.fine_tuning import FineTuned
+    from pipeline.training.pairs import TrainingSet
+
+
+def lineage_of(
+    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings
+) -> dict[str, Any]:
+    """The account of one training run, JSON-able: base, data, code, settings, libraries, device, history."""
+    return {
+        "base_version": base.version,
+        "base_name": base.spec.name,
+        "training_set": {
+            "id": training_set.id,
+            "fingerprint": training_set.fingerprint,
+            "pairs_fingerprint": training_set.pairs_fingerprint,
+            "counts": training_set.counts,
+        },
+        "recipe": recipe_key(training_set, base.version, settings),
+        "recipe_version": RECIPE_VERSION,
+        "code_version": code_version(),
+        "seed": fine_tuned.settings["seed"],
+        "settings": fine_tuned.settings,
+        "libraries": library_versions(),
+        "python": platform.python_version(),
+        "machine": {"processor": platform.machine(), "processors": os.cpu_count()},
+        "device": fine_tuned.device,
+        "seconds": round(fine_tuned.seconds, 1),
+        "best_step": fine_tuned.best_step,
+        "history": fine_tuned.history,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def metrics_of(fine_tuned: FineTuned) -> dict[str, Any]:
+    """What the run measured of itself: validation before it and at its best step, first and last loss."""
+    rows = validations(fine_tuned.history)
+    measured: dict[str, Any] = {}
+    for name, step in (("before", 0), ("best", fine_tuned.best_step)):
+        row = next((row for row in rows if row["step"] == step), None)
+        if row is not None:
+            measured[name] = {metric: row[metric] for metric in METRICS}
+    values = losses(fine_tuned.history)
+    return {"validation": measured, "loss": {"first": values[0], "last": values[-1]} if values else {}}
+
+
+def code_version() -> str:
+    """The commit this code is at (`git describe`, `-dirty` if changed), else the package's version."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--tags", "--abbrev=12"],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return metadata.version("honeloop")
+    return described.stdout.strip()

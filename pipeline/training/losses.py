@@ -1,0 +1,97 @@
+"""The losses of fine-tuning, over a batch as `batches.PairCollator` makes it.
+
+They compute what Sentence Transformers' own `MultipleNegativesRankingLoss` and `TripletLoss` compute (the
+tests hold them to it), and three things those cannot: a snippet known to answer a query is no negative for
+it; each pair counts by the confidence in it; and texts go through the model sorted by length, a group at a
+time, which leaves out most of the padding. Gradients are torch's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+# Cosines divided by the temperature 0.05, the usual one for sentence embeddings.
+SCALE = 20.0
+# In cosine: a negative has to be this much further from its query than the positive is.
+MARGIN = 0.5
+
+LOSSES = ("multiple-negatives", "triplet")
+
+
+class Loss(Protocol):
+    """A batch's loss, out of the unit vectors of its queries and documents."""
+
+    def __call__(self, queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        """One number, with gradients."""
+        ...
+
+
+def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+    """Multiple-negatives ranking: cross-entropy of each query's positive among all documents of the batch.
+
+    For a query q with positive p and its allowed documents D (all positives and mined negatives of the batch
+    that are not known to answer q; p among them):
+
+        loss(q) = log Σ_{d ∈ D} exp(20 cos(q, d)) − 20 cos(q, p)
+
+    and the batch's loss is the mean of weight(q) · loss(q). This is InfoNCE (van den Oord et al. 2018,
+    "Representation Learning with Contrastive Predictive Coding") with in-batch negatives.
+
+    Args:
+        queries: unit vectors, shape (pairs, dims).
+        documents: unit vectors, shape (documents, dims).
+        batch: see `PairCollator`.
+    """
+    import torch
+
+    scores = (queries @ documents.T) * SCALE
+    scores = scores.masked_fill(~batch["allowed"], -torch.inf)
+    each = torch.nn.functional.cross_entropy(scores, batch["positive"], reduction="none")
+    return (each * batch["weight"]).mean()
+
+
+def triplet_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+    """Triplet margin loss in cosine distance, over every pair with each of its negatives.
+
+    The mean of weight · max(0, cos(q, n) − cos(q, p) + 0.5). Other pairs' snippets are not used, so a pair
+    without a negative of its own teaches nothing here.
+
+    Args:
+        queries: unit vectors, shape (pairs, dims).
+        documents: unit vectors, shape (documents, dims).
+        batch: see `PairCollator`.
+    """
+    import torch
+
+    query, negative = batch["mined"].unbind(dim=1)
+    positive = batch["positive"][query]
+    to_positive = (queries[query] * documents[positive]).sum(dim=1)
+    to_negative = (queries[query] * documents[negative]).sum(dim=1)
+    each = torch.relu(to_negative - to_positive + MARGIN)
+    return (each * batch["weight"][query]).mean()
+
+
+def loss_named(name: str) -> Loss:
+    """The loss that `settings.loss` names. Raises BadInputError listing the known ones."""
+    known: dict[str, Loss] = dict(zip(LOSSES, (ranking_loss, triplet_loss), strict=True))
+    if name not in known:
+        raise BadInputError(
+            f"{name!r} is not a loss.", hint=f"Set HONELOOP_LOSS to one of: {', '.join(LOSSES)}."
+        )
+    return known[name]
+
+
+def embed_batch(model: SentenceTransformer, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors of a batch's queries (pairs, dims) and documents (documents, dims), with gradients."""
+    import torch
+
+    parts = [model(dict(chunk))["sentence_embedding"].float() for chunk in batch["chunks"]]
+    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=1)[batch["places"]]
+    pairs = len(batch["positive"])
+    return vectors[:pairs], vectors[pairs:]

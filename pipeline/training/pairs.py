@@ -1,0 +1,122 @@
+"""What a training set is made of: pairs with their negatives. Only the data, no way of making it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.feedback.pairs import NegativeReason as JudgedReason
+
+Split = Literal["train", "validation", "test"]
+Origin = Literal["feedback", "docstring", "commit"]
+NegativeReason = Literal["rejected", "passed-over", "mined"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair that may enter the training set: not yet checked against the others, without mined negatives.
+
+    Attributes:
+        origin: Where it came from.
+        query: What was asked; for origin docstring, the documentation.
+        group_key: What all spellings of the query share; the split is drawn from it.
+        split: The side its query stands on.
+        content_hash: The relevant content, a live one.
+        text: What the model is shown of it; for origin docstring, without the documentation.
+        code: The content without its documentation: what near-duplicates are told by.
+        weight: Over 0, at most 1.
+        language: Of the content.
+        judged: Contents that people found irrelevant for the query, with how they showed it.
+        unsure: Contents that somebody liked for the query, though not surely enough to make a positive.
+    """
+
+    origin: Origin
+    query: str
+    group_key: bytes
+    split: Split
+    content_hash: bytes
+    text: str
+    code: str
+    weight: float
+    language: str
+    judged: tuple[tuple[bytes, JudgedReason], ...] = ()
+    unsure: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True)
+class Negative:
+    """A snippet that is not relevant for its pair's query.
+
+    Attributes:
+        content_hash: Its content.
+        text: What the model is shown of it: without documentation if the positive is shown without.
+        reason: Rejected or passed over by people, or mined.
+        positive_score: Cosine of query and positive under the mining model; None if it was not computed.
+        negative_score: Cosine of query and this snippet, likewise.
+        code: Without its documentation, where that differs from `text`.
+    """
+
+    content_hash: bytes
+    text: str
+    reason: NegativeReason
+    positive_score: float | None
+    negative_score: float | None
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query and a snippet that is relevant for it, with snippets that are not.
+
+    Attributes:
+        id: Its row in the database.
+        split: The side it stands on.
+        origin: Where it came from.
+        query: What was asked.
+        positive_hash: The relevant content.
+        positive_text: What the model is shown of it; for origin docstring, without the documentation.
+        weight: Over 0, at most 1: how far it is believed.
+        language: Of the relevant content.
+        group_key: What all spellings of the query share.
+        negatives: What people said first, then mined ones; may be empty.
+        positive_code: The content without its documentation, where that differs from `positive_text`.
+    """
+
+    id: int
+    split: Split
+    origin: Origin
+    query: str
+    positive_hash: bytes
+    positive_text: str
+    weight: float
+    language: str
+    group_key: bytes
+    negatives: tuple[Negative, ...] = ()
+    positive_code: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All pairs of all splits, in a stable order.
+
+    Attributes:
+        id: Its row in the database.
+        fingerprint: SHA-256 over its pairs and negatives: same data, same name.
+        pairs_fingerprint: SHA-256 over what decides them but the mining: same pairs are not mined again.
+        model_version: Whose vectors the negatives were mined from.
+        counts: Pairs by split and origin, what was dropped and why, what mining found; JSON.
+        pairs: The pairs.
+        reused: Whether it was stored before it was asked for.
+    """
+
+    id: int
+    fingerprint: str
+    pairs_fingerprint: str
+    model_version: str
+    counts: dict[str, Any]
+    pairs: tuple[Pair, ...]
+    reused: bool = False
+
+    def of(self, split: Split) -> tuple[Pair, ...]:
+        """The pairs of one split."""
+        return tuple(pair for pair in self.pairs if pair.split == split)
