@@ -1,0 +1,186 @@
+"""Measures a model version on the frozen test set, over the whole corpus, exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Settings
+from pipeline.errors import HoneloopError
+from pipeline.evaluation.metrics import TRIPLET_ACCURACY, query_metrics
+from pipeline.evaluation.query_groups import MeasuredQuery, group_pairs, name_test_set
+from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
+from pipeline.evaluation.results import Evaluation, QueryResult, break_down, breakdown_to_json
+from pipeline.evaluation.store import find_evaluation, live_hashes, save_evaluation
+from pipeline.progress import Progress
+from pipeline.promotion import registry
+from pipeline.store.connections import Database
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+    from pipeline.training.pairs import TrainingSet
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """Vectors by content hash: those of the corpus, and those of texts that stand in it otherwise."""
+
+    corpus: Vectors
+    position: Mapping[bytes, int]
+    extra: Vectors
+    extra_row: Mapping[bytes, int]
+
+    def of(self, text: str) -> NDArray[np.float32]:
+        content_hash = text_hash(text)
+        place = self.position.get(content_hash)
+        return self.corpus[place] if place is not None else self.extra[self.extra_row[content_hash]]
+
+
+def evaluate_model(
+    db: Database, encoder: Encoder, training_set: TrainingSet, settings: Settings, progress: Progress
+) -> Evaluation:
+    """The metrics of `encoder` on the test pairs of `training_set`, reused if they are stored.
+
+    Every test query ranks all live contents. Where the query is the code's own documentation, that code
+    stands in the corpus, for this query, with its documentation cut out; other code that carries the very
+    same documentation stays as it is, so such a query can only come out too hard, and equally for every
+    model. Contents the model has not embedded yet are embedded first. The model must be registered.
+
+    Raises:
+        HoneloopError: the training set has no test pair whose code is still there.
+    """
+    corpus = live_hashes(db)
+    queries = group_pairs(training_set.of("test"), set(corpus))
+    if not queries:
+        raise HoneloopError(
+            "There is nothing to measure with: no test pair's code is in the corpus.",
+            hint="Add feedback or documented code, or raise HONELOOP_TEST_PERCENT.",
+        )
+    test_set = name_test_set(queries, corpus)
+    stored = find_evaluation(db, encoder.version, test_set)
+    if stored is not None:
+        progress.note(f"{_title(encoder)} was measured on this test set before.")
+        return stored
+    from pipeline.index.embeddings import embed_missing, load_vectors
+
+    embed_missing(db, encoder, settings, progress)
+    hashes, vectors = load_vectors(db, encoder.version, corpus)
+    documents = _documents(encoder, queries, hashes, vectors, progress)
+    per_query, margins = _measure(encoder, queries, documents, progress)
+    breakdown = break_down(per_query, settings.bootstrap_resamples, settings.seed)
+    evaluation = save_evaluation(
+        db,
+        Evaluation(
+            id=0,
+            model_version=encoder.version,
+            test_set=test_set,
+            queries=len(queries),
+            corpus=len(corpus),
+            overall=breakdown.overall,
+            by_origin=breakdown.by_origin,
+            by_language=breakdown.by_language,
+            per_query=tuple(per_query),
+            margins=tuple(margins),
+        ),
+    )
+    summary = {
+        "test_set": test_set,
+        "queries": len(queries),
+        "corpus": len(corpus),
+        "overall": breakdown_to_json(breakdown)["overall"],
+    }
+    registry.record_metrics(db, encoder.version, {"evaluation": summary})
+    progress.note(
+        f"{_title(encoder)}: "
+        + ", ".join(f"{name} {interval.mean:.3f}" for name, interval in evaluation.overall.items())
+    )
+    return evaluation
+
+
+def text_hash(text: str) -> bytes:
+    """The content hash a text has in the corpus: SHA-256 of its UTF-8."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def stored_precision(vectors: Vectors) -> Vectors:
+    """Vectors as they would come back from the store: half precision, then unit length again.
+
+    What is embedded only to be measured must not be more precise than what it is measured against.
+    """
+    rounded = vectors.astype(np.float16).astype(np.float32)
+    return rounded / np.linalg.norm(rounded, axis=1, keepdims=True)
+
+
+def _documents(
+    encoder: Encoder,
+    queries: Sequence[MeasuredQuery],
+    hashes: Sequence[bytes],
+    vectors: Vectors,
+    progress: Progress,
+) -> _Documents:
+    position = {content_hash: i for i, content_hash in enumerate(hashes)}
+    cut = {r.text for q in queries for r in q.relevant if text_hash(r.text) != r.content_hash}
+    texts = cut | {t for q in queries for triplet in q.triplets for t in (triplet.positive, triplet.negative)}
+    missing = sorted(text for text in texts if text_hash(text) not in position)
+    # The same code stands elsewhere without documentation: its vector is known already.
+    twins = sorted(text for text in cut if text_hash(text) in position)
+    extra = vectors[[position[text_hash(text)] for text in twins]]
+    if missing:
+        with progress.stage("Embedding test code without its documentation", len(missing)) as advance:
+            embedded = stored_precision(encoder.embed_documents(missing, advance))
+        extra = np.concatenate([extra, embedded])
+    rows = {text_hash(text): row for row, text in enumerate(twins + missing)}
+    return _Documents(vectors, position, extra, rows)
+
+
+def _measure(
+    encoder: Encoder, queries: Sequence[MeasuredQuery], documents: _Documents, progress: Progress
+) -> tuple[list[QueryResult], list[float]]:
+    """Each query's result, in order, and the margins of all triplets."""
+    vectors = encoder.embed_queries([query.query for query in queries])
+    with progress.stage(f"Ranking the corpus with {_title(encoder)}", len(queries)) as advance:
+        ranks = rank_items(
+            [_ranked(query, documents) for query in queries],
+            vectors,
+            documents.corpus,
+            documents.extra,
+            advance,
+        )
+    results: list[QueryResult] = []
+    all_margins: list[float] = []
+    for query, vector, found in zip(queries, vectors, ranks, strict=True):
+        metrics = query_metrics(found, len(query.relevant))
+        margins = [
+            float(vector @ documents.of(triplet.positive) - vector @ documents.of(triplet.negative))
+            for triplet in query.triplets
+        ]
+        if margins:
+            metrics[TRIPLET_ACCURACY] = sum(margin > 0 for margin in margins) / len(margins)
+            all_margins += margins
+        results.append(
+            QueryResult(query.key, query.query, query.origin, query.language, int(found[0]), metrics)
+        )
+    return results, all_margins
+
+
+def _ranked(query: MeasuredQuery, documents: _Documents) -> RankedQuery:
+    items: list[tuple[int, ...]] = []
+    instead: dict[int, int] = {}
+    for relevant in query.relevant:
+        place = documents.position[relevant.content_hash]
+        items.append((place,))
+        text = text_hash(relevant.text)
+        if text != relevant.content_hash:
+            instead[place] = documents.extra_row[text]
+            if text in documents.position:  # the same code without documentation is the same answer
+                items[-1] = (place, documents.position[text])
+    return RankedQuery(tuple(items), instead)
+
+
+def _title(encoder: Encoder) -> str:
+    return f"{encoder.spec.name} ({encoder.version[:12]})"

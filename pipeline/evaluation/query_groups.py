@@ -1,0 +1,106 @@
+"""From test pairs to test queries, and the name of the test set they make with the corpus."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.training.pairs import Pair
+
+
+# Part of a test set's name: raised when a metric or a rule of ranking changes, so that results made by
+# different rules are never compared.
+RULES = b"1"
+
+
+@dataclass(frozen=True)
+class Relevant:
+    """A relevant content: the hash it has in the corpus, and the text it is ranked by for this query.
+
+    The text differs from the corpus's where the query is the code's own documentation: that is cut out.
+    """
+
+    content_hash: bytes
+    text: str
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """The texts of a positive and a negative of one query."""
+
+    positive: str
+    negative: str
+
+
+@dataclass(frozen=True)
+class MeasuredQuery:
+    """One test query with all its relevant contents (at least one) and all its triplets (perhaps none)."""
+
+    key: bytes
+    query: str
+    origin: str
+    language: str
+    relevant: tuple[Relevant, ...]
+    triplets: tuple[Triplet, ...]
+
+
+def group_pairs(pairs: Iterable[Pair], corpus: Collection[bytes]) -> list[MeasuredQuery]:
+    """Test queries in the order of their keys.
+
+    Pairs of one origin whose queries differ in nothing but case and spacing are one query with several
+    relevant contents. A pair whose code is gone from the corpus is left out: no search could return it.
+    """
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in pairs:
+        if pair.positive_hash in corpus:
+            groups.setdefault((pair.origin, normalized(pair.query)), []).append(pair)
+    queries = [_query(origin, name, members) for (origin, name), members in groups.items()]
+    return sorted(queries, key=lambda query: query.key)
+
+
+def normalized(query: str) -> str:
+    """The query without what makes no difference: case, and spacing."""
+    return " ".join(query.split()).casefold()
+
+
+def name_test_set(queries: Sequence[MeasuredQuery], corpus: Iterable[bytes]) -> str:
+    """SHA-256 over all that decides the result of an evaluation, but for the model.
+
+    Two evaluations under one name ranked the same corpus for the same queries with the same answers.
+    """
+    digest = hashlib.sha256()
+
+    def add(*fields: bytes) -> None:
+        for each in fields:  # lengths first, so that no two lists of fields run together alike
+            digest.update(len(each).to_bytes(8, "big"))
+            digest.update(each)
+
+    add(b"rules", RULES)
+    for query in queries:
+        add(query.key, query.query.encode(), query.origin.encode(), query.language.encode())
+        for relevant in query.relevant:
+            add(b"relevant", relevant.content_hash, relevant.text.encode())
+        for triplet in query.triplets:
+            add(b"triplet", triplet.positive.encode(), triplet.negative.encode())
+    add(b"corpus", *sorted(corpus))
+    return digest.hexdigest()
+
+
+def _query(origin: str, name: str, pairs: Sequence[Pair]) -> MeasuredQuery:
+    relevant = {pair.positive_hash: Relevant(pair.positive_hash, pair.positive_text) for pair in pairs}
+    triplets = {
+        Triplet(pair.positive_text, negative.text): None for pair in pairs for negative in pair.negatives
+    }
+    languages = Counter(pair.language for pair in pairs)
+    return MeasuredQuery(
+        key=hashlib.sha256(f"{origin}\0{name}".encode()).digest(),
+        query=min(pair.query for pair in pairs),
+        origin=origin,
+        language=min(languages, key=lambda language: (-languages[language], language)),
+        relevant=tuple(sorted(relevant.values(), key=lambda each: each.content_hash)),
+        triplets=tuple(sorted(triplets, key=lambda each: (each.positive, each.negative))),
+    )

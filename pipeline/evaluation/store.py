@@ -1,0 +1,126 @@
+"""Evaluations in the database: each (model version, test set) once, with every query's result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from pipeline.errors import HoneloopError
+from pipeline.evaluation.results import Evaluation, QueryResult, breakdown_from_json, breakdown_to_json
+from pipeline.store.connections import Connection, Database
+
+
+def live_hashes(db: Database) -> list[bytes]:
+    """The hashes of all live contents, ascending: the corpus that is ranked."""
+    with db.connect() as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT content_hash FROM snippets WHERE vanished_at IS NULL ORDER BY content_hash"
+        ).fetchall()
+    return [bytes(row[0]) for row in rows]
+
+
+def find_evaluation(db: Database, model_version: str, test_set: str) -> Evaluation | None:
+    """The stored evaluation of a model on a test set, if it was made."""
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT id, model_version, test_set, queries, corpus, metrics FROM evaluations"
+            " WHERE model_version = %s AND test_set = %s",
+            [model_version, test_set],
+        ).fetchone()
+        return None if row is None else _evaluation(connection, row)
+
+
+def latest_evaluation(db: Database, model_version: str) -> Evaluation:
+    """The newest stored evaluation of a model.
+
+    Raises:
+        HoneloopError: it was never evaluated.
+    """
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT id, model_version, test_set, queries, corpus, metrics FROM evaluations"
+            " WHERE model_version = %s ORDER BY id DESC LIMIT 1",
+            [model_version],
+        ).fetchone()
+        if row is None:
+            raise HoneloopError(
+                f"The model version {model_version[:12]} was never evaluated.",
+                hint="Run `honeloop train` or `honeloop run`.",
+            )
+        return _evaluation(connection, row)
+
+
+def save_evaluation(db: Database, evaluation: Evaluation) -> Evaluation:
+    """Stores it whole or not at all, and returns it with its id; one stored meanwhile stays as it is."""
+    metrics: dict[str, Any] = breakdown_to_json(evaluation)
+    metrics["margins"] = [round(margin, 5) for margin in evaluation.margins]
+    with db.connect() as connection:
+        row = connection.execute(
+            "INSERT INTO evaluations (model_version, test_set, queries, corpus, metrics)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id",
+            [
+                evaluation.model_version,
+                evaluation.test_set,
+                evaluation.queries,
+                evaluation.corpus,
+                Jsonb(metrics),
+            ],
+        ).fetchone()
+        if row is not None:
+            _save_queries(connection, row[0], evaluation.per_query)
+            return replace(evaluation, id=row[0])
+    stored = find_evaluation(db, evaluation.model_version, evaluation.test_set)
+    if stored is None:
+        raise HoneloopError(
+            "An evaluation vanished while it was being stored.", hint="Run the same command again."
+        )
+    return stored
+
+
+def _save_queries(connection: Connection, evaluation_id: int, results: Sequence[QueryResult]) -> None:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY evaluation_queries (evaluation_id, query_key, query, origin, language, rank, metrics)"
+            " FROM STDIN (FORMAT BINARY)"
+        ) as copy,
+    ):
+        copy.set_types(["int8", "bytea", "text", "text", "text", "int4", "jsonb"])
+        for result in results:
+            copy.write_row(
+                (
+                    evaluation_id,
+                    result.query_key,
+                    result.query,
+                    result.origin,
+                    result.language,
+                    result.rank,
+                    Jsonb(result.metrics),
+                )
+            )
+
+
+def _evaluation(connection: Connection, row: tuple[Any, ...]) -> Evaluation:
+    identity, model_version, test_set, queries, corpus, metrics = row
+    found = connection.execute(
+        "SELECT query_key, query, origin, language, rank, metrics FROM evaluation_queries"
+        " WHERE evaluation_id = %s ORDER BY query_key",
+        [identity],
+    ).fetchall()
+    breakdown = breakdown_from_json(metrics)
+    return Evaluation(
+        id=identity,
+        model_version=model_version,
+        test_set=test_set,
+        queries=queries,
+        corpus=corpus,
+        overall=breakdown.overall,
+        by_origin=breakdown.by_origin,
+        by_language=breakdown.by_language,
+        per_query=tuple(QueryResult(bytes(key), *rest) for key, *rest in found),
+        margins=tuple(metrics["margins"]),
+        reused=True,
+    )

@@ -1,0 +1,129 @@
+"""Carries decisions into the registry: the gate's verdict, and a person's own promotion."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pipeline.config import Settings
+from pipeline.errors import BadInputError, HoneloopError
+from pipeline.promotion import registry
+from pipeline.promotion.gate import Verdict
+from pipeline.promotion.registry import ModelRecord
+from pipeline.store.connections import Connection, Database
+
+
+def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
+    """Writes the gate's verdict on `version` to the registry, with its reasons, and returns its new record.
+
+    Approved and rejected change its state; "not enough evidence" and "already serving" leave it. Two things
+    outrank the gate: what serves is not taken down by a verdict, and a version that a person took out of
+    service comes back by a person only. Applying a verdict twice changes no state and records no event.
+
+    Raises:
+        HoneloopError: another model serves than the one the verdict was found against, or the verdict is
+            about another version.
+    """
+    if verdict.candidate_version != version:
+        raise HoneloopError(
+            f"The verdict is about {verdict.candidate_version[:12]}, not about {version[:12]}.",
+            hint="Evaluate it again.",
+        )
+    with db.connect() as connection:
+        record = registry.get_model(connection, version)
+        reasons = list(verdict.reasons)
+        if record.state != "serving" and verdict.decision != "already serving":
+            _require_still_serving(connection, verdict.serving_version)
+            state = record.state
+            if verdict.approved and _taken_down_by_a_person(connection, version):
+                reasons.append("A person took it out of service before; only `honeloop promote` revives it.")
+            elif verdict.approved:
+                state = "approved"
+            elif verdict.decision == "rejected" and state != "retired":
+                state = "rejected"
+            registry.set_state(connection, version, state, "gate", reasons)
+        said = verdict.to_json() | {"reasons": reasons, "at": datetime.now(UTC).isoformat()}
+        registry.store_metrics(connection, version, {"verdict": said})
+        return registry.get_model(connection, version)
+
+
+def promote(
+    db: Database, settings: Settings, version: str, reason: str, actor: str = "person"
+) -> ModelRecord:
+    """Approves `version` by a person's decision, whatever the gate said; the next index build lets it serve.
+
+    It is loaded first, which verifies its files, and must pass the sanity checks: a person may overrule
+    figures, but not a broken model.
+
+    Args:
+        db: The database.
+        settings: Where and how to load it.
+        version: Anything `registry.resolve` understands.
+        reason: Recorded with the decision; not empty.
+        actor: Who decided.
+
+    Raises:
+        BadInputError: no reason is given, no such version is known, or it serves already.
+        HoneloopError: its checkpoint is missing or damaged, or a sanity check failed.
+    """
+    if not reason.strip():
+        raise BadInputError("A promotion needs a reason.", hint="Say why with --reason.")
+    record = registry.resolve(db, version, settings)
+    if record.state == "serving":
+        raise BadInputError(f"{record.name} ({record.version[:12]}) serves already.")
+    passed = _require_sound(record, settings)
+    reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
+    if record.state in ("rejected", "retired"):
+        reasons.append(f"It was {record.state} before.")
+    with db.connect() as connection:
+        registry.set_state(connection, record.version, "approved", actor, reasons)
+        return registry.get_model(connection, record.version)
+
+
+def _require_sound(record: ModelRecord, settings: Settings) -> int:
+    """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed."""
+    from pipeline.encoders.loading import load_encoder
+    from pipeline.encoders.sanity import check_sanity
+
+    try:
+        encoder = load_encoder(record.location, device=settings.device, batch_size=settings.embed_batch_size)
+    except BadInputError as error:  # the name was good; what it stood for is gone
+        raise HoneloopError(
+            f"{record.name} ({record.version[:12]}) cannot be loaded: {error.message}",
+            hint=f"Restore {record.location} from a copy, or train again.",
+        ) from error
+    if encoder.version != record.version:
+        raise HoneloopError(
+            f"{record.location} no longer holds {record.version[:12]} but {encoder.version[:12]}.",
+            hint="Restore it from a copy, or promote the version it holds now.",
+        )
+    results = check_sanity(encoder)
+    failed = [f"{result.name}: {result.message}" for result in results if not result.passed]
+    if failed:
+        raise HoneloopError(
+            f"{record.name} ({record.version[:12]}) failed its sanity checks: {'; '.join(failed)}.",
+            hint="Such a model must not serve, whoever asks.",
+        )
+    return len(results)
+
+
+def _require_still_serving(connection: Connection, expected: str) -> None:
+    row = connection.execute(
+        "SELECT version FROM model_versions WHERE state = 'serving' FOR SHARE"
+    ).fetchone()
+    serving = None if row is None else row[0]
+    if serving != expected:
+        now = "nothing" if serving is None else serving[:12]
+        raise HoneloopError(
+            f"The verdict was found against {expected[:12]}, and {now} serves now.",
+            hint="Evaluate the candidate against the model that serves.",
+        )
+
+
+def _taken_down_by_a_person(connection: Connection, version: str) -> bool:
+    """Whether its last change of state was a rollback."""
+    row = connection.execute(
+        "SELECT from_state, to_state, actor FROM model_events"
+        " WHERE version = %s AND from_state IS DISTINCT FROM to_state ORDER BY id DESC LIMIT 1",
+        [version],
+    ).fetchone()
+    return row == ("serving", "retired", "person")
