@@ -36,6 +36,9 @@ class Settings(BaseSettings):
 
     # Corpus
     max_file_bytes: int = Field(default=1_000_000, ge=1, description="Larger files are skipped, and counted.")
+    fetch_timeout_seconds: int = Field(
+        default=60, ge=1, description="A git server that stays silent for this long is unreachable."
+    )
     max_parse_error_share: float = Field(
         default=0.2, ge=0, le=1, description="Check: share of files with syntax errors a repository may have."
     )
@@ -50,6 +53,9 @@ class Settings(BaseSettings):
     min_recall: float = Field(default=0.95, ge=0, le=1, description="recall@10 of HNSW against exact search.")
     recall_sample: int = Field(default=200, ge=1, description="Queries used to measure that recall.")
     maintenance_work_mem: str = Field(default="1GB", description="Memory Postgres may use to build HNSW.")
+    index_build_workers: int = Field(
+        default=2, ge=0, le=64, description="Parallel workers Postgres may use to build HNSW."
+    )
     in_place_share: float = Field(
         default=0.2, ge=0, le=1, description="Up to this share of new rows, the serving index is extended."
     )
@@ -58,10 +64,24 @@ class Settings(BaseSettings):
     # Feedback and training set
     min_pairs: int = Field(default=100, ge=1, description="Fewer real pairs than this: training fails.")
     positive_confidence: float = Field(default=0.7, ge=0, le=1, description="A positive is above this.")
-    max_user_pairs_per_snippet: int = Field(default=1, ge=1, description="Cap of one person on one snippet.")
+    imported_click_confidence: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="An imported click has no rank: it counts as one at ranks 4–6, which makes no positive. "
+        "Set 0.8 when the export holds clicks at ranks 1–3 only.",
+    )
+    max_user_pairs_per_snippet: int = Field(
+        default=1,
+        ge=1,
+        description="How often one person's repeated judgement of a snippet for the same query counts.",
+    )
     max_user_share: float = Field(default=0.5, gt=0, le=1, description="Cap of one person on all feedback.")
     max_documentation_pairs: int = Field(
         default=1500, ge=0, description="Training pairs taken from documentation, at the most."
+    )
+    documentation_weight: float = Field(
+        default=0.95, gt=0, le=1, description="Weight of a documentation pair; an accepted snippet has 0.95."
     )
     max_test_documentation_pairs: int = Field(default=500, ge=1)
     max_validation_documentation_pairs: int = Field(default=200, ge=1)
@@ -86,7 +106,13 @@ class Settings(BaseSettings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
     validations_per_epoch: int = Field(default=4, ge=1)
+    early_stopping_pairs: int = Field(
+        default=200, ge=1, description="Validation pairs ranked in each validation, at the most."
+    )
     loss: str = Field(default="multiple-negatives", description="multiple-negatives or triplet.")
+    max_loss_rise: float = Field(
+        default=1.1, gt=0, description="A run whose last loss is more than this many times its first fails."
+    )
     seed: int = Field(default=17)
     finetune_disabled: bool = Field(default=False, description="The nightly schedule skips.")
 
@@ -99,10 +125,17 @@ class Settings(BaseSettings):
         default=0.02, ge=0, description="No origin may significantly lose more than this."
     )
     gate_slice_min_queries: int = Field(default=30, ge=1)
+    min_metric: float = Field(
+        default=0.1, ge=0, le=1, description="Check: a candidate below this in the gate's metric is broken."
+    )
+    max_validation_drop: float = Field(
+        default=0.05, ge=0, le=1, description="Check: what the best validation may lose against the base."
+    )
 
     # Automation
     early_finetune_pairs: int = Field(default=1000, ge=1, description="New eligible pairs that start one.")
     nightly_min_pairs: int = Field(default=20, ge=1, description="Fewer new pairs: the night is skipped.")
+    timezone: str = Field(default="UTC", description="Where it is night: the IANA name of a time zone.")
     search_port: int = Field(default=8321)
     ui_port: int = Field(default=3000)
 

@@ -36,10 +36,10 @@ def apply(url: str, directory: Path) -> MigrationReport:
     backend = get_backend(_yoyo_url(url))
     try:
         with backend.lock():
-            todo = backend.to_apply(read_migrations(str(directory)))
-            ran = tuple(str(m.id) for m in todo)
+            pending = backend.to_apply(read_migrations(str(directory)))
+            ran = tuple(str(m.id) for m in pending)
             try:
-                backend.apply_migrations(todo)
+                backend.apply_migrations(pending)
             except psycopg.Error as error:
                 raise _failed("applied", error) from error
         return MigrationReport(ran, _applied(backend, directory))
@@ -56,14 +56,14 @@ def revert(url: str, directory: Path, count: int) -> MigrationReport:
     backend = get_backend(_yoyo_url(url))
     try:
         with backend.lock():
-            todo = list(backend.to_rollback(read_migrations(str(directory))))
-            if not 1 <= count <= len(todo):
+            pending = list(backend.to_rollback(read_migrations(str(directory))))
+            if not 1 <= count <= len(pending):
                 raise BadInputError(
-                    f"Cannot revert {count} migrations: {len(todo)} are applied.",
-                    hint=f"Give a number from 1 to {len(todo)}." if todo else "",
+                    f"Cannot revert {count} migrations: {len(pending)} are applied.",
+                    hint=f"Give a number from 1 to {len(pending)}." if pending else "",
                 )
             ran: list[str] = []
-            for migration in todo[:count]:
+            for migration in pending[:count]:
                 try:
                     backend.rollback_one(migration)
                 except psycopg.Error as error:

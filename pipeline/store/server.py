@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from urllib.parse import quote
 
+from psycopg.conninfo import conninfo_to_dict
+
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 
@@ -26,6 +28,15 @@ def database_url(settings: Settings, database: str = DATABASE) -> str:
             return settings.database_url
         return _with_database(settings.database_url, database)
     return _with_database(_embedded_url(settings), database)
+
+
+def dagster_database(settings: Settings) -> str:
+    """The name of Dagster's database: `dagster`, unless Honeloop's own is not called `honeloop`.
+
+    Two Honeloop databases on one server must not take each other's runs and partitions for their own.
+    """
+    own = conninfo_to_dict(settings.database_url or "").get("dbname") or DATABASE
+    return DAGSTER_DATABASE if own == DATABASE else f"{own}_{DAGSTER_DATABASE}"
 
 
 def _embedded_url(settings: Settings) -> str:

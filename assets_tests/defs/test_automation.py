@@ -1,0 +1,274 @@
+"""Schedules and sensors: what they ask for, what they skip and why, against a real database."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from pipeline.config import Settings
+from pipeline.corpus.repositories import Repository, remove_repository
+from pipeline.definitions import defs
+from pipeline.defs import sensors
+from pipeline.defs.in_process import Loop, run_under_way
+from pipeline.defs.schedules import nightly_fine_tuning
+from pipeline.encoders.encoder import Encoder
+from pipeline.feedback.importing import import_feedback
+from pipeline.index.building import build_index
+from pipeline.index.embeddings import embed_missing
+from pipeline.index.flipping import flip
+from pipeline.progress import Silent
+from pipeline.promotion import registry
+from pipeline.store.connections import Database
+from pipeline.workbench import Workbench
+
+NIGHT = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+
+
+def tick(
+    sensor: dg.SensorDefinition,
+    workbench: Workbench,
+    instance: dg.DagsterInstance,
+    cursor: str | None = None,
+) -> Any:
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"workbench": workbench}, definitions=defs
+    )
+    # As the daemon's context has it; without it partitions of requests are not looked up.
+    context._instance_ref = instance.get_ref()
+    return sensor.evaluate_tick(context)
+
+
+def at_night(workbench: Workbench, instance: dg.DagsterInstance) -> Any:
+    context = dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=NIGHT, resources={"workbench": workbench}
+    )
+    return nightly_fine_tuning.evaluate_tick(context)
+
+
+def with_settings(workbench: Workbench, **changes: Any) -> Workbench:
+    return Workbench(workbench.settings.model_copy(update=changes), database=workbench.db)
+
+
+def accept(db: Database, tmp_path: Path, *queries: str) -> None:
+    """Someone accepts `moving_average` for each of the queries."""
+    about = {"repository": "mine", "path": "times.py", "symbol": "moving_average", "judgement": "accept"}
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps({"query": query, **about}) + "\n" for query in queries))
+    assert import_feedback(db, file).added == len(queries)
+
+
+def serve(db: Database, minilm: Encoder, settings: Settings) -> None:
+    embed_missing(db, minilm, settings, Silent())
+    index = build_index(db, minilm.version, settings, Silent())
+    flip(db, index.index_version_id, actor="index", reasons=[], settings=settings)
+
+
+def run_of(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus) -> None:
+    """What Dagster records when it launches a request."""
+    assert request.job_name is not None
+    instance.add_run(
+        dg.DagsterRun(
+            job_name=request.job_name,
+            tags={
+                **request.tags,
+                **({"dagster/partition": request.partition_key} if request.partition_key else {}),
+            },
+            status=status,
+        )
+    )
+
+
+class TestNight:
+    def test_too_little_feedback_is_skipped_with_the_count(
+        self, workbench: Workbench, instance: dg.DagsterInstance
+    ):
+        result = at_night(workbench, instance)
+        assert result.run_requests == []
+        assert "0 new pairs" in result.skip_message
+
+    @pytest.mark.usefixtures("extracted")
+    def test_enough_feedback_asks_for_one_run_a_night(
+        self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path
+    ):
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        result = at_night(with_settings(workbench, nightly_min_pairs=2), instance)
+        (request,) = result.run_requests
+        assert request.run_key == "night 2026-03-01"
+        skipped = at_night(with_settings(workbench, nightly_min_pairs=3), instance)
+        assert "2 new pairs" in skipped.skip_message
+
+    @pytest.mark.usefixtures("extracted")
+    def test_it_can_be_switched_off(self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path):
+        accept(workbench.db, tmp_path, "rolling mean")
+        off = with_settings(workbench, nightly_min_pairs=1, finetune_disabled=True)
+        assert "HONELOOP_FINETUNE_DISABLED" in at_night(off, instance).skip_message
+
+
+class TestNewFeedback:
+    @pytest.mark.usefixtures("extracted")
+    def test_it_reports_the_highest_id_once(
+        self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path
+    ):
+        assert "No feedback" in tick(sensors.new_feedback, workbench, instance).skip_message
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        result = tick(sensors.new_feedback, workbench, instance)
+        (event,) = result.asset_events
+        assert event.asset_key == dg.AssetKey("search_feedback")
+        assert event.tags["dagster/data_version"] == result.cursor
+        again = tick(sensors.new_feedback, workbench, instance, cursor=result.cursor)
+        assert again.asset_events == []
+        accept(workbench.db, tmp_path, "running average")
+        more = tick(sensors.new_feedback, workbench, instance, cursor=result.cursor)
+        assert int(more.cursor) > int(result.cursor)
+        assert more.asset_events[0].metadata["new"].value == 1
+
+
+class TestEnoughNewFeedback:
+    @pytest.mark.usefixtures("extracted")
+    def test_it_starts_fine_tuning_early_and_only_one(
+        self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path
+    ):
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        assert "2 new pairs" in tick(sensors.enough_new_feedback, workbench, instance).skip_message
+        eager = with_settings(workbench, early_finetune_pairs=2)
+        (request,) = tick(sensors.enough_new_feedback, eager, instance).run_requests
+        run_of(instance, request, dg.DagsterRunStatus.STARTED)
+        accept(workbench.db, tmp_path, "running average")
+        assert "under way" in tick(sensors.enough_new_feedback, eager, instance).skip_message
+        off = with_settings(eager, finetune_disabled=True)
+        assert "DISABLED" in tick(sensors.enough_new_feedback, off, instance).skip_message
+
+    @pytest.mark.usefixtures("extracted")
+    def test_what_keeps_failing_is_tried_three_times(
+        self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path
+    ):
+        accept(workbench.db, tmp_path, "rolling mean")
+        eager = with_settings(workbench, early_finetune_pairs=1)
+        keys: set[str | None] = set()
+        for _ in range(3):
+            (request,) = tick(sensors.enough_new_feedback, eager, instance).run_requests
+            keys.add(request.run_key)
+            run_of(instance, request, dg.DagsterRunStatus.FAILURE)
+        assert len(keys) == 3  # Dagster ignores a run key it has seen
+        assert "failed 3 times" in tick(sensors.enough_new_feedback, eager, instance).skip_message
+
+
+class TestRegisteredRepositories:
+    def test_a_new_one_gets_its_partition_and_is_read(
+        self, workbench: Workbench, instance: dg.DagsterInstance, registered: Repository
+    ):
+        result = tick(sensors.registered_repositories, workbench, instance)
+        (change,) = result.dynamic_partitions_requests
+        assert isinstance(change, dg.AddDynamicPartitionsRequest)
+        assert change.partition_keys == [registered.name]
+        (request,) = result.run_requests
+        assert (request.job_name, request.partition_key) == ("index_repository", registered.name)
+
+    def test_a_removed_one_loses_its_partition(
+        self, workbench: Workbench, instance: dg.DagsterInstance, extracted: Repository
+    ):
+        instance.add_dynamic_partitions("repository", [extracted.name])
+        assert "each was read" in tick(sensors.registered_repositories, workbench, instance).skip_message
+        remove_repository(workbench.db, extracted.name)
+        (change,) = tick(sensors.registered_repositories, workbench, instance).dynamic_partitions_requests
+        assert isinstance(change, dg.DeleteDynamicPartitionsRequest)
+        assert change.partition_keys == [extracted.name]
+
+
+class TestIndexUpkeep:
+    def test_nothing_is_done_before_anything_was_read(
+        self, workbench: Workbench, instance: dg.DagsterInstance
+    ):
+        assert "No repository" in tick(sensors.index_upkeep, workbench, instance).skip_message
+
+    def test_it_embeds_then_builds_then_rests(
+        self,
+        workbench: Workbench,
+        instance: dg.DagsterInstance,
+        extracted: Repository,
+        minilm: Encoder,
+    ):
+        db, settings = workbench.db, workbench.settings
+        assert "no partition" in tick(sensors.index_upkeep, workbench, instance).skip_message
+        instance.add_dynamic_partitions("repository", [extracted.name])
+        (embed,) = tick(sensors.index_upkeep, workbench, instance).run_requests
+        assert (embed.job_name, embed.partition_key) == ("embed_repository", extracted.name)
+        run_of(instance, embed, dg.DagsterRunStatus.STARTED)
+        assert "under way" in tick(sensors.index_upkeep, workbench, instance).skip_message
+        embed_missing(db, minilm, settings, Silent())
+        (refresh,) = tick(sensors.index_upkeep, workbench, instance).run_requests
+        assert (refresh.job_name, refresh.partition_key) == ("refresh_index", None)
+        serve(db, minilm, settings)
+        assert "has every snippet" in tick(sensors.index_upkeep, workbench, instance).skip_message
+
+    def test_an_approved_model_is_embedded_by_every_repository(
+        self,
+        workbench: Workbench,
+        instance: dg.DagsterInstance,
+        extracted: Repository,
+        minilm: Encoder,
+        other: registry.ModelRecord,
+    ):
+        instance.add_dynamic_partitions("repository", [extracted.name])
+        serve(workbench.db, minilm, workbench.settings)
+        assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
+        with workbench.db.connect() as connection:
+            registry.set_state(connection, other.version, "approved", "gate", ["better"])
+        (embed,) = tick(sensors.index_upkeep, workbench, instance).run_requests
+        assert embed.partition_key == extracted.name
+        assert other.version in str(embed.run_key)
+
+
+class TestPassedEvaluation:
+    def test_an_evaluated_candidate_goes_to_the_gate_once(
+        self, workbench: Workbench, instance: dg.DagsterInstance, other: registry.ModelRecord
+    ):
+        assert "Nothing was evaluated" in tick(sensors.passed_evaluation, workbench, instance).skip_message
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                "model_evaluation", metadata={"model_version": other.version, "test_set": "t1"}
+            )
+        )
+        (request,) = tick(sensors.passed_evaluation, workbench, instance).run_requests
+        assert request.job_name == "promote"
+        verdict = {"decision": "not enough evidence", "test_set": "t1"}
+        registry.record_metrics(workbench.db, other.version, {"verdict": verdict})
+        assert "not enough evidence" in tick(sensors.passed_evaluation, workbench, instance).skip_message
+        with workbench.db.connect() as connection:
+            registry.set_state(connection, other.version, "rejected", "gate", ["worse"])
+        assert "rejected" in tick(sensors.passed_evaluation, workbench, instance).skip_message
+
+
+@pytest.fixture
+def other(db: Database, minilm: Encoder, tmp_path: Path) -> registry.ModelRecord:
+    """A second model version, a candidate grown from MiniLM; only its registration matters here."""
+    from pipeline.encoders.encoder import Encoder as AnEncoder
+
+    registry.ensure_registered(db, minilm, "minilm")
+    renamed = AnEncoder(minilm.spec, (), dict.fromkeys(minilm.files, "0" * 64))
+    return registry.ensure_registered(
+        db, renamed, str(tmp_path / "checkpoint"), state="candidate", base_version=minilm.version
+    )
+
+
+def test_nothing_starts_beside_a_run_of_the_whole_loop(
+    workbench: Workbench, instance: dg.DagsterInstance, registered: Repository
+):
+    settings = workbench.settings
+    assert not run_under_way(workbench.db)
+    with Loop.running(settings, Silent()):
+        assert run_under_way(workbench.db)
+        for sensor in (
+            sensors.registered_repositories,
+            sensors.index_upkeep,
+            sensors.enough_new_feedback,
+            sensors.passed_evaluation,
+        ):
+            assert "whole loop" in tick(sensor, workbench, instance).skip_message
+        assert "whole loop" in at_night(workbench, instance).skip_message
+    assert tick(sensors.registered_repositories, workbench, instance).run_requests

@@ -1,0 +1,260 @@
+"""The whole loop on real code, as `honeloop run` does it, from parsing to serving."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pygit2
+import pytest
+from typer.testing import CliRunner
+
+from assets_tests.end_to_end.tour import executed_tour, stored_outputs
+from pipeline.checks import run_checks
+from pipeline.cli import app
+from pipeline.config import Settings
+from pipeline.corpus.repositories import add_repository
+from pipeline.defs.in_process import Loop, RunResult, run_loop
+from pipeline.defs.instance import open_instance
+from pipeline.errors import HoneloopError
+from pipeline.index.serving import serving_index
+from pipeline.progress import Silent
+from pipeline.promotion.registry import list_models
+from pipeline.store.connections import Database
+from pipeline.workbench import Workbench
+
+# Little enough to embed in a moment; the others have enough documented functions to train on.
+FILES = ("exceptions.py", "globals.py")
+DOCUMENTED = ("utils.py", "termui.py", "decorators.py", "formatting.py")
+TRAINING = ["training_set", "fine_tuned_model", "model_checkpoint", "model_evaluation", "promoted_model"]
+
+
+@pytest.fixture
+def small(settings: Settings) -> Settings:
+    """Settings under which the loop takes half a minute."""
+    return settings.model_copy(
+        update={
+            "min_pairs": 30,
+            "max_documentation_pairs": 40,
+            "train_max_tokens": 64,
+            "gate_min_queries": 5,
+            "bootstrap_resamples": 200,
+            "validations_per_epoch": 1,
+            "recall_sample": 50,
+        }
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository with a small part of click's source in its one commit."""
+    path = tmp_path / "repository"
+    path.mkdir()
+    copy_from_click(FILES, path)
+    commit_all(path, "Begin")
+    return path
+
+
+def copy_from_click(names: tuple[str, ...], path: Path) -> None:
+    spec = importlib.util.find_spec("click")
+    assert spec is not None
+    assert spec.origin is not None
+    for name in names:
+        shutil.copy(Path(spec.origin).parent / name, path / name)
+
+
+def commit_all(path: Path, message: str) -> None:
+    repository = pygit2.init_repository(str(path))
+    repository.index.add_all()
+    repository.index.write()
+    author = pygit2.Signature("A Tester", "tester@example.org")
+    parents = [] if repository.head_is_unborn else [repository.head.target]
+    repository.create_commit("HEAD", author, author, message, repository.index.write_tree(), parents)
+
+
+def materialized_in(settings: Settings, result: RunResult) -> Iterator[tuple[str, bool]]:
+    """The assets of each run, as Dagster recorded them, and whether the run succeeded."""
+    with open_instance(settings) as instance:
+        for run_id in result.run_ids:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            for key in run.asset_selection or ():
+                yield key.to_user_string(), run.is_success
+
+
+def test_the_whole_loop_and_again(
+    small: Settings, db: Database, repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy_from_click(DOCUMENTED, repository)
+    commit_all(repository, "Add more")
+    add_repository(db, "clicked", str(repository))
+
+    first = run_loop(small, Silent())
+
+    assert first.failures == []
+    source = first.sources["clicked"]
+    assert source["snippets_live"] > 60
+    assert source["embedded"] > 0
+    assert first.index["action"] == "built"
+    assert list(first.training) == TRAINING
+    decision = first.training["promoted_model"]["decision"]
+    assert decision in {"approved", "rejected"}
+    candidate = first.training["model_checkpoint"]["model_version"]
+    states = {model.version: model.state for model in list_models(db)}
+    serving = serving_index(db)
+    if decision == "approved":
+        assert serving.model_version == candidate
+        assert states[candidate] == "serving"
+    else:
+        assert serving.model_version == first.training["model_evaluation"]["base_version"]
+        assert states[candidate] == "rejected"
+    assert all(succeeded for _, succeeded in materialized_in(small, first))
+
+    assert [
+        check for check in run_checks(Workbench(small)) if check.outcome and not check.outcome.passed
+    ] == []
+
+    second = run_loop(small, Silent())
+
+    assert second.failures == []
+    assert second.sources["clicked"]["files_parsed"] == 0
+    assert (second.sources["clicked"]["embedded"], second.index["action"]) == (0, "reused")
+    assert all(second.training[asset]["reused"] for asset in TRAINING[:-1])
+    assert second.training["model_checkpoint"]["model_version"] == candidate
+    assert serving_index(db) == serving
+
+    cells = executed_tour(small, monkeypatch)
+    pictures = [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
+    assert len(pictures) >= 5
+    assert not stored_outputs()
+
+    # A person may overrule the gate, either way.
+    runner = CliRunner(
+        env={"HONELOOP_HOME": str(small.home), "HONELOOP_DATABASE_URL": str(small.database_url)}
+    )
+    if decision == "rejected":
+        promoted = runner.invoke(app, ["promote", candidate[:12], "--reason", "a test", "--json"])
+        assert json.loads(promoted.stdout)["state"] == "serving"
+    assert serving_index(db).model_version == candidate
+    back = runner.invoke(app, ["rollback", "--json"])
+    assert json.loads(back.stdout)["model_version"] == first.training["model_evaluation"]["base_version"]
+    assert serving_index(db).model_version != candidate
+
+
+def test_two_runs_do_not_meet(settings: Settings):
+    with Loop.running(settings, Silent()), pytest.raises(HoneloopError, match="Another run is under way"):
+        run_loop(settings, Silent())
+
+
+def test_a_change_is_indexed_and_nothing_else_is_done_again(small: Settings, db: Database, repository: Path):
+    add_repository(db, "clicked", str(repository))
+    before = run_loop(small, Silent(), only_index=True)
+    (repository / "new.py").write_text("def brand_new(x):\n    '''Doubles a number.'''\n    return 2 * x\n")
+    commit_all(repository, "Add a file")
+
+    after = run_loop(small, Silent(), only_index=True)
+
+    assert after.training == {}
+    assert after.sources["clicked"]["files_parsed"] == 1
+    assert after.sources["clicked"]["embedded"] == 1
+    assert after.sources["clicked"]["reused"] == before.sources["clicked"]["embedded"]
+    assert after.index["action"] == "extended"
+    assert after.index["rows"] == before.index["rows"] + 1
+
+
+def test_too_few_pairs_leave_the_index_serving(settings: Settings, db: Database, tmp_path: Path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("def f(x):\n    return x + 1\n")
+    add_repository(db, "tiny", str(tmp_path / "code"))
+
+    result = run_loop(settings, Silent())
+
+    (failure,) = result.failures
+    assert failure.step == "training_set"
+    assert "feedback" in failure.message
+    assert "documentation" in failure.message
+    assert "honeloop feedback import" in failure.hint
+    assert serving_index(db).rows == 1
+    with pytest.raises(HoneloopError, match="real pairs"):
+        result.raise_for_failure()
+
+
+def test_a_source_that_cannot_be_read_does_not_keep_the_others_away(
+    settings: Settings, db: Database, repository: Path, tmp_path: Path
+):
+    gone = tmp_path / "gone"
+    shutil.copytree(repository, gone)
+    add_repository(db, "gone", str(gone))
+    add_repository(db, "clicked", str(repository))
+    shutil.rmtree(gone)
+
+    result = run_loop(settings, Silent(), only_index=True)
+
+    assert result.failures == []
+    assert len(result.problems) == 1
+    assert "gone" in result.problems[0]
+    assert serving_index(db).rows > 10
+
+
+def test_when_no_source_can_be_read_that_is_a_failure(settings: Settings, db: Database, tmp_path: Path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    add_repository(db, "gone", str(gone))
+    gone.rmdir()
+    result = run_loop(settings, Silent(), only_index=True)
+    with pytest.raises(HoneloopError, match="gone"):
+        result.raise_for_failure()
+
+
+def test_a_blocking_check_keeps_bad_snippets_out_of_the_index(
+    settings: Settings, db: Database, repository: Path
+):
+    add_repository(db, "clicked", str(repository))
+    assert run_loop(settings, Silent(), only_index=True).failures == []
+    rows = serving_index(db).rows
+    (repository / FILES[0]).unlink()
+    commit_all(repository, "Lose most of it")
+
+    result = run_loop(settings, Silent(), only_index=True)
+
+    (failure,) = result.failures
+    assert failure.check
+    assert "counts_do_not_collapse" in failure.message
+    assert "HONELOOP_MAX_SNIPPET_DROP_SHARE" in failure.hint
+    assert serving_index(db).rows == rows
+
+
+def test_a_run_that_was_killed_is_not_shown_as_running(settings: Settings, db: Database, repository: Path):
+    import dagster as dg
+
+    add_repository(db, "clicked", str(repository))
+    with open_instance(settings) as instance:
+        killed = instance.create_run_for_job(
+            job_def=dg.GraphDefinition("killed").to_job(),
+            tags={"honeloop/in_process": "true"},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+    run_loop(settings, Silent(), only_index=True)
+    with open_instance(settings) as instance:
+        found = instance.get_run_by_id(killed.run_id)
+        assert found is not None
+        assert found.status == dg.DagsterRunStatus.CANCELED
+
+
+def test_an_unchanged_index_run_loads_no_torch(settings: Settings, db: Database, repository: Path):
+    add_repository(db, "clicked", str(repository))
+    run_loop(settings, Silent(), only_index=True)
+    code = (
+        "import json, sys; from pathlib import Path; from pipeline.config import Settings;"
+        "from pipeline.defs.in_process import run_loop; from pipeline.progress import Silent;"
+        f"settings = Settings(home=Path({str(settings.home)!r}), database_url={settings.database_url!r});"
+        "result = run_loop(settings, Silent(), only_index=True);"
+        "print(json.dumps([result.index['action'], 'torch' in sys.modules]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout.splitlines()[-1]) == ["reused", False]

@@ -1,0 +1,72 @@
+"""Reaching the database: transactions, the embedded server, and errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pipeline.config import Settings
+from pipeline.errors import HoneloopError
+from pipeline.store.connections import Database, create_database, open_database
+from pipeline.store.server import database_url
+
+
+def test_a_block_that_raises_changes_nothing(db: Database) -> None:
+    with pytest.raises(ZeroDivisionError), db.connect() as connection:
+        connection.execute("INSERT INTO searches (query, source) VALUES ('x', 'import')")
+        _ = 1 / 0
+    with db.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM searches").fetchone() == (0,)
+
+
+def test_vectors_come_back_as_vectors(db: Database) -> None:
+    with db.connect() as connection:
+        row = connection.execute("SELECT '[1,2,3]'::halfvec").fetchone()
+    assert row is not None
+    assert row[0].to_list() == [1.0, 2.0, 3.0]
+
+
+def test_an_unreachable_server_is_one_clear_error(tmp_path: Path) -> None:
+    missing = Database(f"postgresql://postgres:@/honeloop?host={tmp_path}")
+    with pytest.raises(HoneloopError, match="cannot be reached") as caught, missing.connect():
+        pass
+    assert "HONELOOP_DATABASE_URL" in caught.value.hint
+
+
+def test_opening_creates_migrates_and_is_repeatable(server_settings: Settings) -> None:
+    first = open_database(server_settings)
+    second = open_database(server_settings)
+    assert first == second
+    with second.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM repositories").fetchone() == (0,)
+
+
+def test_creating_a_database_twice_keeps_its_data(server_settings: Settings) -> None:
+    create_database(server_settings, "twice")
+    with psycopg.connect(database_url(server_settings, "twice")) as connection:
+        connection.execute("CREATE TABLE kept (x int)")
+    create_database(server_settings, "twice")
+    with psycopg.connect(database_url(server_settings, "twice")) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_another_database_of_a_configured_server() -> None:
+    settings = Settings(database_url="postgresql://ann:s3cret@db.example:5433/code?sslmode=require")
+    assert database_url(settings) == settings.database_url
+    assert (
+        database_url(settings, "dagster") == "postgresql://ann:s3cret@db.example:5433/dagster?sslmode=require"
+    )
+
+
+def test_one_index_and_one_model_serve_at_most(db: Database) -> None:
+    """The schema itself refuses a second one, whatever the code does."""
+    insert = (
+        "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+        " VALUES (%s, 'm', '{}', 3, 'x', %s)"
+    )
+    with db.connect() as connection:
+        connection.execute(insert, ["a" * 64, "serving"])
+    with pytest.raises(psycopg.errors.UniqueViolation), db.connect() as connection:
+        connection.execute(insert, ["b" * 64, "serving"])

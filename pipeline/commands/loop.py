@@ -1,0 +1,169 @@
+"""`honeloop run`, `index` and `train`: the loop, or parts of it, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress
+from pipeline.commands.errors import say
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+    from pipeline.defs.in_process import RunResult
+    from pipeline.evaluation.run_report import ExampleSearch
+    from pipeline.workbench import Workbench
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(
+        epilog="Examples:\n\n[cyan]honeloop run[/cyan]\n\n"
+        "[cyan]honeloop source add mine ~/code/mine && honeloop run[/cyan]\n\n"
+        "[cyan]HONELOOP_TRAIN_EPOCHS=2 honeloop run --json > report.json[/cyan]"
+    )(run)
+    app.command(
+        epilog="Examples:\n\n[cyan]honeloop index[/cyan]\n\n[cyan]honeloop index --source mine[/cyan]"
+    )(index)
+    app.command(
+        epilog="Examples:\n\n[cyan]honeloop train[/cyan]\n\n[cyan]honeloop train --base serving[/cyan]"
+    )(train)
+
+
+def run(json: Json = False) -> None:
+    """Runs the whole loop once: index, fine-tune, measure, and let the better model serve.
+
+    With no source registered it begins with real code that is already on this machine: Honeloop's own and
+    three installed packages. What did not change since the last run is not done again.
+    """
+    settings = settings_in_force()
+    from pipeline.defs.in_process import run_loop
+
+    with shown_progress(json) as progress:
+        result = run_loop(settings, progress)
+    _report(settings, result, as_json=json, trained=bool(result.training))
+
+
+def index(
+    source: Annotated[
+        str | None, typer.Option(help="Read only this source anew; see `honeloop source list`.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Reads the sources, embeds what is new and brings the index up to date. Trains nothing."""
+    settings = settings_in_force()
+    from pipeline.defs.in_process import run_loop
+
+    with shown_progress(json) as progress:
+        result = run_loop(settings, progress, only_index=True, source=source)
+    _report(settings, result, as_json=json, trained=False)
+
+
+def train(
+    base: Annotated[
+        str, typer.Option(help="What to fine-tune: base, serving, a preset, or the beginning of a version.")
+    ] = "base",
+    json: Json = False,
+) -> None:
+    """Fine-tunes a candidate and measures it against what serves. Lets nothing serve: `honeloop run` does."""
+    settings = settings_in_force()
+    from pipeline.defs.in_process import Loop
+
+    with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
+        loop.train(base)
+        loop.result.raise_for_failure()
+        bench, evaluated = loop.workbench, loop.result.training["model_evaluation"]
+    _print_comparison(bench, evaluated, json)
+
+
+def _report(settings: Settings, result: RunResult, *, as_json: bool, trained: bool) -> None:
+    """Shows what the run left in the database; a failure is said after it, and exits with 1."""
+    from pipeline.evaluation.run_report import collect_run_report
+    from pipeline.evaluation.run_report_view import render_run_report
+    from pipeline.store.connections import open_database
+
+    judged = trained and "promoted_model" in result.training
+    report = collect_run_report(
+        open_database(settings), settings, [_example(example) for example in result.examples], trained=judged
+    )
+    failure = result.failures[0] if result.failures else None
+    if as_json:
+        print_json({**report.to_json(), **_account(result)})
+    elif result.index:
+        output().print(render_run_report(report))
+    for problem in result.problems:
+        say(problem)
+    for later in result.failures[1:]:
+        say(str(later.error()))
+    if failure is not None:
+        raise failure.error()
+
+
+def _account(result: RunResult) -> dict[str, Any]:
+    """What `--json` says of the run itself, beside the state it left."""
+    first = result.failures[0] if result.failures else None
+    return {
+        "embedded": sum(int(entry.get("embedded", 0)) for entry in result.sources.values()),
+        "reused": sum(int(entry.get("reused", 0)) for entry in result.sources.values()),
+        "index": {key: result.index.get(key) for key in ("action", "index_version", "rows", "recall_at_10")}
+        if result.index
+        else None,
+        "problems": result.problems,
+        "error": None
+        if first is None
+        else {"message": first.message, "hint": first.hint, "step": first.step},
+        "dagster_runs": result.run_ids,
+    }
+
+
+def _example(example: tuple[str, list[str], list[str]]) -> ExampleSearch:
+    from pipeline.evaluation.run_report import ExampleSearch
+
+    return ExampleSearch(*example)
+
+
+def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: bool) -> None:
+    """The candidate beside what serves and the base, from their stored measurements."""
+    from pipeline.evaluation import report
+    from pipeline.evaluation.compare import compare
+    from pipeline.evaluation.results import breakdown_to_json
+    from pipeline.evaluation.store import find_evaluation
+
+    named = {
+        role: find_evaluation(bench.db, evaluated[key], evaluated["test_set"])
+        for role, key in (
+            ("base", "base_version"),
+            ("serving", "serving_version"),
+            ("candidate", "model_version"),
+        )
+    }
+    found = {role: evaluation for role, evaluation in named.items() if evaluation is not None}
+    comparison = compare(found["candidate"], found["serving"], bench.settings)
+    if as_json:
+        print_json(
+            {
+                "model_version": evaluated["model_version"],
+                "test_set": evaluated["test_set"],
+                "queries": evaluated["queries"],
+                "corpus": evaluated["corpus"],
+                "evaluations": {
+                    role: {"model_version": one.model_version, **breakdown_to_json(one)}
+                    for role, one in found.items()
+                },
+                "comparison": comparison,
+            }
+        )
+        return
+    console = output()
+    candidate = bench.model(evaluated["model_version"])
+    console.print(f"\nCandidate [bold]{candidate.name}[/bold] {candidate.version[:12]}, {candidate.state}\n")
+    console.print(report.metrics_table(found, comparison))
+    console.print()
+    console.print(report.slices_table(found, bench.settings.gate_metric, comparison))
+    console.print(f"\n{report.LEGEND}", style="dim")
+    console.print(
+        "\n`honeloop run` lets the gate decide; `honeloop promote "
+        f"{candidate.version[:12]} --reason TEXT` overrules it."
+    )

@@ -1,0 +1,114 @@
+"""`honeloop source`: which code is indexed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.commands.common import Json, output, print_json, working
+
+app = typer.Typer(no_args_is_help=True, help="Register code: git repositories, directories, distributions.")
+
+
+class Kind(StrEnum):
+    """The kinds of source."""
+
+    git = "git"
+    directory = "directory"
+    distribution = "distribution"
+
+
+@app.command(
+    epilog="Examples:\n\n[cyan]honeloop source add mine ~/code/mine[/cyan]\n\n"
+    "[cyan]honeloop source add flask https://github.com/pallets/flask --ref main[/cyan]\n\n"
+    "[cyan]honeloop source add networkx networkx --kind distribution[/cyan]"
+)
+def add(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    location: Annotated[
+        str, typer.Argument(help="A path, a git URL, or the name of an installed distribution.")
+    ],
+    kind: Annotated[
+        Kind | None, typer.Option(help="What is at LOCATION; by default found out from it.")
+    ] = None,
+    ref: Annotated[
+        str | None, typer.Option(help="git only: branch, tag or commit; by default what HEAD names.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Registers a source of code. `honeloop index` or `honeloop run` then reads it."""
+    from pipeline.corpus.repositories import add_repository
+
+    with working(json) as bench:
+        repository = add_repository(
+            bench.db, name, location, kind=kind.value if kind is not None else None, ref=ref
+        )
+    if json:
+        print_json(_shown(repository))
+    else:
+        output().print(
+            f"Registered [bold]{repository.name}[/bold]: {repository.kind} {repository.location}. "
+            "`honeloop index` reads it."
+        )
+
+
+@app.command("list")
+def list_sources(json: Json = False) -> None:
+    """Lists the registered sources, and what was found in them."""
+    from pipeline.corpus.repositories import list_repositories
+
+    with working(json) as bench:
+        repositories = list_repositories(bench.db)
+    if json:
+        print_json({"sources": [_shown(repository) for repository in repositories]})
+        return
+    if not repositories:
+        output().print(
+            "No source is registered. `honeloop source add NAME LOCATION` registers one; `honeloop run` "
+            "starts with real code that is already on this machine."
+        )
+        return
+    from rich.table import Table
+
+    table = Table("name", "kind", "location", "ref", "commit", "snippets", "read")
+    for repository in repositories:
+        table.add_row(
+            repository.name,
+            repository.kind,
+            repository.location,
+            repository.ref or "",
+            (repository.commit_id or "")[:12],
+            str(repository.report.get("snippets_live", "")),
+            f"{repository.extracted_at:%Y-%m-%d %H:%M}" if repository.extracted_at else "not yet",
+        )
+    output().print(table)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A registered source; see `honeloop source list`.")],
+    json: Json = False,
+) -> None:
+    """Forgets a source and its snippets. The next `honeloop index` takes them out of the index."""
+    from pipeline.corpus.repositories import remove_repository
+
+    with working(json) as bench:
+        remove_repository(bench.db, name, bench.settings)
+    if json:
+        print_json({"removed": name})
+    else:
+        output().print(f"Removed {name}. `honeloop index` takes its snippets out of the index.")
+
+
+def _shown(repository: Any) -> dict[str, Any]:
+    return {
+        "name": repository.name,
+        "kind": repository.kind,
+        "location": repository.location,
+        "ref": repository.ref,
+        "commit": repository.commit_id,
+        "extracted_at": repository.extracted_at,
+        "report": repository.report,
+    }

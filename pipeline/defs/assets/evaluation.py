@@ -1,0 +1,114 @@
+"""How good the candidate is against what serves, and the gate's verdict on it."""
+
+from typing import Any
+
+import dagster as dg
+
+from pipeline.defs.assets.corpus import OWNERS
+from pipeline.defs.assets.training import model_checkpoint
+from pipeline.defs.reporting import picture, reported, table
+from pipeline.defs.upstream import candidate_of, evaluated, training_set_of
+from pipeline.evaluation import plots, report
+from pipeline.evaluation.compare import compare
+from pipeline.evaluation.evaluating import evaluate_model
+from pipeline.evaluation.results import Evaluation
+from pipeline.promotion.deciding import apply_verdict
+from pipeline.promotion.judging import judge
+from pipeline.workbench import Workbench
+
+GROUP = "evaluation"
+
+
+@dg.asset(
+    deps=[model_checkpoint],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "postgres"},
+    description="The candidate, the model that serves and the base encoder on the same frozen test queries, "
+    "each "
+    "ranking the whole corpus: MAP, MRR, nDCG, recall and triplet accuracy with confidence intervals, per "
+    "origin and per language.",
+)
+def model_evaluation(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Measures what was not measured on this test set yet, and compares."""
+    with reported(context.log, workbench.progress) as progress:
+        db, settings = workbench.db, workbench.settings
+        training_set = training_set_of(context.instance, workbench)
+        candidate = candidate_of(context.instance, workbench)
+        serving, base = workbench.serving_model(), workbench.base_model()
+        found: dict[str, Evaluation] = {}
+        for model in (base, serving, candidate):
+            if model.version not in found:
+                found[model.version] = evaluate_model(
+                    db, workbench.encoder(model), training_set, settings, progress
+                )
+        comparison = compare(found[candidate.version], found[serving.version], settings)
+        named = {
+            "base": found[base.version],
+            "serving": found[serving.version],
+            "candidate": found[candidate.version],
+        }
+        measured = named["candidate"]
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": candidate.version,
+                "serving_version": serving.version,
+                "base_version": base.version,
+                "test_set": measured.test_set,
+                "queries": measured.queries,
+                "corpus": measured.corpus,
+                "reused": all(evaluation.reused for evaluation in found.values()),
+                **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
+                "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),
+                "by origin and language": dg.MetadataValue.md(
+                    report.slices_markdown(named, settings.gate_metric, comparison)
+                ),
+                "queries that moved most": dg.MetadataValue.md(report.changes_markdown(comparison)),
+                "metrics as bars": picture(
+                    plots.metric_bars(named), "metrics of base, serving and candidate"
+                ),
+                **_margins(named),
+            },
+            data_version=dg.DataVersion(f"{measured.test_set}:{candidate.version}:{serving.version}"),
+        )
+
+
+def _margins(named: dict[str, Evaluation]) -> dict[str, dg.MarkdownMetadataValue]:
+    """The margins of the test triplets as a picture, if there are any."""
+    if not any(evaluation.margins for evaluation in named.values()):
+        return {}
+    return {"margins": picture(plots.margins_histogram(named), "margins of the test triplets")}
+
+
+@dg.asset(
+    deps=[model_evaluation],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="The gate's verdict on the candidate, written to the registry with its reasons. Approved "
+    "only when "
+    "it beats what serves beyond chance and no origin or language loses; it serves once its index is built.",
+)
+def promoted_model(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Lets the gate decide on the stored measurements, and records what it says."""
+    with reported(context.log, workbench.progress) as progress:
+        candidate, test_set = evaluated(context.instance, workbench)
+        verdict = judge(workbench, candidate, test_set)
+        record = apply_verdict(workbench.db, verdict, candidate.version)
+        progress.note(f"Gate: {verdict.decision}. {' '.join(verdict.reasons)}")
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": candidate.version,
+                "model": candidate.name,
+                "serving_version": verdict.serving_version,
+                "test_set": verdict.test_set,
+                "decision": verdict.decision,
+                "state": record.state,
+                "reasons": table(["reason"], [[reason] for reason in verdict.reasons]),
+            },
+            data_version=dg.DataVersion(f"{candidate.version}:{verdict.decision}:{verdict.serving_version}"),
+        )

@@ -1,0 +1,120 @@
+"""Vectors of the snippets, and the index that answers searches."""
+
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.repositories import get_repository
+from pipeline.corpus.state import live_fingerprint
+from pipeline.defs.assets.corpus import OWNERS, snippets
+from pipeline.defs.assets.evaluation import promoted_model
+from pipeline.defs.partitions import repository_partitions
+from pipeline.defs.reporting import reported, table
+from pipeline.index.building import build_index
+from pipeline.index.checks import is_up_to_date
+from pipeline.index.embeddings import embed_missing
+from pipeline.index.flipping import flip
+from pipeline.index.verifying import documentation_queries
+from pipeline.promotion.registry import ModelRecord, serving_model
+from pipeline.promotion.succession import retire_overtaken
+from pipeline.workbench import Workbench
+
+GROUP = "index"
+
+
+@dg.asset(
+    partitions_def=repository_partitions,
+    deps=[snippets, promoted_model],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "postgres"},
+    description="Vectors of one repository's snippets, made by the approved model, else by the one that "
+    "serves. Keyed by content: equal code is embedded once, an unchanged snippet never again.",
+)
+def snippet_embeddings(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Embeds what the model has not embedded yet."""
+    with reported(context.log, workbench.progress) as progress:
+        repository = get_repository(workbench.db, context.partition_key)
+        model = workbench.target_model()
+        report = embed_missing(
+            workbench.db, workbench.encoder(model), workbench.settings, progress, repository=repository
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": model.version,
+                "model": model.name,
+                "dims": model.dims,
+                "embedded": report.embedded,
+                "reused": report.reused,
+                "embedding_seconds": round(report.seconds, 3),
+                "snippets_per_second": round(report.snippets_per_second, 1),
+            },
+            data_version=dg.DataVersion(f"{model.version}:{live_fingerprint(workbench.db, repository.id)}"),
+        )
+
+
+@dg.asset(
+    deps=[snippet_embeddings],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="The HNSW index over all vectors of one model version. Its approximate recall is measured "
+    "against exact search first; then it becomes what serves, in one transaction.",
+)
+def search_index(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Builds or extends the index of the target model, verifies it, and lets it serve."""
+    with reported(context.log, workbench.progress) as progress:
+        model = workbench.target_model()
+        before = serving_model(workbench.db)
+        report = build_index(
+            workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
+        )
+        flipped = flip(
+            workbench.db,
+            report.index_version_id,
+            actor="index",
+            reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
+            settings=workbench.settings,
+        )
+        for version in retire_overtaken(workbench.db, model.version):
+            progress.note(f"{version[:12]} was approved before {model.version[:12]} and is retired unserved.")
+        now = serving_model(workbench.db)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": report.rows,
+                "index_version": report.index_version_id,
+                "model_version": model.version,
+                "model": model.name,
+                "dims": model.dims,
+                "action": report.action,
+                "rows": report.rows,
+                "recall_at_10": report.recall_at_10,
+                "recall_sample": report.recall_sample,
+                "build_seconds": round(report.build_seconds, 3),
+                "previous_index_version": flipped.previous_index_version_id or 0,
+                "serves": table(
+                    ["", "model", "version"],
+                    [
+                        ["before", before.name, before.version[:12]] if before else ["before", "–", "–"],
+                        ["now", now.name, now.version[:12]] if now else ["now", "–", "–"],
+                    ],
+                ),
+            },
+            data_version=dg.DataVersion(f"{model.version}:{live_fingerprint(workbench.db)}"),
+        )
+
+
+def _recall_queries(workbench: Workbench, model: ModelRecord) -> NDArray[np.float32] | None:
+    """Documentation as queries, to measure recall with; None if there is nothing new to measure.
+
+    Embedding them loads the encoder, which an index that is up to date does not need.
+    """
+    if is_up_to_date(workbench.db, model.version):
+        return None
+    return documentation_queries(workbench.db, workbench.encoder(model), workbench.settings.recall_sample)

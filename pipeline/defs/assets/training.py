@@ -1,0 +1,218 @@
+"""From feedback to a checkpoint: the training set, the fine-tuned model, its files."""
+
+import shutil
+from collections import Counter
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from pipeline.defs.assets.corpus import OWNERS, snippets
+from pipeline.defs.reporting import picture, reported, table
+from pipeline.defs.upstream import fine_tuned, training_set_of
+from pipeline.evaluation.plots import training_curve
+from pipeline.feedback.news import newest_feedback_id
+from pipeline.promotion.registry import ensure_registered
+from pipeline.training.checkpoints import find_checkpoint, write_checkpoint
+from pipeline.training.fine_tuning import fine_tune
+from pipeline.training.handover import hand_over, handed_over, take_over
+from pipeline.training.pairs import TrainingSet
+from pipeline.training.recipe import recipe_key
+from pipeline.training.runs import history_of, run_directory
+from pipeline.training.training_set import build_training_set, load_training_set
+from pipeline.workbench import Workbench
+
+GROUP = "training"
+SPLITS = ("train", "validation", "test")
+
+search_feedback = dg.AssetSpec(
+    "search_feedback",
+    description="What people did with the snippets they were shown. It arrives outside Dagster; the sensor "
+    "`new_feedback` reports it, with the highest id as its data version.",
+    group_name="feedback",
+    owners=OWNERS,
+    kinds={"postgres"},
+)
+
+
+class FineTuning(dg.Config):
+    """What can be chosen for one training run."""
+
+    base: str = Field(default="base", description="base, serving, or the beginning of a model version.")
+
+
+@dg.asset(
+    deps=[snippets, search_feedback],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "postgres"},
+    description="Pairs from feedback and documentation, hard negatives mined with the model that serves, "
+    "split into "
+    "training, validation and test by the query, the same way night after night. Too few real pairs fail it.",
+)
+def training_set(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Builds the set, or finds it built."""
+    with reported(context.log, workbench.progress) as progress:
+        # Before it is built: what arrives meanwhile counts as new.
+        through = newest_feedback_id(workbench.db)
+        built = build_training_set(
+            workbench.db, workbench.encoder(workbench.serving_model()), workbench.settings, progress
+        )
+        counted = {split: len(built.of(split)) for split in SPLITS}
+        return dg.MaterializeResult(
+            metadata={
+                "training_set_id": built.id,
+                "dagster/row_count": len(built.pairs),
+                "fingerprint": built.fingerprint,
+                "reused": built.reused,
+                "feedback_through": through,
+                **{f"{split} pairs": count for split, count in counted.items()},
+                "counts": dg.MetadataValue.json(built.counts),
+                "pairs": _pairs_table(built),
+                "sample triplets": _sample_triplets(built),
+            },
+            data_version=dg.DataVersion(built.fingerprint),
+        )
+
+
+@dg.asset(
+    deps=[training_set],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch"},
+    op_tags={"honeloop/fine_tune": "true"},
+    description="The base encoder fine-tuned on the training set. The same data, settings and base give the "
+    "same model, so what was trained before is not trained again.",
+)
+def fine_tuned_model(
+    context: dg.AssetExecutionContext, config: FineTuning, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Trains, unless the result of this very recipe is there already."""
+    with reported(context.log, workbench.progress) as progress:
+        settings = workbench.settings
+        pairs = training_set_of(context.instance, workbench)
+        base = workbench.named_model(config.base)
+        key = recipe_key(pairs, base.version, settings)
+        directory = run_directory(settings, key)
+        known = find_checkpoint(settings, key)
+        if known is not None:
+            progress.note(
+                f"Trained before: checkpoint {known.version[:12]} has this data, base and settings."
+            )
+        elif handed_over(directory):
+            progress.note("Trained before; its checkpoint was not written yet.")
+        else:
+            trained = fine_tune(
+                workbench.encoder(base), pairs, settings, directory.with_name(f"{key}.work"), progress
+            )
+            hand_over(trained, directory)
+        return dg.MaterializeResult(
+            metadata={
+                "recipe": key,
+                "base_version": base.version,
+                "base": base.name,
+                "training_set_id": pairs.id,
+                "reused": known is not None,
+                **_curve(history_of(settings, key)),
+            },
+            data_version=dg.DataVersion(key),
+        )
+
+
+@dg.asset(
+    deps=[fine_tuned_model],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch", "file"},
+    description="The model's files: safetensors and a manifest with lineage, hashes, dimensions and metrics, "
+    "put in place by one rename; and its entry in the registry, as a candidate.",
+)
+def model_checkpoint(
+    context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.MaterializeResult[Any]:
+    """Writes the checkpoint, or finds it written, and registers it."""
+    with reported(context.log, workbench.progress) as progress:
+        settings = workbench.settings
+        trained = fine_tuned(context.instance)
+        pairs = load_training_set(workbench.db, int(trained["training_set_id"]))
+        base = workbench.model(str(trained["base_version"]))
+        key = str(trained["recipe"])
+        checkpoint = find_checkpoint(settings, key)
+        reused = checkpoint is not None
+        if checkpoint is None:
+            directory = run_directory(settings, key)
+            encoder = workbench.encoder(base)
+            checkpoint = write_checkpoint(
+                take_over(directory, encoder.device), encoder, pairs, settings, settings.checkpoints_path
+            )
+            shutil.rmtree(directory)
+        record = ensure_registered(
+            workbench.db,
+            workbench.encoder_at(str(checkpoint.path)),
+            str(checkpoint.path),
+            state="candidate",
+            base_version=base.version,
+            training_set_id=pairs.id,
+            lineage=checkpoint.manifest["lineage"],
+        )
+        progress.note(f"Checkpoint of {record.name}: {checkpoint.path}")
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": record.version,
+                "model": record.name,
+                "state": record.state,
+                "dims": record.dims,
+                "path": dg.MetadataValue.path(str(checkpoint.path)),
+                "reused": reused,
+                "base_version": base.version,
+                "training_set_id": pairs.id,
+                "manifest": dg.MetadataValue.json(checkpoint.manifest),
+            },
+            data_version=dg.DataVersion(record.version),
+        )
+
+
+def _pairs_table(built: TrainingSet) -> dg.MarkdownMetadataValue:
+    """How many pairs of each origin stand in each split, and how many of them have negatives."""
+    counts: Counter[tuple[str, str]] = Counter((pair.origin, pair.split) for pair in built.pairs)
+    with_negatives = Counter(pair.origin for pair in built.pairs if pair.negatives)
+    return table(
+        ["origin", *SPLITS, "with negatives"],
+        [
+            [origin, *(f"{counts[origin, split]:,}" for split in SPLITS), f"{with_negatives[origin]:,}"]
+            for origin in sorted({pair.origin for pair in built.pairs})
+        ],
+    )
+
+
+def _sample_triplets(built: TrainingSet, count: int = 5) -> dg.MarkdownMetadataValue:
+    """A few training triplets: what was asked, what answers it, what does not and how near that is."""
+    chosen = [pair for pair in built.of("train") if pair.negatives][:count]
+    return table(
+        ["query", "relevant", "not relevant", "why not"],
+        [
+            [
+                pair.query,
+                _head(pair.positive_text),
+                _head(pair.negatives[0].text),
+                pair.negatives[0].reason
+                if pair.negatives[0].negative_score is None
+                else f"{pair.negatives[0].reason}, cosine {pair.negatives[0].negative_score:.3f}",
+            ]
+            for pair in chosen
+        ],
+    )
+
+
+def _head(code: str) -> str:
+    """The first line of code."""
+    return code.strip().splitlines()[0][:100]
+
+
+def _curve(history: tuple[dict[str, Any], ...] | None) -> dict[str, dg.MarkdownMetadataValue]:
+    """The loss and the validations as a picture, if there was a step."""
+    if not history or not any("loss" in row for row in history):
+        return {}
+    return {"training curve": picture(training_curve(history), "loss and validation")}

@@ -1,0 +1,60 @@
+"""The Dagster instance in <HONELOOP_HOME>/dagster: the same for the command line, the web page and the
+daemon.
+
+What does not belong here: what is stored in it and where the server is (storage.py).
+"""
+
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.defs.storage import dagster_url
+
+CONFIGURATION = "dagster.yaml"
+
+
+def dagster_home(settings: Settings) -> Path:
+    """<HONELOOP_HOME>/dagster, made if need be, with the project's dagster.yaml in it."""
+    home = settings.home_path / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    unfinished = home / f".{CONFIGURATION}.{os.getpid()}"
+    shutil.copyfile(PROJECT_ROOT / CONFIGURATION, unfinished)
+    os.replace(unfinished, home / CONFIGURATION)
+    return home
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Generator[dg.DagsterInstance]:
+    """The instance for work in this process, its storage made if need be.
+
+    Standard output and error are left alone: Dagster's default would send them through files, and they
+    belong to the command line.
+
+    Raises:
+        HoneloopError: the database server cannot be started or reached.
+    """
+    reference = InstanceRef.from_dir(
+        str(dagster_home(settings)),
+        overrides={
+            "storage": {
+                "custom": {
+                    "module": "pipeline.defs.storage",
+                    "class": "HoneloopStorage",
+                    "config": {"postgres_url": dagster_url(settings)},
+                }
+            },
+            "compute_logs": {
+                "module": "dagster._core.storage.noop_compute_log_manager",
+                "class": "NoOpComputeLogManager",
+                "config": {},
+            },
+        },
+    )
+    with dg.DagsterInstance.from_ref(reference) as instance:
+        yield instance

@@ -1,0 +1,47 @@
+"""Schedules: fine-tuning at night.
+
+What does not belong here: what starts because something happened (sensors.py).
+"""
+
+from datetime import date
+
+import dagster as dg
+
+from pipeline.config import load_settings
+from pipeline.defs.in_process import run_under_way
+from pipeline.defs.jobs import fine_tune
+from pipeline.defs.upstream import feedback_learned
+from pipeline.feedback.news import count_new_pairs
+from pipeline.workbench import Workbench
+
+NIGHTLY = "0 2 * * *"
+
+
+@dg.schedule(
+    job=fine_tune,
+    name="nightly_fine_tuning",
+    cron_schedule=NIGHTLY,
+    execution_timezone=load_settings().timezone,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Fine-tunes at 02:00 when there is enough new feedback. HONELOOP_FINETUNE_DISABLED stops it.",
+)
+def nightly_fine_tuning(
+    context: dg.ScheduleEvaluationContext, workbench: dg.ResourceParam[Workbench]
+) -> dg.RunRequest | dg.SkipReason:
+    """Skips, saying why, or asks for one run a night."""
+    settings = workbench.settings
+    if settings.finetune_disabled:
+        return dg.SkipReason("HONELOOP_FINETUNE_DISABLED is set.")
+    if run_under_way(workbench.db):
+        return dg.SkipReason("A run of the whole loop is under way, which fine-tunes.")
+    new = count_new_pairs(workbench.db, settings, feedback_learned(context.instance))
+    if new < settings.nightly_min_pairs:
+        return dg.SkipReason(
+            f"{new} new pairs from feedback since the last training set; {settings.nightly_min_pairs} make a "
+            "night worth it (HONELOOP_NIGHTLY_MIN_PAIRS)."
+        )
+    night: date = context.scheduled_execution_time.date()
+    return dg.RunRequest(run_key=f"night {night.isoformat()}", tags={"honeloop/new_pairs": str(new)})
+
+
+schedules = [nightly_fine_tuning]

@@ -1,0 +1,66 @@
+"""Where Dagster keeps its runs and events: the database `dagster` on the server that Honeloop uses.
+
+What does not belong here: Honeloop's own tables (store/, and the rooms).
+
+A class of our own, so that `dagster dev -w workspace.yaml` finds the server without any set-up: a URL in
+`dagster.yaml` would have to be in the environment first, and the embedded server be running.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from dagster import StringSource
+from dagster._config import Field, UserConfigSchema
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from pipeline.config import Settings, load_settings
+from pipeline.errors import HoneloopError
+from pipeline.store.connections import create_database
+from pipeline.store.server import dagster_database, database_url
+
+
+def dagster_url(settings: Settings) -> str:
+    """The URL of Dagster's database, made if it is not there, in the form that SQLAlchemy gives to psycopg2.
+
+    Raises:
+        HoneloopError: the server cannot be started or reached.
+    """
+    name = dagster_database(settings)
+    url = database_url(settings, name)
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:  # not there yet, or the server is not
+        try:
+            create_database(settings, name)
+        except psycopg.Error as error:
+            raise HoneloopError(
+                f"Dagster's database {name!r} cannot be opened or made: {str(error).strip()}.",
+                hint=f"Make it on your server: CREATE DATABASE {name}.",
+            ) from error
+    scheme, _, rest = url.partition("://")
+    # SQLAlchemy 2.1 would take a bare postgresql:// to psycopg 3, which dagster-postgres cannot use.
+    return f"postgresql+psycopg2://{rest}" if scheme in ("postgresql", "postgres") else f"{scheme}://{rest}"
+
+
+class HoneloopStorage(DagsterPostgresStorage):
+    """Dagster's Postgres storage on Honeloop's server, found through `HONELOOP_HOME` and
+    `HONELOOP_DATABASE_URL`.
+
+    Config: `postgres_url`, optional, for whoever has the settings in hand already.
+    """
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """One optional field."""
+        return {"postgres_url": Field(StringSource, is_required=False)}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Any
+    ) -> DagsterPostgresStorage:
+        """Opens the storage; its tables are made on first use."""
+        url = config_value.get("postgres_url") or dagster_url(load_settings())
+        return DagsterPostgresStorage(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
