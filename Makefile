@@ -1,0 +1,56 @@
+# Two commands: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run up test test-all lint check bench clean
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.installed ## Install, then run the whole loop once on the registered sources
+	@$(BIN)/honeloop run
+
+up: $(VENV)/.installed ## Install, then start the database, the Dagster UI and its daemon
+	@$(BIN)/honeloop up
+
+test: $(VENV)/.installed-test ## Install, then run the tests (minutes)
+	@$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-test ## The tests, slow ones too
+	@$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## ruff and pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+check: $(VENV)/.installed ## Every asset check against the current state
+	@$(BIN)/honeloop check
+
+bench: $(VENV)/.installed ## Side-by-side measurements
+	@$(BIN)/python -m assets_tests.benchmarks.embedding_throughput
+
+clean: ## Remove the virtual environment (never the data under .honeloop)
+	rm -rf $(VENV) *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "Honeloop needs Python 3.11 to 3.14; set PYTHON=…")'
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp per set of packages, so that a second `make run` installs nothing.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Honeloop and its pinned dependencies into $(VENV) (a minute or two) …"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Honeloop, its pinned dependencies and the test tools into $(VENV) …"
+	@$(PIP) -e ".[test]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) -e ".[lint]"
+	@touch $@
