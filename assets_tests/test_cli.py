@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from psycopg import sql
 from typer.testing import CliRunner, Result
@@ -269,6 +273,53 @@ def test_index_search_feedback_from_the_command_line(cli: Cli, code: Path, tmp_p
     assert json.loads(failed.stdout)["serving"]["model_version"] == answer["model_version"]
 
 
+def test_json_is_all_there_is_on_standard_output(settings: Settings, cli: Cli, code: Path):
+    cli("source", "add", "mine", code)
+    result = subprocess_cli(
+        "index",
+        "--json",
+        HONELOOP_HOME=str(settings.home),
+        HONELOOP_DATABASE_URL=str(settings.database_url),
+    )
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert len(result.stdout.splitlines()) == 1
+    assert json.loads(result.stdout)["corpus"]["snippets"] == 2
+
+
+def test_up_serves_dagster_until_it_is_interrupted(settings: Settings, tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "HONELOOP_HOME": str(settings.home),
+        "HONELOOP_DATABASE_URL": str(settings.database_url),
+        "HONELOOP_UI_PORT": str(port),
+    }
+    shown = tmp_path / "shown"
+    with shown.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "up"], env=environment, stdout=output, stderr=output
+        )
+    try:
+        while "Ctrl-C" not in shown.read_text():
+            assert process.poll() is None, shown.read_text()
+            time.sleep(0.2)
+        started = psutil.Process(process.pid).children(recursive=True)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=30) as answer:
+            assert "dagster_webserver_version" in json.load(answer)
+        # The port is taken now.
+        second = subprocess_cli("up", **{k: v for k, v in environment.items() if k.startswith("HONELOOP")})
+        assert second.returncode == 1
+        assert "HONELOOP_UI_PORT" in second.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 0
+    assert psutil.wait_procs(started, timeout=1)[1] == []
+    assert f"http://127.0.0.1:{port}" in shown.read_text()
+
+
 def test_a_damaged_state_fails_the_checks(cli: Cli, db: Database, code: Path):
     cli("source", "add", "mine", code)
     assert cli("index").exit_code == 0
@@ -302,8 +353,6 @@ def test_an_interrupted_run_exits_with_130_and_the_next_one_goes_on(settings: Se
 
 def _wait_for_vectors(db: Database, process: subprocess.Popen[str]) -> None:
     """Until the process has committed its first chunk of vectors."""
-    import time
-
     while process.poll() is None:
         with db.connect() as connection:
             row = connection.execute("SELECT table_name FROM embedding_tables").fetchone()

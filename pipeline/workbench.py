@@ -10,7 +10,6 @@ from pipeline.config import Settings
 from pipeline.progress import Progress, Silent
 from pipeline.promotion import registry
 from pipeline.promotion.registry import ModelRecord
-from pipeline.promotion.succession import next_to_serve
 from pipeline.store.connections import Database, open_database
 
 if TYPE_CHECKING:
@@ -103,7 +102,12 @@ class Workbench:
 
     def target_model(self) -> ModelRecord:
         """The model version whose index should answer searches: the one approved last, else what serves."""
-        return next_to_serve(self.db) or self.serving_model()
+        return self.approved_model() or self.serving_model()
+
+    def approved_model(self) -> ModelRecord | None:
+        """The model version that is approved and waits for its index; the registry keeps it at most one."""
+        approved = [model for model in registry.list_models(self.db) if model.state == "approved"]
+        return approved[0] if approved else None
 
     def _load(self, source: str) -> Encoder:
         from pipeline.encoders.loading import load_encoder

@@ -133,17 +133,32 @@ def test_the_whole_loop_and_again(
     assert len(pictures) >= 5
     assert not stored_outputs()
 
+    runner = CliRunner(env=as_environment(small))
+    compared = json.loads(runner.invoke(app, ["train", "--json"]).stdout)
+    assert compared["model_version"] == candidate
+    assert set(compared["evaluations"]) == {"base", "serving", "candidate"}
+
     # A person may overrule the gate, either way.
-    runner = CliRunner(
-        env={"HONELOOP_HOME": str(small.home), "HONELOOP_DATABASE_URL": str(small.database_url)}
-    )
     if decision == "rejected":
         promoted = runner.invoke(app, ["promote", candidate[:12], "--reason", "a test", "--json"])
         assert json.loads(promoted.stdout)["state"] == "serving"
     assert serving_index(db).model_version == candidate
+    with (small.checkpoints_path / candidate / "model" / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        weights.write(b"\x55")
+    wrong = {
+        check.name for check in run_checks(Workbench(small)) if check.outcome and not check.outcome.passed
+    }
+    assert {"files_match", "same_vectors_again"} <= wrong
     back = runner.invoke(app, ["rollback", "--json"])
     assert json.loads(back.stdout)["model_version"] == first.training["model_evaluation"]["base_version"]
     assert serving_index(db).model_version != candidate
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make these settings."""
+    values = settings.model_dump(exclude_defaults=True)
+    return {f"HONELOOP_{name.upper()}": str(value) for name, value in values.items()}
 
 
 def test_two_runs_do_not_meet(settings: Settings):

@@ -189,9 +189,7 @@ class Loop:
 
     def finish_promotion(self) -> bool:
         """Embeds everything with an approved model and lets its index serve; nothing to do without one."""
-        from pipeline.promotion.succession import next_to_serve
-
-        if self.result.failures or next_to_serve(self.workbench.db) is None:
+        if self.result.failures or self.workbench.approved_model() is None:
             return not self.result.failures
         queries = self._moved_queries()
         before = {query: self._search(query) for query in queries}

@@ -18,7 +18,6 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.verifying import documentation_queries
 from pipeline.promotion.registry import ModelRecord, serving_model
-from pipeline.promotion.succession import retire_overtaken
 from pipeline.workbench import Workbench
 
 GROUP = "index"
@@ -82,8 +81,6 @@ def search_index(
             reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
             settings=workbench.settings,
         )
-        for version in retire_overtaken(workbench.db, model.version):
-            progress.note(f"{version[:12]} was approved before {model.version[:12]} and is retired unserved.")
         now = serving_model(workbench.db)
         return dg.MaterializeResult(
             metadata={

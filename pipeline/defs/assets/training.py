@@ -12,8 +12,8 @@ from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import fine_tuned, training_set_of
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
-from pipeline.promotion.registry import ensure_registered
-from pipeline.training.checkpoints import find_checkpoint, write_checkpoint
+from pipeline.promotion.registry import ModelRecord, ensure_registered, list_models
+from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, take_over
 from pipeline.training.pairs import TrainingSet
@@ -148,7 +148,7 @@ def model_checkpoint(
                 take_over(directory, encoder.device), encoder, pairs, settings, settings.checkpoints_path
             )
             shutil.rmtree(directory)
-        record = ensure_registered(
+        record = _registered(workbench, checkpoint) or ensure_registered(
             workbench.db,
             workbench.encoder_at(str(checkpoint.path)),
             str(checkpoint.path),
@@ -172,6 +172,14 @@ def model_checkpoint(
             },
             data_version=dg.DataVersion(record.version),
         )
+
+
+def _registered(workbench: Workbench, checkpoint: Checkpoint) -> ModelRecord | None:
+    """Its record, if it is registered with this very place: then it need not be loaded."""
+    for record in list_models(workbench.db):
+        if (record.version, record.location) == (checkpoint.version, str(checkpoint.path)):
+            return record
+    return None
 
 
 def _pairs_table(built: TrainingSet) -> dg.MarkdownMetadataValue:
