@@ -19,3 +19,7 @@ class BadInputError(HoneloopError):
     """What was asked for cannot be done as asked: a wrong name, file, line or value. Exits with 2."""
 
     exit_code = 2
+
+
+class UnavailableError(HoneloopError):
+    """It cannot be done now, but may be in a while: nothing is indexed yet, or the database is away."""

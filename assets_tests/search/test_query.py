@@ -24,7 +24,8 @@ from pipeline.index.flipping import flip
 from pipeline.index.serving import WrongModelError, serving_index
 from pipeline.search import nearest as nearest_module
 from pipeline.search import query as query_module
-from pipeline.search.nearest import Filters, nearest
+from pipeline.search.filters import Filters
+from pipeline.search.nearest import nearest
 from pipeline.search.places import find_places
 from pipeline.search.query import search
 from pipeline.store.connections import Database
@@ -229,7 +230,7 @@ def test_what_was_shown_is_remembered(
             QUERY,
             "search",
             "ada",
-            {"k": 5, "language": "python"},
+            {"k": 5, "languages": ["python"]},
             minilm.version,
             report.index_version_id,
             answer.latency_ms,

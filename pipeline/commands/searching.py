@@ -10,7 +10,7 @@ import typer
 from pipeline.commands.common import Json, output, print_json, working
 
 if TYPE_CHECKING:
-    from pipeline.search.query import SearchAnswer, SearchResult
+    from pipeline.search.answer import SearchAnswer, SearchResult
 
 # As much code of each result as shows what it is; --json has all of it.
 SHOWN_LINES = 10
@@ -21,15 +21,26 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog='Examples:\n\n[cyan]honeloop search "shortest path between two nodes"[/cyan]\n\n'
         '[cyan]honeloop search "parse command line options" -k 3 --source click[/cyan]\n\n'
-        '[cyan]honeloop search "wrap text to a width" --language python --json[/cyan]'
+        '[cyan]honeloop search "wrap text to a width" --language python --path "rich/**" --json[/cyan]'
     )(search)
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What the code should do, in your own words.")],
+    *,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many results.")] = 10,
-    language: Annotated[str | None, typer.Option(help="Only code in this language.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only code from this source.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Only code in this language; may be repeated.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only code from this source; may be repeated.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only function, method, class or module; may be repeated.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only files whose path matches, such as 'src/**/*.py'.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Searches the indexed code by meaning.
@@ -38,18 +49,15 @@ def search(
     """
     from pipeline.index.serving import serving_index
     from pipeline.search.query import search as ask
+    from pipeline.search.request import SearchRequest
 
+    request = SearchRequest(
+        query, k, tuple(language or ()), tuple(source or ()), tuple(kind or ()), path, client="cli"
+    )
+    request.check()
     with working(json) as bench:
         serving = serving_index(bench.db)
-        encoder = bench.encoder_at(serving.location)
-        answer = ask(
-            bench.db,
-            encoder,
-            query,
-            k=k,
-            language=language,
-            source=source,
-        )
+        answer = ask(bench.db, bench.encoder_at(serving.location), request)
     if json:
         print_json(_shown(answer))
     else:

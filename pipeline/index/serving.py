@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.errors import HoneloopError
+from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.index.tables import VectorTable
 from pipeline.store.connections import Connection, Database
 
@@ -80,7 +80,7 @@ def serving_index(where: Database | Connection) -> ServingIndex:
     """The index version that serves.
 
     Raises:
-        HoneloopError: nothing serves yet.
+        UnavailableError: nothing serves yet.
     """
     with connected(where) as connection:
         row = connection.execute(
@@ -90,7 +90,7 @@ def serving_index(where: Database | Connection) -> ServingIndex:
             " WHERE i.state = 'serving'"
         ).fetchone()
     if row is None:
-        raise HoneloopError("Nothing is indexed yet.", hint="Run `honeloop run` or `honeloop index`.")
+        raise UnavailableError("Nothing is indexed yet.", hint="Run `honeloop run` or `honeloop index`.")
     return ServingIndex(*row)
 
 

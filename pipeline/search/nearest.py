@@ -14,6 +14,7 @@ from psycopg import sql
 from pipeline.index.serving import ServingIndex
 from pipeline.index.tables import wrong_model_is_an_error
 from pipeline.index.verifying import plan_freely, plan_hnsw
+from pipeline.search.filters import Filters
 from pipeline.store.connections import Connection
 
 # Up to this many snippets in question are compared one by one: that takes a few milliseconds and misses none.
@@ -27,34 +28,6 @@ BREADTH = 4
 MAX_BREADTH = 1000  # pgvector's limit of hnsw.ef_search
 # Texts fetched beyond k, so that equal scores at the cut are put in order before they are cut.
 MARGIN = 10
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which snippets come into question: live ones, and of one language or repository if given."""
-
-    language: str | None = None
-    repository_id: int | None = None
-
-    @property
-    def condition(self) -> sql.Composable:
-        """For a WHERE clause over `snippets s`; its values are in `values`."""
-        parts = [sql.SQL("s.vanished_at IS NULL")]
-        if self.language is not None:
-            parts.append(sql.SQL("s.language = %(language)s"))
-        if self.repository_id is not None:
-            parts.append(sql.SQL("s.repository_id = %(repository_id)s"))
-        return sql.SQL(" AND ").join(parts)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The parameters that `condition` names."""
-        return {"language": self.language, "repository_id": self.repository_id}
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is filtered at all."""
-        return self.language is not None or self.repository_id is not None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pipeline.search.nearest import Filters
+from pipeline.search.filters import Filters
 from pipeline.store.connections import Connection
 
 # Boilerplate may stand in thousands of files; a person looks at a few.

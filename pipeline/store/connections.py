@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from pipeline.config import Settings
-from pipeline.errors import HoneloopError
+from pipeline.errors import UnavailableError
 from pipeline.store import migrations
 from pipeline.store.server import DATABASE, database_url
 
@@ -35,12 +35,12 @@ class Database:
             options: Passed to `psycopg.connect`.
 
         Raises:
-            HoneloopError: the server cannot be reached.
+            UnavailableError: the server cannot be reached.
         """
         try:
             connection = psycopg.connect(self.url, autocommit=autocommit, **options)
         except psycopg.OperationalError as error:
-            raise HoneloopError(
+            raise UnavailableError(
                 f"The database cannot be reached: {str(error).strip()}.",
                 hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
             ) from error

@@ -1,0 +1,105 @@
+"""Queries to vectors for many callers at once: batched, and each query of late embedded once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+
+Vector = NDArray[np.float32]
+
+
+class QueryEncoder:
+    """One model version, used by many threads.
+
+    A thread of its own embeds whatever has come in while it embedded the last batch, so that a lone query
+    waits for nobody and many cost little more than a few. Its cache holds vectors of this model version only,
+    so a vector never outlives its model.
+
+    Args:
+        encoder: The model version.
+        cache_size: Queries whose vectors are remembered.
+        max_batch: Queries per forward pass, at the most.
+    """
+
+    def __init__(self, encoder: Encoder, *, cache_size: int, max_batch: int = 16) -> None:
+        self.encoder = encoder
+        self._max_batch = max_batch
+        self._cache: LRUCache[str, Vector] = LRUCache(maxsize=cache_size)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Future[Vector]] = {}
+        self._closed = False
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="query-encoder", daemon=True)
+        self._thread.start()
+
+    def submit(self, query: str) -> Future[Vector]:
+        """The query's vector, shape (dims,), read-only, as soon as it is there."""
+        with self._lock:
+            known = self._cache.get(query)
+            if known is not None:
+                done: Future[Vector] = Future()
+                done.set_result(known)
+                return done
+            if self._closed:  # a search that began before the model went; its thread is gone
+                alone: Future[Vector] = Future()
+                alone.set_result(self.encoder.embed_queries([query])[0])
+                return alone
+            # Whoever asks what is being embedded already waits for that.
+            future = self._waiting.get(query)
+            if future is None:
+                future = self._waiting[query] = Future()
+                self._queue.put(query)
+            return future
+
+    def close(self) -> None:
+        """Ends the thread when what was submitted is done."""
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            batch = self._next_batch()
+            queries = [query for query in batch if query is not None]
+            if queries:
+                self._embed(queries)
+            if len(queries) < len(batch):
+                return
+
+    def _next_batch(self) -> list[str | None]:
+        batch = [self._queue.get()]
+        while len(batch) < self._max_batch and batch[-1] is not None:
+            try:
+                batch.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return batch
+
+    def _embed(self, queries: list[str]) -> None:
+        try:
+            vectors = self.encoder.embed_queries(queries)
+        except Exception as error:
+            if len(queries) > 1:  # one query must not fail the others
+                for query in queries:
+                    self._embed([query])
+                return
+            with self._lock:
+                future = self._waiting.pop(queries[0])
+            future.set_exception(error)
+            return
+        vectors.setflags(write=False)
+        for query, vector in zip(queries, vectors, strict=True):
+            with self._lock:
+                self._cache[query] = vector
+                future = self._waiting.pop(query)
+            future.set_result(vector)

@@ -1,0 +1,94 @@
+"""Which snippets come into question: a request's filters, as a condition on the table of snippets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from pipeline.errors import BadInputError
+from pipeline.search.globs import glob_to_regex
+from pipeline.search.request import SearchRequest
+from pipeline.store.connections import Connection
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Live snippets only, and of these what the request names. Empty or None: any."""
+
+    languages: tuple[str, ...] = ()
+    repository_ids: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    path_regex: str | None = None
+
+    @property
+    def condition(self) -> sql.Composable:
+        """For a WHERE clause over `snippets s`; its values are in `values`."""
+        parts = [sql.SQL("s.vanished_at IS NULL")]
+        if self.languages:
+            parts.append(sql.SQL("s.language = ANY(%(languages)s)"))
+        if self.repository_ids:
+            parts.append(sql.SQL("s.repository_id = ANY(%(repository_ids)s)"))
+        if self.kinds:
+            parts.append(sql.SQL("s.kind = ANY(%(kinds)s)"))
+        if self.path_regex is not None:
+            parts.append(sql.SQL("s.path ~ %(path_regex)s"))
+        return sql.SQL(" AND ").join(parts)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters that `condition` names."""
+        return {
+            "languages": list(self.languages),
+            "repository_ids": list(self.repository_ids),
+            "kinds": list(self.kinds),
+            "path_regex": self.path_regex,
+        }
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is filtered at all."""
+        return bool(self.languages or self.repository_ids or self.kinds or self.path_regex)
+
+
+def resolve_filters(connection: Connection, request: SearchRequest) -> Filters:
+    """The filters of a request, its names looked up.
+
+    Raises:
+        BadInputError: there is no such source, or nothing is in such a language; what there is, is listed.
+    """
+    return Filters(
+        _languages(connection, request.languages),
+        _repository_ids(connection, request.sources),
+        request.kinds,
+        None if request.path is None else glob_to_regex(request.path),
+    )
+
+
+def _repository_ids(connection: Connection, sources: Sequence[str]) -> tuple[int, ...]:
+    if not sources:
+        return ()
+    known = dict(connection.execute("SELECT name, id FROM repositories ORDER BY name").fetchall())
+    for source in sources:
+        if source not in known:
+            raise BadInputError(f"There is no source {source!r}.", hint=f"Known: {', '.join(known)}.")
+    return tuple(known[source] for source in sources)
+
+
+def _languages(connection: Connection, languages: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(language.strip().lower() for language in languages)
+    for language in wanted:
+        found = connection.execute(
+            "SELECT EXISTS (SELECT FROM snippets WHERE language = %s AND vanished_at IS NULL)", [language]
+        ).fetchone()
+        if found is None or not found[0]:
+            names = connection.execute(
+                "SELECT DISTINCT language FROM snippets WHERE vanished_at IS NULL ORDER BY language"
+            ).fetchall()
+            raise BadInputError(
+                f"No snippet is in the language {language!r}.",
+                hint=f"There are: {', '.join(name for (name,) in names)}.",
+            )
+    return wanted
