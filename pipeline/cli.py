@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import feedback, loop, models, operations, searching, sources
+from pipeline.commands import agents, feedback, loop, models, operations, searching, serving, sources
 from pipeline.commands.errors import SentenceErrors
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ app = typer.Typer(
 loop.register(app)
 app.add_typer(sources.app, name="source")
 searching.register(app)
+serving.register(app)
+agents.register(app)
 app.add_typer(feedback.app, name="feedback")
 models.register(app)
 operations.register(app)

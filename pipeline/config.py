@@ -136,11 +136,15 @@ class Settings(BaseSettings):
     early_finetune_pairs: int = Field(default=1000, ge=1, description="New eligible pairs that start one.")
     nightly_min_pairs: int = Field(default=20, ge=1, description="Fewer new pairs: the night is skipped.")
     timezone: str = Field(default="UTC", description="Where it is night: the IANA name of a time zone.")
+    ui_port: int = Field(default=3000)
+
+    # Search service
     search_port: int = Field(default=8321, description="Of the search service and its web page.")
     query_cache_size: int = Field(
         default=10_000, ge=1, description="Queries whose vectors the search service remembers."
     )
-    ui_port: int = Field(default=3000)
+
+    # NATS
 
     @property
     def home_path(self) -> Path:
