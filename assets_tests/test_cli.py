@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -287,15 +288,17 @@ def test_json_is_all_there_is_on_standard_output(settings: Settings, cli: Cli, c
     assert json.loads(result.stdout)["corpus"]["snippets"] == 2
 
 
-def test_up_serves_dagster_until_it_is_interrupted(settings: Settings, tmp_path: Path):
-    with socket.socket() as probe:
+def test_up_serves_dagster_and_search_until_it_is_interrupted(settings: Settings, tmp_path: Path):
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, search_port = probe.getsockname()[1], other.getsockname()[1]
     environment = {
         **os.environ,
         "HONELOOP_HOME": str(settings.home),
         "HONELOOP_DATABASE_URL": str(settings.database_url),
         "HONELOOP_UI_PORT": str(port),
+        "HONELOOP_SEARCH_PORT": str(search_port),
     }
     shown = tmp_path / "shown"
     with shown.open("w") as output:
@@ -309,6 +312,10 @@ def test_up_serves_dagster_until_it_is_interrupted(settings: Settings, tmp_path:
         started = psutil.Process(process.pid).children(recursive=True)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=30) as answer:
             assert "dagster_webserver_version" in json.load(answer)
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{search_port}/health", timeout=30)
+        assert json.load(caught.value)["reason"] == "Nothing is indexed yet."
+        caught.value.close()
         # The port is taken now.
         second = subprocess_cli("up", **{k: v for k, v in environment.items() if k.startswith("HONELOOP")})
         assert second.returncode == 1
@@ -318,6 +325,7 @@ def test_up_serves_dagster_until_it_is_interrupted(settings: Settings, tmp_path:
     assert process.wait(120) == 0
     assert psutil.wait_procs(started, timeout=1)[1] == []
     assert f"http://127.0.0.1:{port}" in shown.read_text()
+    assert f"http://127.0.0.1:{search_port}" in shown.read_text()
 
 
 def test_a_damaged_state_fails_the_checks(cli: Cli, db: Database, code: Path):

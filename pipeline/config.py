@@ -5,9 +5,10 @@ Each field is read from `HONELOOP_<FIELD IN UPPER CASE>`; `honeloop status --jso
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,29 @@ class Settings(BaseSettings):
         description="How often one person's repeated judgement of a snippet for the same query counts.",
     )
     max_user_share: float = Field(default=0.5, gt=0, le=1, description="Cap of one person on all feedback.")
+    max_rejected_per_pair: int = Field(
+        default=8, ge=1, description="Rejected snippets that a pair takes as negatives, at the most."
+    )
+    propensity_max_rank: int = Field(
+        default=10,
+        ge=2,
+        le=100,
+        description="Down to here the data are asked how likely a rank is looked at.",
+    )
+    propensity_min_ranks: int = Field(
+        default=6, ge=2, le=100, description="Clicks are corrected by it once it is known to this rank."
+    )
+    propensity_min_clicks: int = Field(
+        default=200,
+        ge=1,
+        description="That needs so many chosen snippets per rank that stood at another rank, too.",
+    )
+    max_propensity_correction: float = Field(
+        default=5.0, ge=1, description="A click stands for so many that were never made, at the most."
+    )
+    search_retention_days: int = Field(
+        default=180, ge=1, description="Searches older than this are deleted, or lose their names if judged."
+    )
     max_documentation_pairs: int = Field(
         default=1500, ge=0, description="Training pairs taken from documentation, at the most."
     )
@@ -143,8 +167,56 @@ class Settings(BaseSettings):
     query_cache_size: int = Field(
         default=10_000, ge=1, description="Queries whose vectors the search service remembers."
     )
+    search_queue_size: int = Field(
+        default=100_000, ge=1, description="Searches that wait on disk for the database, at the most."
+    )
+    api_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Who searches over HTTP must send it; without one the service stays on this machine.",
+    )
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024, description="A larger request is refused.")
+    rate_limit: str = Field(
+        default="20000/minute",
+        pattern=r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,3} )?(second|minute|hour|day)$",
+        description="Requests that one client may make, such as 50/second or 1000/5 minute.",
+    )
 
     # NATS
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222",
+        min_length=1,
+        description="Where the server is; several addresses of one cluster with commas between them.",
+    )
+    nats_credentials: Path | None = Field(
+        default=None, description="A .creds file; or put user and password into the address."
+    )
+    nats_request_subject: str = Field(
+        default="embedding.request", pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$", description="What is answered."
+    )
+    nats_response_subject: str = Field(
+        default="embedding.response",
+        pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$",
+        description="Where answers go to requests without a reply subject.",
+    )
+    nats_queue_group: str = Field(
+        default="honeloop-embed",
+        pattern=r"^\S+$",
+        description="Workers of one group share the requests: each goes to one of them.",
+    )
+    nats_max_texts: int = Field(default=128, ge=1, description="Texts in one request, at the most.")
+    nats_max_waiting: int = Field(
+        default=1000, ge=1, description="Requests a worker holds at once; what comes beyond is refused."
+    )
+
+    @property
+    def shown_nats_url(self) -> str:
+        """`nats_url` as it may be shown: without users, passwords and tokens."""
+        return shown_address(self.nats_url)
+
+    @field_serializer("nats_url", when_used="json")
+    def _show_nats_url(self, _: str) -> str:
+        return self.shown_nats_url
 
     @property
     def home_path(self) -> Path:
@@ -160,6 +232,11 @@ class Settings(BaseSettings):
     def sql_path(self) -> Path:
         """Where the numbered migrations lie."""
         return PROJECT_ROOT / "sql"
+
+
+def shown_address(address: str) -> str:
+    """An address, or several, without users, passwords and tokens."""
+    return re.sub(r"[^/,@]*@", "***@", address)
 
 
 def load_settings() -> Settings:

@@ -46,7 +46,11 @@ def functions(package: str) -> Iterator[tuple[str, str]]:
             continue
         source = Path(str(file.locate())).read_text("utf-8", errors="replace")
         lines = source.split("\n")
-        for node in ast.walk(ast.parse(source)):
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:  # of another version of Python: templates, and tests of its newest syntax
+            continue
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 code = "\n".join(lines[node.lineno - 1 : node.end_lineno])
                 yield code, (ast.get_docstring(node) or "").split("\n\n")[0]

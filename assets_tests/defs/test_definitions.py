@@ -85,9 +85,13 @@ def test_jobs_schedules_and_sensors():
         "fine_tune",
         "promote",
         "whole_loop",
+        "expire",
     }
     schedules = {s.name: s for s in defs.schedules or [] if isinstance(s, dg.ScheduleDefinition)}
-    assert {name: s.cron_schedule for name, s in schedules.items()} == {"nightly_fine_tuning": "0 2 * * *"}
+    assert {name: s.cron_schedule for name, s in schedules.items()} == {
+        "nightly_fine_tuning": "0 2 * * *",
+        "daily_expiry": "30 4 * * *",
+    }
     sensors = {s.name: s for s in defs.sensors or []}
     assert set(sensors) == {
         "new_feedback",

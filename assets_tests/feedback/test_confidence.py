@@ -8,13 +8,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.feedback.confidence import (
+    BY_THE_TABLE,
+    Examination,
     Judgement,
     Signal,
     Verdict,
     capped_scales,
+    passed_over_weight,
     person_verdict,
+    rejected_weight,
     resolve,
     signal_confidence,
+    vote_scales,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +57,49 @@ def verdict(*signals: Signal, max_votes: int = 1) -> Verdict:
 )
 def test_the_table(judgement: Judgement, rank: int | None, dwell_ms: int | None, expected: float) -> None:
     assert signal_confidence(judgement, rank, dwell_ms) == expected
+
+
+ESTIMATED = Examination((1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2), estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("judgement", "rank", "dwell_ms", "expected"),
+    [
+        ("click", 1, None, 0.8),
+        ("click", 4, None, 0.8),
+        ("click", 7, None, 0.8),  # as far down as it is known …
+        ("click", 8, None, 0.0),  # … and no further: there the table speaks
+        ("click", None, None, 0.5),
+        ("click", 7, 10_001, 0.85),
+        ("accept", 8, None, 0.95),
+        ("reject", 8, None, 0.95),
+        ("copy", 4, None, 0.9),
+    ],
+)
+def test_where_examination_is_estimated_a_clicks_confidence_does_not_fall_with_its_rank(
+    judgement: Judgement, rank: int | None, dwell_ms: int | None, expected: float
+) -> None:
+    assert signal_confidence(judgement, rank, dwell_ms, examination=ESTIMATED) == expected
+
+
+def test_the_table_read_as_examination() -> None:
+    assert [BY_THE_TABLE.at(rank) for rank in (1, 3, 4, 6, 7, 99)] == [1, 1, 0.625, 0.625, 0.625, 0.625]
+    assert not BY_THE_TABLE.estimates(1)
+    assert ESTIMATED.at(99) == 0.2
+    assert ESTIMATED.at(None) == 1
+
+
+def test_a_passed_over_snippet_weighs_by_how_likely_anybody_looked_and_less_than_any_rejected_one() -> None:
+    assert passed_over_weight([1.0]) == 0.5
+    assert passed_over_weight([0.5]) == 0.25
+    assert passed_over_weight([0.5, 0.5]) == pytest.approx(0.375)
+    assert passed_over_weight([1.0] * 100) <= rejected_weight(0.001) < rejected_weight(1) == 1
+
+
+def test_only_who_judges_without_measure_loses_votes() -> None:
+    assert vote_scales({"eager": 0.1, "flood": 0.004, "few": 1.0}) == pytest.approx(
+        {"eager": 1, "flood": 0.04, "few": 1}
+    )
 
 
 def test_a_reject_outweighs_the_same_persons_click_and_copy_whenever_it_came() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -65,6 +66,41 @@ def test_many_clicks_at_once_are_one(db: Database, shown: tuple[str, int, int]) 
         results = list(pool.map(lambda _: add_feedback(db, search, one, "accept").added, range(8)))
     assert results.count(True) == 1
     assert len(recorded(db)) == 1
+
+
+def test_people_who_change_their_minds_at_once_leave_a_history_without_repetitions(
+    db: Database, shown: tuple[str, int, int]
+) -> None:
+    search, one, _ = shown
+    said = [(user, judgement) for user in ("ann", "bob") for judgement in ("accept", "reject", "copy")] * 6
+    with ThreadPoolExecutor(8) as pool:
+        results = list(
+            pool.map(lambda each: add_feedback(db, search, one, each[1], user=each[0]).added, said)
+        )
+    history = recorded(db)
+    assert len(history) == results.count(True)
+    for user in ("ann", "bob"):
+        theirs = [judgement for judgement, _, name in history if name == user]
+        explicit = [judgement for judgement in theirs if judgement != "copy"]
+        assert theirs.count("copy") == 1
+        assert all(one_ != next_ for one_, next_ in pairwise(explicit))
+        assert {"accept", "reject"} <= set(explicit)
+
+
+@pytest.mark.parametrize("user", ["", "  "])
+def test_a_blank_name_is_nobodys_own(db: Database, shown: tuple[str, int, int], user: str) -> None:
+    search, one, _ = shown
+    add_feedback(db, search, one, "accept", user=user)
+    assert not add_feedback(db, search, one, "accept", user=" ann ").added
+    assert recorded(db) == [("accept", None, "ann")]  # of whoever searched
+
+
+@pytest.mark.parametrize("user", ["a\0b", "half a \ud83d"])
+def test_a_name_that_is_no_text_is_refused(db: Database, shown: tuple[str, int, int], user: str) -> None:
+    search, one, _ = shown
+    with pytest.raises(BadInputError, match="characters that are no text"):
+        add_feedback(db, search, one, "accept", user=user)
+    assert recorded(db) == []
 
 
 def test_only_what_was_shown_can_be_judged(db: Database, shown: tuple[str, int, int]) -> None:

@@ -43,12 +43,16 @@ def test_rejected_and_passed_over_are_negatives_and_what_stands_below_is_not(
     # Rank 5 was accepted: ranks 1 and 4 were passed over, 2 was clicked, 3 rejected, 6 maybe never seen.
     assert pairs[HASHES[4]].weight == 0.95
     assert pairs[HASHES[4]].negatives == (
-        (HASHES[2], "rejected"),
-        *sorted([(HASHES[0], "passed-over"), (HASHES[3], "passed-over")]),
+        (HASHES[2], "rejected", 1),
+        (HASHES[0], "passed-over", 0.5),
+        (HASHES[3], "passed-over", 0.3125),  # at rank 4 it was looked at less surely
     )
     # Rank 2 was clicked: only rank 1 stood above it.
     assert pairs[HASHES[1]].weight == 0.8
-    assert pairs[HASHES[1]].negatives == ((HASHES[2], "rejected"), (HASHES[0], "passed-over"))
+    assert pairs[HASHES[1]].negatives == (
+        (HASHES[2], "rejected", 1),
+        (HASHES[0], "passed-over", 0.5),
+    )
 
 
 def test_what_anybody_liked_for_the_query_is_no_negative(
@@ -58,7 +62,7 @@ def test_what_anybody_liked_for_the_query_is_no_negative(
     bobs = show(db, "Find  IT", ids[:5], "bob")
     add_feedback(db, bobs, ids[3], "click")  # at rank 4: no positive, but no negative either
     pair = only_pair(db, settings)
-    assert {content for content, _ in pair.negatives} == set(HASHES[:3])
+    assert {negative.content_hash for negative in pair.negatives} == set(HASHES[:3])
 
 
 def test_a_click_makes_a_pair_by_its_rank(db: Database, settings: Settings, ids: list[int]) -> None:

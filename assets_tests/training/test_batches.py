@@ -114,6 +114,31 @@ def test_a_negative_that_answers_the_query_is_left_out(minilm: Encoder, click_pa
     assert batch["allowed"].tolist() == [[True, True]]
 
 
+def test_each_negative_carries_its_weight_to_its_own_query_only(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    first, second = click_pairs[:2]
+    doubted = Negative(content_hash("pass"), "pass", "passed-over", 0.5, 0.4, weight=0.25)
+    refused = Negative(content_hash("raise"), "raise", "rejected", 0.5, 0.4)
+    same_text = replace(doubted, content_hash=content_hash("pass, elsewhere"), weight=0.5)
+    batch = batch_of(
+        minilm,
+        [replace(first, negatives=(doubted, refused)), replace(second, negatives=(doubted, same_text))],
+    )
+    assert batch["mined"].tolist() == [[0, 2], [0, 3], [1, 2], [1, 2]]
+    assert batch["negative_weight"].tolist() == [0.25, 1, 0.25, 0.5]
+    log = batch["log_weight"].exp().tolist()
+    assert log[0] == pytest.approx([1, 1, 0.25, 1])
+    assert log[1] == pytest.approx([1, 1, 0.5, 1])  # one text, twice a negative: the surer of the two
+
+
+def test_a_positive_is_never_weighed_as_a_negative(minilm: Encoder, click_pairs: list[Pair]) -> None:
+    pair = click_pairs[0]
+    same = Negative(content_hash("another"), pair.positive_text, "passed-over", 0.5, 0.4, weight=0.1)
+    batch = batch_of(minilm, [replace(pair, negatives=(same,)), replace(click_pairs[1], negatives=())])
+    assert batch["log_weight"].tolist() == [[0, 0], [0, 0]]
+
+
 @pytest.mark.parametrize("budget", [100, 10_000])
 def test_each_vector_is_its_own_texts(minilm: Encoder, click_pairs: list[Pair], budget: int) -> None:
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,8 @@ def test_a_pair_counts_by_its_weight(loss: Callable[..., torch.Tensor]) -> None:
             "allowed": torch.ones(2, 4, dtype=torch.bool),
             "weight": torch.tensor(weights),
             "mined": torch.tensor([[0, 2], [1, 3]]),
+            "negative_weight": torch.ones(2),
+            "log_weight": torch.zeros(2, 4),
         }
         return loss(queries, documents, batch)
 
@@ -120,14 +123,62 @@ def test_a_pair_counts_by_its_weight(loss: Callable[..., torch.Tensor]) -> None:
     torch.testing.assert_close(weighted(0.5, 0.25), weighted(1, 0) / 2 + weighted(0, 1) / 4)
 
 
+def own_negatives(*weights: float) -> dict[str, Any]:
+    """Two pairs; documents 2 and 3 are negatives of the first with these weights, 3 one of the second too."""
+    log_weight = torch.zeros(2, 4)
+    log_weight[0, 2:] = torch.tensor(weights[:2]).log()
+    log_weight[1, 3] = math.log(weights[2])
+    return {
+        "positive": torch.tensor([0, 1]),
+        "allowed": torch.ones(2, 4, dtype=torch.bool),
+        "weight": torch.tensor([0.9, 0.4]),
+        "mined": torch.tensor([[0, 2], [0, 3], [1, 3]]),
+        "negative_weight": torch.tensor(weights),
+        "log_weight": log_weight,
+    }
+
+
+def test_negatives_that_all_weigh_one_change_nothing() -> None:
+    queries, documents = unit_vectors(2, 4)
+    batch = own_negatives(1, 1, 1)
+    logits = 20 * queries @ documents.T
+    each = torch.logsumexp(logits, dim=1) - logits[[0, 1], [0, 1]]
+    expected = (each * batch["weight"]).mean()
+    torch.testing.assert_close(ranking_loss(queries, documents, batch), expected, atol=1e-6, rtol=0)
+    cosines = queries @ documents.T
+    terms = [
+        weight * max(0.0, float(cosines[query, negative] - cosines[query, query]) + 0.5)
+        for weight, query, negative in [(0.9, 0, 2), (0.9, 0, 3), (0.4, 1, 3)]
+    ]
+    assert float(triplet_loss(queries, documents, batch)) == pytest.approx(sum(terms) / 3, abs=1e-6)
+
+
+def test_a_negative_counts_by_its_weight() -> None:
+    queries, documents = unit_vectors(2, 4)
+    batch = own_negatives(0.25, 1, 0.5)
+    logits = (20 * queries @ documents.T).double()
+    share = torch.tensor([[1, 1, 0.25, 1], [1, 1, 1, 0.5]])  # what is nobody's own counts whole
+    each = (share * logits.exp()).sum(dim=1).log() - logits[[0, 1], [0, 1]]
+    expected = (each * batch["weight"]).mean().float()
+    torch.testing.assert_close(ranking_loss(queries, documents, batch), expected, atol=1e-5, rtol=0)
+    assert ranking_loss(queries, documents, batch) < ranking_loss(queries, documents, own_negatives(1, 1, 1))
+    cosines = queries @ documents.T
+    terms = [
+        weight * max(0.0, float(cosines[query, negative] - cosines[query, query]) + 0.5)
+        for weight, query, negative in [(0.9 * 0.25, 0, 2), (0.9, 0, 3), (0.4 * 0.5, 1, 3)]
+    ]
+    assert float(triplet_loss(queries, documents, batch)) == pytest.approx(sum(terms) / 3, abs=1e-6)
+
+
 def test_what_is_not_allowed_changes_nothing() -> None:
     queries, documents = unit_vectors(1, 4)
     batch = {
         "positive": torch.tensor([0]),
         "allowed": torch.tensor([[True, True, True, False]]),
         "weight": torch.ones(1),
+        "log_weight": torch.zeros(1, 4),
     }
-    without = {**batch, "allowed": torch.tensor([[True, True, True]])}
+    without = {**batch, "allowed": torch.tensor([[True, True, True]]), "log_weight": torch.zeros(1, 3)}
     allowed = {**batch, "allowed": torch.tensor([[True, True, True, True]])}
     torch.testing.assert_close(
         ranking_loss(queries, documents, batch), ranking_loss(queries, documents[:3], without)

@@ -174,6 +174,10 @@ def test_peoples_negatives_come_first_and_only_fair_ones(
     assert pair.negatives[0].content_hash == named("correlation").hash
     # Of the three passed over, as many as are wanted; then there is nothing left to mine.
     assert [negative.reason for negative in pair.negatives] == ["rejected", "passed-over"]
+    assert [negative.weight for negative in pair.negatives] == [1, 0.5]  # as stored and read back
+    assert all(
+        negative.weight == 1 for other in built.pairs for negative in other.negatives if other is not pair
+    )
     assert built.counts["judged_negatives_dropped"] == {"held out for measuring": 1}
     assert built.counts["negatives"]["rejected"] == 1
     assert no_leakage(built) == []

@@ -1,7 +1,8 @@
-"""`honeloop feedback`: saying which answers were right."""
+"""`honeloop feedback`: saying which answers were right, seeing what that makes, and taking it away again."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.common import Json, output, print_json, working
+from pipeline.errors import BadInputError
 
 app = typer.Typer(no_args_is_help=True, help="Say which answers were right; the next run learns from it.")
+
+
+def on_a_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
 
 
 class Judgement(StrEnum):
@@ -85,22 +92,103 @@ def import_file(
 
 @app.command()
 def stats(json: Json = False) -> None:
-    """Shows how much feedback there is, and what became of it."""
-    from pipeline.feedback.pairs import feedback_pairs
-    from pipeline.feedback.pairs import stats as read_stats
+    """Shows how much feedback there is, what pairs it makes, and what was left out and why."""
+    from pipeline.feedback.overview import collect, counted
+    from pipeline.feedback.overview_view import render
+    from pipeline.training.documentation_pairs import documentation_candidates
 
     with working(json) as bench:
-        counts = asdict(read_stats(bench.db))
-        found = feedback_pairs(bench.db, bench.settings)
+        with bench.db.connect() as connection:
+            candidates, dropped = documentation_candidates(connection, bench.settings)
+        documentation = counted(candidate.language for candidate in candidates)
+        found = collect(bench.db, bench.settings, documentation, dict(dropped)).to_json()
     if json:
-        print_json({**counts, "pairs": len(found.pairs), "dropped": found.dropped})
+        print_json(found)
         return
-    from rich.table import Table
+    console = output()
+    for part in render(found):
+        console.print(part)
 
-    table = Table(show_header=False, box=None)
-    for name, value in counts.items():
-        table.add_row(name.replace("_", " "), str(value))
-    table.add_row("pairs for training and testing", str(len(found.pairs)))
-    for reason, count in found.dropped.items():
-        table.add_row(f"  left out: {reason}", str(count))
-    output().print(table)
+
+@app.command(epilog="Example:\n\n[cyan]honeloop feedback forget ann[/cyan]")
+def forget(
+    user: Annotated[str, typer.Argument(help="The name that the person's searches and judgements carry.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")] = False,
+    json: Json = False,
+) -> None:
+    """Removes a person: their searches and judgements, and what was stored for training because of them.
+
+    What others said in that person's searches goes, too. Importing an old file again does not bring them
+    back. It cannot be undone.
+    """
+    from pipeline.feedback.forgetting import forget_user
+
+    if not yes:
+        if json or not on_a_terminal():
+            raise BadInputError(
+                "Forgetting somebody cannot be undone, and nobody is there to be asked.",
+                hint="Say --yes if it is meant.",
+            )
+        typer.confirm(f"Forget {user!r}? It cannot be undone.", abort=True, err=True)
+    with working(json) as bench:
+        report = forget_user(bench.db, bench.settings, user)
+    if json:
+        print_json(asdict(report))
+        return
+    console = output()
+    if report.found_nothing:
+        console.print(
+            f"There was nothing by {user!r}. Imports of that name are set aside from now on.", markup=False
+        )
+        return
+    for count, what in (
+        (report.searches, f"searches, which showed {report.impressions:,} snippets"),
+        (report.queued_searches, "searches that waited to be recorded"),
+        (report.feedback, "judgements"),
+        (report.feedback_of_others, "judgements by others in those searches"),
+        (report.training_pairs_removed, f"pairs of {report.training_sets:,} stored training sets"),
+        (report.negatives_removed, "negatives of pairs that stay"),
+        (report.evaluation_queries, "texts of queries in evaluations; their figures stay"),
+        (report.run_records, "records of past runs had such texts, which were replaced"),
+    ):
+        if count:
+            console.print(f"{count:>7,} {what}", markup=False)
+    console.print("Removed. Imports of what that name said until now are set aside.")
+    if report.models:
+        names = ", ".join(f"{model.name} ({model.state})" for model in report.models)
+        console.print(
+            "These models learned from it and stay until they are trained again; their weights hold no text: "
+            f"{names}.",
+            markup=False,
+        )
+
+
+@app.command()
+def expire(
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Searches of days before that; HONELOOP_SEARCH_RETENTION_DAYS if unset.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Deletes old searches that nobody judged, and takes the names from the others. Counts by day stay.
+
+    This happens every day by itself while `honeloop up` runs.
+    """
+    from pipeline.feedback.expiring import expire_searches
+
+    with working(json) as bench:
+        report = expire_searches(
+            bench.db, bench.settings, older_than_days=older_than, progress=bench.progress
+        )
+    if json:
+        print_json({**asdict(report), "before": report.before.isoformat()})
+        return
+    output().print(
+        f"Searches before {report.before}: {report.deleted:,} that nobody judged are deleted, "
+        f"{report.stripped:,} judged ones have lost their names; {report.impressions:,} impressions went."
+    )

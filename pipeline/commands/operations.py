@@ -63,7 +63,7 @@ def status(json: Json = False) -> None:
 
 
 def up() -> None:
-    """Starts the database, Dagster's web page and its daemon, and stops them all on Ctrl-C.
+    """Starts the database, the search service, Dagster's web page and daemon; Ctrl-C stops them all.
 
     The daemon runs the schedules and sensors: fine-tuning at night, promotion of what passes, new feedback.
     """

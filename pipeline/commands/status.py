@@ -80,7 +80,8 @@ def print_status(found: dict[str, Any]) -> None:
         "nothing yet: `honeloop run`"
         if serving is None
         else f"{serving['name']} {serving['model_version'][:12]}, {serving['dims']:,} dims, index version "
-        f"{serving['index_version']}: {serving['rows']:,} texts, recall@10 {serving['recall_at_10']:.3f}",
+        f"{serving['index_version']}: {serving['rows']:,} texts, recall@10 {serving['recall_at_10']:.3f}, "
+        f"words count {serving['lexical_weight']:g} in the ranking",
     )
     table.add_row(
         "last runs",
@@ -145,6 +146,7 @@ def _serving(bench: Workbench) -> dict[str, Any] | None:
         "index_version": serving.index_version_id,
         "rows": serving.rows,
         "recall_at_10": serving.recall_at_10,
+        "lexical_weight": serving.lexical_weight,
     }
 
 

@@ -1,4 +1,4 @@
-"""`honeloop up`: the database, Dagster's web page and its daemon, as one thing that starts and stops."""
+"""`honeloop up`: database, search service, Dagster's web page and daemon, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -53,12 +54,13 @@ def run_services(settings: Settings, console: Console) -> None:
     """Starts everything, prints the addresses, and waits until Ctrl-C or SIGTERM; then stops everything.
 
     Raises:
-        HoneloopError: the port is taken, or a service does not start or ends by itself.
+        HoneloopError: a port is taken, or a service does not start or ends by itself.
     """
     from pipeline.defs.instance import dagster_home
     from pipeline.defs.storage import dagster_url
 
-    _require_free(settings.ui_port)
+    _require_free(settings.ui_port, "HONELOOP_UI_PORT")
+    _require_free(settings.search_port, "HONELOOP_SEARCH_PORT")
     with console.status("Starting the database"):
         database = open_database(settings)
         dagster_url(settings)
@@ -72,16 +74,20 @@ def run_services(settings: Settings, console: Console) -> None:
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     web = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(settings.ui_port), *workspace]
     daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
+    search = [sys.executable, "-m", "pipeline.cli", "serve"]
     stopped = _stop_on_signals()
     with ExitStack() as stack:
         services = [
             _start(stack, settings, environment, name, command)
-            for name, command in (("dagster-webserver", web), ("dagster-daemon", daemon))
+            for name, command in (("search", search), ("dagster-webserver", web), ("dagster-daemon", daemon))
         ]
+        searching = f"http://{HOST}:{settings.search_port}"
         address = f"http://{HOST}:{settings.ui_port}"
-        with console.status("Starting Dagster"):
-            _wait_until_answering(f"{address}/server_info", services, stopped)
+        with console.status("Starting the search service and Dagster"):
+            _wait_until_answering(f"{searching}/health", services[0], services, stopped)
+            _wait_until_answering(f"{address}/server_info", services[1], services, stopped)
         if not stopped:
+            console.print(f"Search     [cyan]{searching}[/cyan]")
             console.print(f"Dagster    [cyan]{address}[/cyan]")
             console.print(f"Database   {shown_url(database.url)}", markup=False)
             console.print(f"Logs       {services[0].log.parent}", markup=False)
@@ -153,18 +159,18 @@ def _stop_on_signals() -> list[int]:
     return told
 
 
-def _require_free(port: int) -> None:
+def _require_free(port: int, variable: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise HoneloopError(
-                f"Port {port} is taken ({error.strerror}).", hint="Set HONELOOP_UI_PORT to another one."
+                f"Port {port} is taken ({error.strerror}).", hint=f"Set {variable} to another one."
             ) from error
 
 
-def _wait_until_answering(url: str, services: list[Service], stopped: list[int]) -> None:
+def _wait_until_answering(url: str, awaited: Service, services: list[Service], stopped: list[int]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not stopped:
         for service in services:
@@ -172,10 +178,17 @@ def _wait_until_answering(url: str, services: list[Service], stopped: list[int])
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                return  # nothing is indexed yet: it says so, and answers
+            raise HoneloopError(
+                f"{awaited.name} answers with {error.code}.", hint=f"Its log is {awaited.log}."
+            ) from error
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
                 raise HoneloopError(
-                    f"Dagster's web page did not answer within {START_SECONDS:.0f} s.",
-                    hint=f"Its log is {services[0].log}.",
+                    f"{awaited.name} did not answer within {START_SECONDS:.0f} s.",
+                    hint=f"Its log is {awaited.log}.",
                 ) from None
         time.sleep(0.3)

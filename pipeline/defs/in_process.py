@@ -24,6 +24,7 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
+from pipeline.search.hybrid.learning import learn_weight
 from pipeline.search.query import search
 from pipeline.store.connections import Database
 from pipeline.workbench import Workbench
@@ -189,6 +190,8 @@ class Loop:
 
     def finish_promotion(self) -> bool:
         """Embeds everything with an approved model and lets its index serve; nothing to do without one."""
+        if not self.result.failures and self.workbench.approved_model() is None:
+            self._learn_ranking()
         if self.result.failures or self.workbench.approved_model() is None:
             return not self.result.failures
         queries = self._moved_queries()
@@ -204,6 +207,17 @@ class Loop:
         changed = [query for query in queries if before[query] != after[query]]
         self.result.examples = [(query, before[query], after[query]) for query in changed[:EXAMPLES]]
         return True
+
+    def _learn_ranking(self) -> None:
+        """What serves goes on serving, but the training set may have new judgements to rank by."""
+        model = self.workbench.model(serving_index(self.workbench.db).model_version)
+        learn_weight(
+            self.workbench.db,
+            self.workbench.encoder(model),
+            self.workbench.settings,
+            self.workbench.progress,
+            changed=False,
+        )
 
     def _moved_queries(self) -> list[str]:
         """The test queries that the approved candidate moved most, those of people first."""

@@ -11,6 +11,7 @@ import dagster as dg
 
 from pipeline.defs.in_process import run_loop
 from pipeline.defs.reporting import reported
+from pipeline.feedback.expiring import expire_searches
 from pipeline.workbench import Workbench
 
 EMBED_TAG = "honeloop/embed"
@@ -72,4 +73,24 @@ def whole_loop() -> None:
     the_whole_loop()
 
 
-jobs = [index_repository, embed_repository, refresh_index, fine_tune, promote, whole_loop]
+@dg.op(description="The same as `honeloop feedback expire`.")
+def expire_old_searches(context: dg.OpExecutionContext, workbench: dg.ResourceParam[Workbench]) -> None:
+    """Old searches are deleted, or lose their names; the counts are in the run's log."""
+    with reported(context.log, workbench.progress) as progress:
+        done = expire_searches(workbench.db, workbench.settings, progress=progress)
+        progress.note(
+            f"Searches before {done.before}: {done.deleted:,} deleted, {done.stripped:,} without names now."
+        )
+
+
+@dg.job(
+    description="Deletes searches older than HONELOOP_SEARCH_RETENTION_DAYS that nobody judged, and takes "
+    "the names from the others.",
+    executor_def=dg.in_process_executor,
+)
+def expire() -> None:
+    """One op: it concerns no asset."""
+    expire_old_searches()
+
+
+jobs = [index_repository, embed_repository, refresh_index, fine_tune, promote, whole_loop, expire]

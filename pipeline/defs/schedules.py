@@ -1,4 +1,4 @@
-"""Schedules: fine-tuning at night.
+"""Schedules: fine-tuning at night, and old searches expiring every day.
 
 What does not belong here: what starts because something happened (sensors.py).
 """
@@ -9,12 +9,13 @@ import dagster as dg
 
 from pipeline.config import load_settings
 from pipeline.defs.in_process import run_under_way
-from pipeline.defs.jobs import fine_tune
+from pipeline.defs.jobs import expire, fine_tune
 from pipeline.defs.upstream import feedback_learned
 from pipeline.feedback.news import count_new_pairs
 from pipeline.workbench import Workbench
 
 NIGHTLY = "0 2 * * *"
+DAILY = "30 4 * * *"
 
 
 @dg.schedule(
@@ -44,4 +45,13 @@ def nightly_fine_tuning(
     return dg.RunRequest(run_key=f"night {night.isoformat()}", tags={"honeloop/new_pairs": str(new)})
 
 
-schedules = [nightly_fine_tuning]
+daily_expiry = dg.ScheduleDefinition(
+    name="daily_expiry",
+    job=expire,
+    cron_schedule=DAILY,
+    execution_timezone=load_settings().timezone,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Old searches are deleted, or lose their names, at 04:30.",
+)
+
+schedules = [nightly_fine_tuning, daily_expiry]

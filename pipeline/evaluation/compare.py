@@ -79,6 +79,8 @@ def compare(candidate: Evaluation, serving: Evaluation, settings: Settings) -> C
 def paired_queries(candidate: Evaluation, serving: Evaluation) -> list[tuple[QueryResult, QueryResult]]:
     """Each query's results under both models, candidate first.
 
+    A query whose asker was forgotten between the two has another key in the older one, and is left out.
+
     Raises:
         HoneloopError: they were not measured on the same test set.
     """
@@ -89,7 +91,7 @@ def paired_queries(candidate: Evaluation, serving: Evaluation) -> list[tuple[Que
             hint="Evaluate both again: `honeloop train` does.",
         )
     other = {result.query_key: result for result in serving.per_query}
-    return [(result, other[result.query_key]) for result in candidate.per_query]
+    return [(result, other[result.query_key]) for result in candidate.per_query if result.query_key in other]
 
 
 def metric_difference(

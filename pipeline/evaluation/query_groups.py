@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.feedback.grouping import normalise_query
+
 if TYPE_CHECKING:
     from pipeline.training.pairs import Pair
 
@@ -51,20 +53,15 @@ class MeasuredQuery:
 def group_pairs(pairs: Iterable[Pair], corpus: Collection[bytes]) -> list[MeasuredQuery]:
     """Test queries in the order of their keys.
 
-    Pairs of one origin whose queries differ in nothing but case and spacing are one query with several
-    relevant contents. A pair whose code is gone from the corpus is left out: no search could return it.
+    Pairs of one origin whose queries are spellings of one another are one query with several relevant
+    contents. A pair whose code is gone from the corpus is left out: no search could return it.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         if pair.positive_hash in corpus:
-            groups.setdefault((pair.origin, normalized(pair.query)), []).append(pair)
+            groups.setdefault((pair.origin, normalise_query(pair.query)), []).append(pair)
     queries = [_query(origin, name, members) for (origin, name), members in groups.items()]
     return sorted(queries, key=lambda query: query.key)
-
-
-def normalized(query: str) -> str:
-    """The query without what makes no difference: case, and spacing."""
-    return " ".join(query.split()).casefold()
 
 
 def name_test_set(queries: Sequence[MeasuredQuery], corpus: Iterable[bytes]) -> str:

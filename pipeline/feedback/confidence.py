@@ -1,6 +1,15 @@
 """How far a judgement is believed: the confidence table, one person's verdict, several people's, and the cap.
 
 Pure functions over values; nothing here knows of the database. The figures are the contract of DESIGN §6.
+
+Position. People look at the top of a list more than at its end. The table answers with less confidence in a
+click further down. The position-based model (Richardson, Dominowska & Ragno 2007, "Predicting Clicks";
+Chuklin, Markov & de Rijke 2015, "Click Models for Web Search", §3.3) says otherwise: a click means that the
+snippet was looked at *and* was relevant, so a click far down is no weaker evidence, only rarer. As soon as
+there is enough data to know how rare (position_bias.py), it is believed instead, as far down as it is known:
+a click has the table's confidence for the surest click at every such rank, and its weight makes up for its
+rarity (weights.py). Whatever the data say, no click is believed more than the table's surest one, and accept,
+copy and reject are believed as ever.
 """
 
 from __future__ import annotations
@@ -23,6 +32,41 @@ CLICK_NEAR_THE_TOP = 0.8  # ranks 1–3
 CLICK_FURTHER_DOWN = 0.5  # ranks 4–6
 CLICK_BELOW = 0.0  # the table ends at rank 6: no claim is made for a click below it
 LONG_DWELL_MS = 10_000
+
+# A snippet passed over by somebody who surely looked at it is a negative of this weight; a rejected one, of
+# 1.
+PASSED_OVER = 0.5
+# Who has given so many times what the cap allows keeps one vote per snippet; beyond, the vote shrinks with
+# it.
+VOTE_GRACE = 10
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How likely a snippet is looked at, by the rank it is shown at.
+
+    Attributes:
+        by_rank: From rank 1 on, relative to rank 1, each over 0, at most 1.
+        estimated: Whether that comes from the data; else it is what the confidence table implies.
+    """
+
+    by_rank: tuple[float, ...]
+    estimated: bool
+
+    def at(self, rank: int | None) -> float:
+        """For a rank; below the last one known, as at that; 1 where the rank is not known."""
+        return 1.0 if rank is None else self.by_rank[min(rank, len(self.by_rank)) - 1]
+
+    def estimates(self, rank: int | None) -> bool:
+        """Whether the data say how likely a snippet at this rank is looked at."""
+        return self.estimated and rank is not None and rank <= len(self.by_rank)
+
+
+# The table, read as a position-based model: a click is believed by how likely its rank is looked at.
+BY_THE_TABLE = Examination(
+    (1.0,) * 3 + (CLICK_FURTHER_DOWN / CLICK_NEAR_THE_TOP,) * 3,
+    estimated=False,
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +97,13 @@ class Verdict:
     Attributes:
         stance: What they said last in so many words, or `implicit` if they only clicked or copied.
         confidence: How far that is believed, 0 to 1.
-        votes: How often it counts against other people's, at least 1.
+        votes: How often it counts against other people's: a whole number from 1, or less than that for
+            somebody who judges without measure (`vote_scales`).
     """
 
     stance: Stance
     confidence: float
-    votes: int
+    votes: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +128,7 @@ def signal_confidence(
     dwell_ms: int | None,
     *,
     unknown_rank: float = CLICK_FURTHER_DOWN,
+    examination: Examination = BY_THE_TABLE,
 ) -> float:
     """How far one signal alone is believed to mean "relevant" (for a reject: "not relevant"), 0 to 1.
 
@@ -92,6 +138,7 @@ def signal_confidence(
         dwell_ms: How long they stayed. Over ten seconds with a click is 0.85 at any rank.
         unknown_rank: Confidence of a click whose rank is not known. The lower of the table's two values by
             default, because only a rank of 1 to 3 earns the higher one.
+        examination: Where it is estimated from the data, a click's confidence no longer falls with its rank.
     """
     if judgement != "click":
         return {"accept": ACCEPT, "reject": REJECT, "copy": COPY}[judgement]
@@ -99,18 +146,25 @@ def signal_confidence(
         return CLICK_WITH_DWELL
     if rank is None:
         return unknown_rank
-    if rank <= 3:
+    if rank <= 3 or examination.estimates(rank):
         return CLICK_NEAR_THE_TOP
     return CLICK_FURTHER_DOWN if rank <= 6 else CLICK_BELOW
 
 
-def person_verdict(signals: Collection[Signal], *, max_votes: int, unknown_rank: float) -> Verdict:
+def person_verdict(
+    signals: Collection[Signal],
+    *,
+    max_votes: int,
+    unknown_rank: float,
+    examination: Examination = BY_THE_TABLE,
+) -> Verdict:
     """One person's verdict: the last explicit judgement, or else the most telling of the other signs.
 
     Args:
         signals: All this person did with one snippet for one query, at least one, in any order.
         max_votes: How often the same judgement counts when it was given in that many searches.
         unknown_rank: See `signal_confidence`.
+        examination: See `signal_confidence`.
     """
     explicit = sorted(
         (signal for signal in signals if signal.judgement in {"accept", "reject"}),
@@ -118,7 +172,13 @@ def person_verdict(signals: Collection[Signal], *, max_votes: int, unknown_rank:
     )
     if not explicit:
         confidence = max(
-            signal_confidence(signal.judgement, signal.rank, signal.dwell_ms, unknown_rank=unknown_rank)
+            signal_confidence(
+                signal.judgement,
+                signal.rank,
+                signal.dwell_ms,
+                unknown_rank=unknown_rank,
+                examination=examination,
+            )
             for signal in signals
         )
         return Verdict("implicit", confidence, 1)
@@ -147,7 +207,7 @@ def resolve(verdicts: Collection[Verdict], threshold: float) -> Resolution:
     if rejecting == 0:
         confidence = max(verdict.confidence for verdict in verdicts)
         return Resolution("positive" if confidence > threshold else "weak", confidence, 0)
-    if accepting == rejecting:
+    if math.isclose(accepting, rejecting):
         return Resolution("contradiction", 0.0, 0)
     share = max(accepting, rejecting) / (accepting + rejecting)
     if accepting > rejecting:
@@ -185,3 +245,35 @@ def capped_scales(totals: Mapping[str, float], max_share: float) -> dict[str, fl
         if weight <= level * (1 + 1e-9):  # the heaviest that is not cut keeps below the level: found
             break
     return {person: min(1.0, level / weight) for person, weight in totals.items()}
+
+
+def vote_scales(scales: Mapping[str, float]) -> dict[str, float]:
+    """What each person's votes are multiplied by where people contradict each other.
+
+    Somebody who judges much is heard like everybody else; only who has given more than `VOTE_GRACE` times
+    what the cap allows is heard less, or one name run by a script could strike out everybody's judgements.
+
+    Args:
+        scales: Of `capped_scales` over all judgements in so many words.
+    """
+    return {person: min(1.0, VOTE_GRACE * scale) for person, scale in scales.items()}
+
+
+def passed_over_weight(examined: Collection[float]) -> float:
+    """The weight of a negative that people passed over.
+
+    `PASSED_OVER` times the probability that at least one of them looked at it, if they looked independently.
+
+    Args:
+        examined: For each person, how likely they looked at it, 0 to 1.
+    """
+    return PASSED_OVER * (1 - math.prod(1 - each for each in examined))
+
+
+def rejected_weight(believed: float) -> float:
+    """The weight of a rejected negative: from just above any that was passed over, up to 1.
+
+    Args:
+        believed: The share of votes that reject it, times what the caps leave of those people, 0 to 1.
+    """
+    return PASSED_OVER + (1 - PASSED_OVER) * believed

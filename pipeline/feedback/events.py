@@ -41,8 +41,8 @@ def add_feedback(
         user: Who; None: whoever searched.
 
     Raises:
-        BadInputError: the judgement is none of the four, the dwell time is negative or absurd, there is no
-            such search, or the snippet was not shown in it.
+        BadInputError: the judgement is none of the four, the dwell time is negative or absurd, the name is no
+            text, there is no such search, or the snippet was not shown in it.
     """
     if judgement not in JUDGEMENTS:
         raise BadInputError(
@@ -50,8 +50,7 @@ def add_feedback(
         )
     if dwell_ms is not None and not 0 <= dwell_ms <= MAX_DWELL_MS:
         raise BadInputError(f"A dwell time of {dwell_ms} ms cannot be.", hint="Give milliseconds, 0 or more.")
-    if user is not None and "\0" in user:
-        raise BadInputError("A user's name cannot hold a NUL character.")
+    user = _name(user)
     try:
         search = UUID(search_id)
     except (ValueError, AttributeError, TypeError):
@@ -79,6 +78,15 @@ def add_feedback(
             [snippet_id, judgement, dwell_ms, user, search],
         )
     return FeedbackResult(added=True)
+
+
+def _name(user: str | None) -> str | None:
+    """A name without the space around it, as an import reads it; a blank one is nobody's."""
+    if user is not None and ("\0" in user or any("\ud800" <= character <= "\udfff" for character in user)):
+        raise BadInputError(
+            "The user's name has characters that are no text.", hint="Send it as valid UTF-8."
+        )
+    return (user or "").strip() or None
 
 
 def _already_said(
@@ -110,5 +118,6 @@ def _already_said(
 
 def _unknown_search(search_id: str) -> BadInputError:
     return BadInputError(
-        f"There is no search {search_id!r}.", hint="Take the search_id that `honeloop search` printed."
+        f"There is no search {search_id!r}.",
+        hint="Take the search_id that `honeloop search` printed; searches that nobody judged expire in time.",
     )

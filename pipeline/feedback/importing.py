@@ -8,6 +8,8 @@ query, user, snippet, judgement and date, with three refinements that a second i
 - With a user but without a date, a judgement that returns after its opposite is said anew: that person has
   changed their mind twice.
 - What is undated was said when it was imported.
+
+Lines by people who asked to be forgotten are set aside, unless they are dated later than that (forgotten.py).
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ from typing import BinaryIO
 
 from pipeline.errors import BadInputError
 from pipeline.feedback import import_store
+from pipeline.feedback.forgotten import Promises, promises
 from pipeline.feedback.import_lines import UnusableLineError, parse_line
 from pipeline.progress import Advance, Progress, Silent
 from pipeline.store.connections import Database
+
+FORGOTTEN_REASON = "forgotten person: this name asked to be forgotten; only what is dated later is taken"
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def import_feedback(db: Database, file: Path, progress: Progress | None = None) 
             progress.stage(f"Importing {file.name}", os.fstat(source.fileno()).st_size) as advance,
             db.connect() as connection,
         ):
-            import_store.receive(connection, _rows(source, advance, datetime.now(UTC)))
+            barred = promises(connection)
+            import_store.receive(connection, _rows(source, advance, datetime.now(UTC), barred))
             import_store.look_up(connection)
             counts = import_store.add(connection)
             reasons = import_store.rejection_counts(connection)
@@ -100,7 +106,7 @@ def import_feedback(db: Database, file: Path, progress: Progress | None = None) 
     )
 
 
-def _rows(source: BinaryIO, advance: Advance, now: datetime) -> Iterator[import_store.Row]:
+def _rows(source: BinaryIO, advance: Advance, now: datetime, barred: Promises) -> Iterator[import_store.Row]:
     """One row per line, in order, usable or not."""
     for number, line in _numbered_lines(source):
         advance(len(line))
@@ -109,6 +115,9 @@ def _rows(source: BinaryIO, advance: Advance, now: datetime) -> Iterator[import_
             said = parse_line(original, now)
         except UnusableLineError as error:
             yield import_store.Row(number, original, reason=str(error))
+            continue
+        if said.user is not None and barred.bar(said.user, said.at):
+            yield import_store.Row(number, original, reason=FORGOTTEN_REASON)
             continue
         yield import_store.Row(
             number,

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
-from uuid import UUID
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from pipeline.config import Settings
 from pipeline.feedback import store
-from pipeline.feedback.confidence import (
-    Signal,
-    Verdict,
-    capped_scales,
-    person_verdict,
-    resolve,
-    supports,
+from pipeline.feedback.confidence import Examination, Judgement, capped_scales
+from pipeline.feedback.judged import Judged, grouped
+from pipeline.feedback.negatives import (
+    JudgedNegative,
+    NegativeReason,
+    passed_over_negatives,
+    refused_negatives,
 )
-from pipeline.feedback.grouping import group_key
-from pipeline.store.connections import Database
+from pipeline.feedback.position_bias import PositionBias, estimate_position_bias
+from pipeline.feedback.resolving import Positive, Rejected, resolved, verdicts_of
+from pipeline.feedback.weights import inverse_propensity, mean_scale, self_normalised, shared_totals
+from pipeline.store.connections import Connection, Database
 
-NegativeReason = Literal["rejected", "passed-over"]
-Shown = Mapping[UUID, Sequence[tuple[bytes, int]]]
+__all__ = ["FeedbackPair", "FeedbackPairs", "JudgedNegative", "NegativeReason", "feedback_pairs"]
+
+# What a pair is said to rest on: the strongest of these.
+STRENGTH: tuple[Judgement, ...] = ("accept", "copy", "click")
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class FeedbackPair:
         query: As it was first typed; other spellings of it belong to the same group.
         group_key: What those spellings share, 32 bytes.
         content_hash: The snippet's content, a live one.
-        weight: Over 0, at most 1: how far it is believed, after the caps on any one person.
+        weight: Over 0, at most 1: how far it is believed, after the correction for its rank and the caps on
+            any one person.
         language: Of the snippet.
         users: How many people it rests on.
-        negatives: Content hashes with the reason, the rejected first, then those passed over most often.
+        negatives: The rejected, then those passed over, the heaviest first.
         unsure: Contents that somebody liked for the query too, but not so surely that they became a pair.
         newest_feedback_id: The latest judgement that bears on it.
+        judgement: The strongest it rests on.
+        at: When the latest judgement it rests on was made.
     """
 
     query: str
@@ -48,43 +53,22 @@ class FeedbackPair:
     weight: float
     language: str
     users: int
-    negatives: tuple[tuple[bytes, NegativeReason], ...]
+    negatives: tuple[JudgedNegative, ...]
     unsure: frozenset[bytes]
     newest_feedback_id: int
+    judgement: Judgement
+    at: datetime
 
 
 @dataclass(frozen=True)
 class FeedbackPairs:
-    """All pairs, in a stable order, and how much of the feedback did not become one, by reason."""
+    """All pairs, in a stable order; how much of the feedback did not become one, by reason; and position
+    bias.
+    """
 
     pairs: tuple[FeedbackPair, ...]
     dropped: dict[str, int]
-
-
-@dataclass
-class _Judged:
-    """All that was done with one content for one query, by person."""
-
-    signals: dict[str, list[Signal]] = field(default_factory=dict[str, list[Signal]])
-    newest_id: int = 0
-
-
-@dataclass
-class _Group:
-    """All that was done for one query, however it was spelled."""
-
-    query: str
-    judged: dict[bytes, _Judged] = field(default_factory=dict[bytes, _Judged])
-
-
-@dataclass(frozen=True)
-class _Positive:
-    """A pair before its negatives and the cap."""
-
-    content_hash: bytes
-    confidence: float
-    judged: _Judged
-    supporters: tuple[str, ...]
+    position_bias: PositionBias
 
 
 def feedback_pairs(db: Database, settings: Settings) -> FeedbackPairs:
@@ -94,35 +78,72 @@ def feedback_pairs(db: Database, settings: Settings) -> FeedbackPairs:
     the same search and got no click, copy or accept from anybody.
     """
     with db.connect() as connection:
-        groups = _grouped(store.events(connection))
-        live = store.live_languages(connection)
-        shown = store.shown_above(connection)
+        return pairs_in(connection, settings)
+
+
+def position_bias(connection: Connection, settings: Settings) -> PositionBias:
+    """How likely each rank is looked at, as far as the searches in the database tell."""
+    return estimate_position_bias(
+        store.shown_at_several_ranks(connection, settings.propensity_max_rank),
+        max_rank=settings.propensity_max_rank,
+        min_ranks=min(settings.propensity_min_ranks, settings.propensity_max_rank),
+        min_clicks=settings.propensity_min_clicks,
+        max_share=settings.max_user_share,
+    )
+
+
+def pairs_in(connection: Connection, settings: Settings, *, with_vanished: bool = False) -> FeedbackPairs:
+    """`feedback_pairs` as the connection's transaction sees it.
+
+    Args:
+        connection: In a transaction.
+        settings: See "Feedback and training set" there.
+        with_vanished: Pairs of code that is gone, too.
+    """
+    groups = grouped(store.events(connection))
+    live = store.languages(connection, with_vanished=with_vanished)
+    shown = store.shown_above(connection)
+    bias = position_bias(connection, settings)
+    verdicts = verdicts_of(groups, settings, bias.examination)
     dropped: Counter[str] = Counter()
-    positives: dict[bytes, list[_Positive]] = {}
-    rejected: dict[bytes, list[bytes]] = {}
+    positives: dict[bytes, list[Positive]] = {}
+    rejected: dict[bytes, list[Rejected]] = {}
     for key, group in groups.items():
-        positives[key], rejected[key] = _resolved(group, live, settings, dropped)
-    liked = {key: _liked(group) for key, group in groups.items() if positives[key]}
-    scales = _scales([positive for found in positives.values() for positive in found], settings)
+        positives[key], rejected[key] = resolved(group, verdicts[key], live, settings, dropped)
+    every = [positive for found in positives.values() for positive in found]
+    weights = _weights(every, bias.examination, settings)
+    refused = refused_negatives({key: rejected[key] for key in groups if positives[key]}, settings, dropped)
+    liked = {key: group.liked() for key, group in groups.items() if positives[key]}
     pairs = [
         FeedbackPair(
             query=group.query,
             group_key=key,
             content_hash=positive.content_hash,
-            weight=positive.confidence
-            * math.fsum(scales[person] for person in positive.supporters)
-            / len(positive.supporters),
+            weight=weights[id(positive)],
             language=live[positive.content_hash],
             users=len(positive.supporters),
-            negatives=_negatives(positive, rejected[key], liked[key], shown, live),
-            unsure=liked[key] - {each.content_hash for each in positives[key]} - frozenset(rejected[key]),
+            negatives=(
+                *refused[key],
+                *passed_over_negatives(
+                    positive,
+                    shown,
+                    bias.examination,
+                    eligible=live.keys() - liked[key] - {each.content_hash for each in rejected[key]},
+                ),
+            ),
+            unsure=liked[key]
+            - {each.content_hash for each in positives[key]}
+            - {each.content_hash for each in rejected[key]},
             newest_feedback_id=positive.judged.newest_id,
+            judgement=_strongest(positive),
+            at=_latest(positive),
         )
         for key, group in groups.items()
         for positive in positives[key]
     ]
     pairs.sort(key=lambda pair: (pair.group_key, pair.content_hash))
-    return FeedbackPairs(tuple(pairs), dict(sorted(dropped.items())))
+    counted = {reason: count for reason, count in sorted(dropped.items()) if count}
+    return FeedbackPairs(tuple(pairs), counted, bias)
 
 
 def stats(db: Database) -> store.FeedbackStats:
@@ -131,118 +152,47 @@ def stats(db: Database) -> store.FeedbackStats:
         return store.read_stats(connection)
 
 
-def _person(event: store.Event) -> str:
-    """Who it was, as far as that can be told: by name, by search, or else everyone a person of their own."""
-    if event.user is not None:
-        return f"name:{event.user}"
-    return f"line:{event.id}" if event.imported else f"search:{event.search_id}"
+def _weights(positives: Sequence[Positive], examination: Examination, settings: Settings) -> dict[int, float]:
+    """Each positive's weight by its `id`: confidence, corrected for its rank, after the caps on people.
 
-
-def _grouped(events: Iterable[store.Event]) -> dict[bytes, _Group]:
-    groups: dict[bytes, _Group] = {}
-    keys: dict[str, bytes] = {}
-    for event in events:
-        key = keys.get(event.query) or keys.setdefault(event.query, group_key(event.query))
-        group = groups.setdefault(key, _Group(" ".join(event.query.split())))
-        judged = group.judged.setdefault(event.content_hash, _Judged())
-        judged.newest_id = max(judged.newest_id, event.id)
-        judged.signals.setdefault(_person(event), []).append(
-            Signal(event.judgement, event.rank, event.dwell_ms, str(event.search_id), event.at, event.id)
-        )
-    return groups
-
-
-def _resolved(
-    group: _Group, live: Mapping[bytes, str], settings: Settings, dropped: Counter[str]
-) -> tuple[list[_Positive], list[bytes]]:
-    """The group's positives and its rejected contents; everything else is counted in `dropped`."""
-    positives: list[_Positive] = []
-    rejected: list[bytes] = []
-    for content_hash, judged in group.judged.items():
-        if content_hash not in live:
-            dropped["about a snippet that vanished"] += 1
-            continue
-        verdicts = _verdicts(judged, settings)
-        dropped["repeated by the same person"] += sum(
-            len(signals) - len({signal.judgement for signal in signals})
-            for signals in judged.signals.values()
-        )
-        resolution = resolve(verdicts.values(), settings.positive_confidence)
-        dropped["outvoted by other people"] += resolution.outvoted
-        if resolution.outcome == "positive":
-            supporters = [
-                person
-                for person, verdict in verdicts.items()
-                if supports(verdict, settings.positive_confidence)
-            ]
-            positives.append(
-                _Positive(content_hash, resolution.confidence, judged, tuple(sorted(supporters)))
+    Only what rests on clicks and copies alone is corrected: who judges in so many words has looked.
+    """
+    weights = {id(positive): positive.confidence for positive in positives}
+    implicit = [positive for positive in positives if positive.implicit]
+    if examination.estimated and implicit:
+        corrections = [
+            inverse_propensity(
+                [_looked_at(positive.judged, person, examination) for person in positive.supporters],
+                settings.max_propensity_correction,
             )
-        elif resolution.outcome == "negative":
-            rejected.append(content_hash)
-        elif resolution.outcome == "contradiction":
-            dropped["contradictory"] += 1
-        else:
-            dropped["not over the confidence threshold"] += 1
-    if not positives:
-        dropped["rejected, with nothing accepted for the query"] += len(rejected)
-    for reason in [reason for reason, count in dropped.items() if count == 0]:
-        del dropped[reason]
-    return positives, sorted(rejected)
-
-
-def _verdicts(judged: _Judged, settings: Settings) -> dict[str, Verdict]:
+            for positive in implicit
+        ]
+        corrected = self_normalised([positive.confidence for positive in implicit], corrections)
+        weights.update((id(positive), weight) for positive, weight in zip(implicit, corrected, strict=True))
+    totals = shared_totals([(weights[id(positive)], positive.supporters) for positive in positives])
+    scales = capped_scales(totals, settings.max_user_share)
     return {
-        person: person_verdict(
-            signals,
-            max_votes=settings.max_user_pairs_per_snippet,
-            unknown_rank=settings.imported_click_confidence,
-        )
-        for person, signals in judged.signals.items()
+        id(positive): weights[id(positive)] * mean_scale(positive.supporters, scales)
+        for positive in positives
     }
 
 
-def _scales(positives: Sequence[_Positive], settings: Settings) -> dict[str, float]:
-    """What each person's part of a pair's weight is multiplied by; a pair is shared by all it rests on."""
-    totals: dict[str, float] = {}
-    for positive in positives:
-        for person in positive.supporters:
-            part = positive.confidence / len(positive.supporters)
-            totals[person] = totals.get(person, 0.0) + part
-    return capped_scales(totals, settings.max_user_share)
-
-
-def _liked(group: _Group) -> frozenset[bytes]:
-    """What anybody clicked, copied or accepted for the query."""
-    return frozenset(
-        content_hash
-        for content_hash, judged in group.judged.items()
-        if any(signal.judgement != "reject" for signals in judged.signals.values() for signal in signals)
+def _looked_at(judged: Judged, person: str, examination: Examination) -> float:
+    """How likely it was that this person looked at what they chose: at the best rank they chose it at."""
+    return max(
+        examination.at(signal.rank) for signal in judged.signals[person] if signal.judgement != "reject"
     )
 
 
-def _negatives(
-    positive: _Positive,
-    rejected: Sequence[bytes],
-    liked: frozenset[bytes],
-    shown: Shown,
-    live: Mapping[bytes, str],
-) -> tuple[tuple[bytes, NegativeReason], ...]:
-    """The rejected, then what was passed over on the way to this positive, the most often so first."""
-    passed_over: Counter[bytes] = Counter()
-    for person in positive.supporters:
-        lowest: dict[UUID, int] = {}
-        for signal in positive.judged.signals[person]:
-            if signal.judgement != "reject" and signal.rank is not None:
-                lowest[UUID(signal.search)] = signal.rank  # one snippet has one rank in a search
-        for search, rank in lowest.items():
-            for content_hash, above in shown.get(search, ()):
-                if above < rank and content_hash in live and content_hash not in liked:
-                    passed_over[content_hash] += 1
-    for content_hash in rejected:
-        passed_over.pop(content_hash, None)
-    ordered = sorted(passed_over, key=lambda content_hash: (-passed_over[content_hash], content_hash))
-    return (
-        *((content_hash, "rejected") for content_hash in rejected),
-        *((content_hash, "passed-over") for content_hash in ordered),
+def _strongest(positive: Positive) -> Judgement:
+    said = {signal.judgement for person in positive.supporters for signal in positive.judged.signals[person]}
+    return next(judgement for judgement in STRENGTH if judgement in said)
+
+
+def _latest(positive: Positive) -> datetime:
+    return max(
+        signal.at
+        for person in positive.supporters
+        for signal in positive.judged.signals[person]
+        if signal.judgement != "reject"
     )

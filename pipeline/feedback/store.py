@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from pipeline.feedback.confidence import Judgement
+from pipeline.feedback.position_bias import Shown
 from pipeline.store.connections import Connection
 
 # Dates are compared in the database, so the order of `at` comes along with it. The snippet's content is the
@@ -36,13 +37,40 @@ JOIN snippets ON snippets.id = i.snippet_id
 ORDER BY i.search_id, i.rank
 """
 
-_LIVE_LANGUAGES = """
+_LANGUAGES = """
 SELECT DISTINCT ON (content_hash) content_hash, language
 FROM snippets
-WHERE vanished_at IS NULL AND content_hash IN (
+WHERE (vanished_at IS NULL OR %s) AND content_hash IN (
     SELECT content_hash FROM snippets WHERE id IN (
         SELECT snippet_id FROM impressions WHERE search_id IN (SELECT search_id FROM feedback)))
 ORDER BY content_hash, id
+"""
+
+# What tells how likely a rank is looked at: snippets shown for one query at several ranks (position_bias.py).
+# Left out: agents, who read all they get; and searches that expired, which have lost what stood below the
+# chosen. Spellings that differ in case and spacing are one query. Most queries are asked once, and say
+# nothing.
+_SHOWN_AT_SEVERAL_RANKS = r"""
+WITH asked AS (
+    SELECT id, lower(btrim(regexp_replace(query, '\s+', ' ', 'g'))) AS query,
+        coalesce('name:' || user_name, 'search:' || id) AS person
+    FROM searches
+    WHERE source = 'search' AND expired_at IS NULL AND client IS DISTINCT FROM 'mcp'
+), again AS (
+    SELECT query FROM asked GROUP BY query HAVING count(*) > 1
+), counted AS (
+    SELECT asked.query, i.snippet_id, i.rank, asked.person, count(*) AS shown, count(*) FILTER (WHERE EXISTS (
+        SELECT FROM feedback f
+        WHERE f.search_id = i.search_id AND f.snippet_id = i.snippet_id AND f.judgement <> 'reject'
+    )) AS chosen
+    FROM asked JOIN again USING (query) JOIN impressions i ON i.search_id = asked.id
+    WHERE i.rank <= %s
+    GROUP BY 1, 2, 3, 4
+), compared AS (
+    SELECT *, min(rank) OVER same <> max(rank) OVER same AS moved
+    FROM counted WINDOW same AS (PARTITION BY query, snippet_id)
+)
+SELECT query, snippet_id, rank, person, shown, chosen FROM compared WHERE moved
 """
 
 _STATS = """
@@ -93,9 +121,23 @@ def shown_above(connection: Connection) -> dict[UUID, list[tuple[bytes, int]]]:
     return found
 
 
-def live_languages(connection: Connection) -> dict[bytes, str]:
-    """Language per content that was shown in a search with feedback and that some live snippet has."""
-    return dict(connection.execute(_LIVE_LANGUAGES).fetchall())
+def languages(connection: Connection, *, with_vanished: bool = False) -> dict[bytes, str]:
+    """Language per content that was shown in a search with feedback and that some live snippet has.
+
+    Args:
+        connection: In a transaction.
+        with_vanished: A snippet that is gone will do.
+    """
+    return dict(connection.execute(_LANGUAGES, [with_vanished]).fetchall())
+
+
+def shown_at_several_ranks(connection: Connection, max_rank: int) -> Iterator[Shown]:
+    """What was shown for one query at more than one rank from 1 to `max_rank`, streaming."""
+    with connection.cursor("shown_at_several_ranks") as cursor:
+        cursor.itersize = 10_000
+        cursor.execute(_SHOWN_AT_SEVERAL_RANKS, [max_rank])
+        for row in cursor:
+            yield Shown(*row)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class ServingIndex:
         rows: How many texts it has.
         ef_search: The breadth of the HNSW search that its recall was measured with.
         recall_at_10: That recall.
+        lexical_weight: How much words count beside meaning in its ranking, from 0 to 1; 0 unless proven
+            (`pipeline.search.hybrid.learning`).
     """
 
     index_version_id: int
@@ -49,6 +51,7 @@ class ServingIndex:
     rows: int
     ef_search: int
     recall_at_10: float | None
+    lexical_weight: float = 0.0
 
     @property
     def table(self) -> VectorTable:
@@ -85,7 +88,9 @@ def serving_index(where: Database | Connection) -> ServingIndex:
     with connected(where) as connection:
         row = connection.execute(
             "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
-            " (i.parameters ->> 'ef_search')::int, i.recall_at_10"
+            " (i.parameters ->> 'ef_search')::int, i.recall_at_10,"
+            " coalesce((SELECT w.weight FROM ranking_weights w WHERE w.model_version = i.model_version"
+            "  ORDER BY w.id DESC LIMIT 1), 0)"
             " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
             " WHERE i.state = 'serving'"
         ).fetchone()

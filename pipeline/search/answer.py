@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.search.nearest import Near
 from pipeline.search.places import Found, Place
 
+# What pipeline/corpus/cutting.py adds to the symbol of each further part of a long definition.
+_PART = re.compile(r"@[0-9]+$")
+
 
 @dataclass(frozen=True)
 class SearchResult:
     """One snippet shown. `score` is the cosine similarity to the query, from -1 to 1; `rank` is from 1.
+
+    Where words count beside meaning, `rank` follows both and `score` is the cosine all the same.
 
     `also_at` lists other live snippets with the same text (at most 50), `places` counts all of them.
     """
@@ -44,24 +50,31 @@ class SearchAnswer:
 
 
 def ranked(near: Sequence[Near], places: Mapping[bytes, Found], k: int) -> tuple[SearchResult, ...]:
-    """The first k texts that have a place, best first; equal scores by repository, path and line."""
-    shown = [(each.score, places[each.content_hash]) for each in near if each.content_hash in places]
-    shown.sort(key=lambda pair: (-pair[0], pair[1].repository, pair[1].path, pair[1].start_line))
+    """The first k texts that have a place, best first; equal ones by repository, path and line.
+
+    Of a long definition that was cut into parts (`f`, `f@2`, `f@3`) only the best one is shown. Fewer than k
+    where such parts take the places of `near`.
+    """
+    found = [(each, places[each.content_hash]) for each in near if each.content_hash in places]
+    found.sort(key=lambda pair: (-pair[0].order, pair[1].repository, pair[1].path, pair[1].start_line))
+    shown: dict[tuple[str, str, str], tuple[Near, Found]] = {}
+    for each, place in found:
+        shown.setdefault((place.repository, place.path, _PART.sub("", place.symbol)), (each, place))
     return tuple(
         SearchResult(
             rank,
-            score,
-            found.snippet_id,
-            found.repository,
-            found.path,
-            found.symbol,
-            found.kind,
-            found.language,
-            found.start_line,
-            found.end_line,
-            found.code,
-            found.also_at,
-            found.places,
+            each.score,
+            place.snippet_id,
+            place.repository,
+            place.path,
+            place.symbol,
+            place.kind,
+            place.language,
+            place.start_line,
+            place.end_line,
+            place.code,
+            place.also_at,
+            place.places,
         )
-        for rank, (score, found) in enumerate(shown[:k], start=1)
+        for rank, (each, place) in enumerate(list(shown.values())[:k], start=1)
     )

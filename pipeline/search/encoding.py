@@ -35,6 +35,7 @@ class QueryEncoder:
         self._max_batch = max_batch
         self._cache: LRUCache[str, Vector] = LRUCache(maxsize=cache_size)
         self._lock = threading.Lock()
+        self._afterwards = threading.Lock()
         self._waiting: dict[str, Future[Vector]] = {}
         self._closed = False
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -49,19 +50,25 @@ class QueryEncoder:
                 done: Future[Vector] = Future()
                 done.set_result(known)
                 return done
-            if self._closed:  # a search that began before the model went; its thread is gone
-                alone: Future[Vector] = Future()
-                alone.set_result(self.encoder.embed_queries([query])[0])
-                return alone
             # Whoever asks what is being embedded already waits for that.
             future = self._waiting.get(query)
-            if future is None:
-                future = self._waiting[query] = Future()
+            if future is not None:
+                return future
+            future = Future()
+            # Several may wait for it, so nobody can cancel it.
+            future.set_running_or_notify_cancel()
+            self._waiting[query] = future
+            if not self._closed:
                 self._queue.put(query)
-            return future
+                return future
+        # A search that began before the model went. A tokenizer serves one thread at a time.
+        self._thread.join()
+        with self._afterwards:
+            self._embed([query])
+        return future
 
     def close(self) -> None:
-        """Ends the thread when what was submitted is done."""
+        """Ends the thread when what was submitted is done. Who asks later embeds it in his own thread."""
         with self._lock:
             self._closed = True
             self._queue.put(None)
@@ -86,8 +93,10 @@ class QueryEncoder:
         return batch
 
     def _embed(self, queries: list[str]) -> None:
+        """Settles the futures of all these queries, whatever happens: somebody waits for each."""
         try:
-            vectors = self.encoder.embed_queries(queries)
+            vectors = [vector.copy() for vector in self.encoder.embed_queries(queries)]
+            settled = dict(zip(queries, vectors, strict=True))
         except Exception as error:
             if len(queries) > 1:  # one query must not fail the others
                 for query in queries:
@@ -97,8 +106,8 @@ class QueryEncoder:
                 future = self._waiting.pop(queries[0])
             future.set_exception(error)
             return
-        vectors.setflags(write=False)
-        for query, vector in zip(queries, vectors, strict=True):
+        for query, vector in settled.items():
+            vector.setflags(write=False)
             with self._lock:
                 self._cache[query] = vector
                 future = self._waiting.pop(query)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
 from pgvector.psycopg import register_vector
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg import IsolationLevel
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.search.answer import SearchAnswer
 from pipeline.search.encoding import QueryEncoder
-from pipeline.search.query import ANEW, ATTEMPTS, answer_query, one_snapshot
+from pipeline.search.models import ModelNotReadyError, ServingModels
+from pipeline.search.query import ANEW, ATTEMPTS, answer_query
 from pipeline.search.recording import NoRecorder, Recorder, SearchRecord
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Connection, Database
@@ -31,9 +32,9 @@ Result = TypeVar("Result")
 FLIP_PATIENCE_SECONDS = 3.0
 # How long a search waits for the database before it says that there is none.
 DATABASE_PATIENCE_SECONDS = 5.0
+# How long one statement may run: what takes longer is no longer waited for, and must not keep a connection.
+STATEMENT_SECONDS = 30
 FOLLOW_SECONDS = 2.0
-# The serving model and the one about to serve, or the one that did.
-ENCODERS_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class SearchEngine:
         self._recorder = recorder or NoRecorder()
         self._lock = threading.Lock()
         self._current: Serving | None = None
-        self._encoders: dict[str, Future[QueryEncoder]] = {}
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        self._models = ServingModels(settings)
         self._closing = threading.Event()
         self.pool = ConnectionPool(
             db.url,
@@ -91,37 +91,35 @@ class SearchEngine:
 
         Raises:
             BadInputError: it cannot be answered as asked.
-            UnavailableError: nothing is indexed yet, or the database is away.
+            UnavailableError: nothing is indexed yet, the database is away, or the engine is closed.
         """
         started = time.perf_counter()
         request.check()
+        # Most searches follow no flip: what served last is checked in the snapshot that answers.
+        serving = self._current or self.serving(FLIP_PATIENCE_SECONDS)
+        answer = self._answered(serving, request, started, only_if_it_serves=True)
         for remaining in reversed(range(ATTEMPTS)):
+            if answer is not None:
+                break
             # When the index went away under a search, no patience with its model: only the new one will do.
             serving = self.serving(FLIP_PATIENCE_SECONDS if remaining == ATTEMPTS - 1 else None)
-            vector = serving.encoder.submit(request.query).result()
-
-            def answer(
-                connection: Connection, serving: Serving = serving, vector: Any = vector
-            ) -> SearchAnswer:
-                one_snapshot(connection)
-                return answer_query(connection, serving.index, vector, request, started=started)
-
             try:
-                return self._recorded(request, self.read(answer))
+                answer = self._answered(serving, request, started)
             except ANEW:
                 if not remaining:
                     raise
-        raise AssertionError  # the loop returns or raises
+        assert answer is not None  # the last attempt answers or raises
+        return self._recorded(request, answer)
 
     def serving(self, patience: float | None = None) -> Serving:
         """What a search that begins now is answered from.
 
         Args:
             patience: Seconds to wait for the model of a new index before the one that served until then is
-                taken; None: as long as loading takes.
+                taken, counted from when it was first waited for; None: as long as loading takes.
 
         Raises:
-            UnavailableError: nothing is indexed yet, or the database is away.
+            UnavailableError: nothing is indexed yet, the database is away, or the engine is closed.
             HoneloopError: the model cannot be loaded, and none served before.
         """
         index = self.read(serving_index)
@@ -129,15 +127,19 @@ class SearchEngine:
             current = self._current
         if current is not None and current.index == index:
             return current
-        loading = self._encoder(index.model_version, index.location)
+        keep = None if current is None else current.index.model_version
         try:
-            encoder = loading.result(patience if current is not None else None)
-        except TimeoutError:
+            encoder = self._models.encoder(
+                index.model_version,
+                index.location,
+                patience=None if current is None else patience,
+                keep=keep,
+            )
+        except ModelNotReadyError:
             assert current is not None  # else there was no limit
             return current
         except HoneloopError:
-            self._forget(index.model_version)
-            if current is None or patience is None:
+            if current is None or patience is None or self._closing.is_set():
                 raise
             return current
         serving = Serving(index, encoder)
@@ -146,20 +148,24 @@ class SearchEngine:
         return serving
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` gives on a pooled connection, in one transaction.
+        """What `work` gives on a pooled connection, in one transaction that sees one state of the database.
 
         Raises:
-            UnavailableError: the database is away.
+            UnavailableError: the database is away, or the engine is closed.
         """
+        if self._closing.is_set():
+            raise _closed()
         try:
             with self.pool.connection() as connection:
                 return work(connection)
+        except PoolClosed as error:
+            raise _closed() from error
         except PoolTimeout as error:
             raise UnavailableError(
                 f"The database did not answer within {DATABASE_PATIENCE_SECONDS:.0f} s.",
                 hint="Try again in a moment; `honeloop status` says whether it runs.",
             ) from error
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if isinstance(error, ANEW):
                 raise
             raise UnavailableError(
@@ -167,69 +173,46 @@ class SearchEngine:
             ) from error
 
     def close(self) -> None:
-        """Ends its threads and connections. Searches that came before are answered."""
+        """Ends its threads and connections. A search in flight is answered, or told that this is closed."""
         self._closing.set()
         self._follower.join()
-        self._loader.shutdown()
-        with self._lock:
-            encoders = [each for each in self._encoders.values() if each.exception() is None]
-            self._encoders.clear()
-        for encoder in encoders:
-            encoder.result().close()
+        self._models.close()
         self.pool.close()
+
+    def _answered(
+        self, serving: Serving, request: SearchRequest, started: float, *, only_if_it_serves: bool = False
+    ) -> SearchAnswer | None:
+        """The answer out of one index version.
+
+        None, where that is asked for, if this version serves no longer, or went away.
+        """
+        vector = serving.encoder.submit(request.query).result()
+
+        def answer(connection: Connection) -> SearchAnswer | None:
+            if only_if_it_serves and serving_index(connection) != serving.index:
+                return None
+            return answer_query(connection, serving.index, vector, request, started=started)
+
+        try:
+            return self.read(answer)
+        except ANEW:
+            if only_if_it_serves:
+                return None
+            raise
 
     def _recorded(self, request: SearchRequest, answer: SearchAnswer) -> SearchAnswer:
         named = str(uuid4())
         kept = self._recorder.record(SearchRecord.of(named, datetime.now(UTC), request, answer))
         return replace(answer, search_id=named) if kept else answer
 
-    def _encoder(self, version: str, location: str) -> Future[QueryEncoder]:
-        """The encoder of a model version, loaded by one thread however many ask for it."""
-        with self._lock:
-            loading = self._encoders.pop(version, None)
-            if loading is None:
-                loading = self._loader.submit(self._load, version, location)
-            self._encoders[version] = loading  # the one used last stands last
-            surplus = (
-                [self._encoders.pop(next(iter(self._encoders)))]
-                if len(self._encoders) > ENCODERS_KEPT
-                else []
-            )
-        for old in surplus:
-            # Searches in flight still wait for it: it ends when they have their vectors.
-            threading.Thread(target=_close_when_loaded, args=[old], daemon=True).start()
-        return loading
-
-    def _forget(self, version: str) -> None:
-        """So that the next search tries again: its files may be back by then."""
-        with self._lock:
-            loading = self._encoders.get(version)
-            if loading is not None and loading.done() and loading.exception() is not None:
-                del self._encoders[version]
-
-    def _load(self, version: str, location: str) -> QueryEncoder:
-        from pipeline.encoders.loading import load_encoder
-
-        encoder = load_encoder(
-            location, device=self.settings.device, batch_size=self.settings.embed_batch_size
-        )
-        if encoder.version != version:
-            raise HoneloopError(
-                f"{location} no longer holds the model version {version[:12]} but {encoder.version[:12]}.",
-                hint="Put the model's files back, or let another version serve with `honeloop promote`.",
-            )
-        return QueryEncoder(encoder, cache_size=self.settings.query_cache_size)
-
     def _follow(self) -> None:
         """Loads what serves, and what is about to, before a search has to wait for it."""
         while not self._closing.wait(FOLLOW_SECONDS if self._current else 0.05):
             try:
-                self.serving()
-                approved = self.read(_approved)
-                if approved is not None:
-                    wait([self._encoder(*approved)])
-            except HoneloopError:
-                # A search that comes now says so to whoever asks; here it is only too early.
+                serving = self.serving(0 if self._current else None)
+                if (approved := self.read(_approved)) is not None:
+                    self._models.prepare(*approved, keep=serving.index.model_version)
+            except Exception:  # a search that comes now says so to whoever asks; here it is only too early
                 self._closing.wait(FOLLOW_SECONDS)
 
 
@@ -242,9 +225,11 @@ def _approved(connection: Connection) -> tuple[str, str] | None:
 
 def _configure(connection: Connection) -> None:
     register_vector(connection)
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(STATEMENT_SECONDS * 1000)])
     connection.commit()
+    # All of a transaction sees one state, so that an answer is of one index version.
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
 
 
-def _close_when_loaded(loading: Future[QueryEncoder]) -> None:
-    if loading.exception() is None:
-        loading.result().close()
+def _closed() -> UnavailableError:
+    return UnavailableError("The search engine is closed.", hint="Its process is about to end.")

@@ -32,10 +32,16 @@ MARGIN = 10
 
 @dataclass(frozen=True)
 class Near:
-    """A text and its cosine similarity to the query, from -1 to 1."""
+    """A text, its cosine similarity to the query, from -1 to 1, and what it is ordered by if not by that."""
 
     content_hash: bytes
     score: float
+    fused: float | None = None
+
+    @property
+    def order(self) -> float:
+        """The higher, the better."""
+        return self.score if self.fused is None else self.fused
 
 
 def nearest(
@@ -47,6 +53,7 @@ def nearest(
     k: int,
     filters: Filters,
     ef_search: int,
+    at_least: int = 0,
 ) -> list[Near]:
     """The k nearest texts with a live snippet that passes the filters, and up to `MARGIN` more, best first.
 
@@ -60,6 +67,7 @@ def nearest(
         k: How many.
         filters: Which snippets come into question.
         ef_search: Breadth of the HNSW search, at the least.
+        at_least: So many texts even if k is less; beyond k they are searched for less thoroughly.
 
     Raises:
         HoneloopError: the vector is another model version's.
@@ -68,13 +76,13 @@ def nearest(
         "query": HalfVector(vector),
         "table": serving.table_name,
         "version": model_version,
-        "limit": k + MARGIN,
+        "limit": max(k + MARGIN, at_least),
         **filters.values,
     }
     found: list[Near] = []
     with wrong_model_is_an_error():
         if not _few_in_question(connection, serving, k, filters):
-            plan_hnsw(connection, max(ef_search, min(BREADTH * k, MAX_BREADTH)))
+            plan_hnsw(connection, max(ef_search, min(max(BREADTH * k, at_least), MAX_BREADTH)))
             found = _rows(connection, _statement(serving, filters, exact=False), parameters)
         plan_freely(connection)
         if len(found) < k:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.index.serving import ServingIndex, WrongModelError, connected, serving_index
-from pipeline.search.answer import SearchAnswer, ranked
-from pipeline.search.filters import resolve_filters
-from pipeline.search.nearest import nearest
+from pipeline.search.answer import SearchAnswer, SearchResult, ranked
+from pipeline.search.filters import Filters, resolve_filters
+from pipeline.search.hybrid.candidates import find_candidates
+from pipeline.search.hybrid.fusion import fused
+from pipeline.search.nearest import MARGIN, Near, nearest
 from pipeline.search.places import find_places
 from pipeline.search.recording import SearchRecord, store_searches
 from pipeline.search.request import SearchRequest
@@ -42,7 +44,7 @@ def search(
     record: bool = True,
     ef_search: int | None = None,
 ) -> SearchAnswer:
-    """The k live snippets nearest to `query`, best first; identical texts once.
+    """The k live snippets best for `query`, best first; identical texts once, of a definition its best part.
 
     Equal scores are ordered by repository, path and line, so the same search gives the same answer. For one
     search; whoever answers many keeps a `SearchEngine`.
@@ -135,17 +137,17 @@ def answer_query(
         BadInputError: unknown language or source.
     """
     filters = resolve_filters(connection, request)
-    near = nearest(
-        connection,
-        serving,
-        serving.model_version,
-        vector,
-        k=request.k,
-        filters=filters,
-        ef_search=ef_search or serving.ef_search,
-    )
-    places = find_places(connection, [each.content_hash for each in near], filters)
-    results = ranked(near, places, request.k)
+    results: tuple[SearchResult, ...] = ()
+    wanted = request.k
+    while len(results) < request.k:
+        near = best_texts(
+            connection, serving, vector, request.query, k=wanted, filters=filters, ef_search=ef_search
+        )
+        places = find_places(connection, [each.content_hash for each in near], filters)
+        results = ranked(near, places, request.k)
+        if len(near) < wanted:  # that is all there is
+            break
+        wanted *= 2  # parts of one definition stood in others' places
     return SearchAnswer(
         None,
         request.query,
@@ -154,6 +156,32 @@ def answer_query(
         (time.perf_counter() - started) * 1000,
         results,
     )
+
+
+def best_texts(
+    connection: Connection,
+    serving: ServingIndex,
+    vector: NDArray[np.float32],
+    query: str,
+    *,
+    k: int,
+    filters: Filters,
+    ef_search: int | None,
+) -> list[Near]:
+    """The k best texts and up to `MARGIN` more: by meaning alone, unless words were proven to help."""
+    breadth = ef_search or serving.ef_search
+    if not serving.lexical_weight:
+        return nearest(
+            connection, serving, serving.model_version, vector, k=k, filters=filters, ef_search=breadth
+        )
+    candidates = find_candidates(connection, serving, vector, query, k=k, filters=filters, ef_search=breadth)
+    order = fused(candidates, serving.lexical_weight)
+    near = [
+        Near(each.content_hash, each.cosine, float(score))
+        for each, score in zip(candidates, order, strict=True)
+    ]
+    near.sort(key=lambda each: (-each.order, each.content_hash))
+    return near[: k + MARGIN]
 
 
 def _require_serving(serving: ServingIndex, encoder: Encoder) -> None:

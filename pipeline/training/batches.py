@@ -129,7 +129,10 @@ class PairCollator:
     - `positive` (pairs,): the document that is each query's positive,
     - `allowed` (pairs, documents): False where a document may not count as a negative for the query,
     - `weight` (pairs,): the confidence in each pair,
-    - `mined` (negatives, 2): query and document of each negative that was mined or given by people.
+    - `mined` (negatives, 2): query and document of each negative that was mined or given by people,
+    - `negative_weight` (negatives,): how far each of those is believed,
+    - `log_weight` (pairs, documents): the logarithm of that where the document is a negative of the pair's
+      own, and 0 everywhere else.
 
     Args:
         pairs: the training pairs that the rows index.
@@ -164,17 +167,26 @@ class PairCollator:
             return documents[text]
 
         positive = [place(pair.positive_text, pair.positive_hash) for pair in pairs]
-        mined = [
-            (query, place(negative.text, negative.content_hash))
-            for query, pair in enumerate(pairs)
-            for negative in pair.negatives
-            if negative.content_hash not in self._answers[pair.group_key]
-        ]
+        mined: list[tuple[int, int]] = []
+        weights: list[float] = []
+        surest: dict[tuple[int, int], float] = {}
+        for query, pair in enumerate(pairs):
+            for negative in pair.negatives:
+                if negative.content_hash not in self._answers[pair.group_key]:
+                    one = query, place(negative.text, negative.content_hash)
+                    mined.append(one)
+                    weights.append(negative.weight)
+                    # Two contents may have one text, which stands in the batch once.
+                    surest[one] = max(negative.weight, surest.get(one, 0.0))
         allowed = np.ones((len(pairs), len(documents)), dtype=np.bool_)
         for query, pair in enumerate(pairs):
             answers = self._answers[pair.group_key]
             allowed[query] = [content_hash not in answers for content_hash in hashes]
             allowed[query, positive[query]] = True
+        log_weight = np.zeros((len(pairs), len(documents)), dtype=np.float32)
+        for (query, document), weight in surest.items():
+            if document != positive[query]:
+                log_weight[query, document] = np.log(weight)
 
         texts = [self._query_prompt + pair.query for pair in pairs]
         texts += [self._document_prompt + text for text in documents]
@@ -188,6 +200,8 @@ class PairCollator:
             "allowed": torch.from_numpy(allowed),
             "weight": torch.tensor([pair.weight for pair in pairs], dtype=torch.float32),
             "mined": torch.tensor(mined, dtype=torch.int64).reshape(-1, 2),
+            "negative_weight": torch.tensor(weights, dtype=torch.float32),
+            "log_weight": torch.from_numpy(log_weight),
         }
 
 

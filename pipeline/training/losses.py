@@ -1,9 +1,9 @@
 """The losses of fine-tuning, over a batch as `batches.PairCollator` makes it.
 
 They compute what Sentence Transformers' own `MultipleNegativesRankingLoss` and `TripletLoss` compute (the
-tests hold them to it), and three things those cannot: a snippet known to answer a query is no negative for
-it; each pair counts by the confidence in it; and texts go through the model sorted by length, a group at a
-time, which leaves out most of the padding. Gradients are torch's own.
+tests hold them to it), and four things those cannot: a snippet known to answer a query is no negative for it;
+each pair counts by the confidence in it; so does each of its own negatives; and texts go through the model
+sorted by length, a group at a time, which leaves out most of the padding. Gradients are torch's own.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
     For a query q with positive p and its allowed documents D (all positives and mined negatives of the batch
     that are not known to answer q; p among them):
 
-        loss(q) = log Σ_{d ∈ D} exp(20 cos(q, d)) − 20 cos(q, p)
+        loss(q) = log Σ_{d ∈ D} w(q, d) exp(20 cos(q, d)) − 20 cos(q, p)
 
+    where w(q, d) is the weight of d if it is one of q's own negatives, and else 1: log w is added to its
+    logit, so that it pushes q away like the share w of a sure one,
     and the batch's loss is the mean of weight(q) · loss(q). This is InfoNCE (van den Oord et al. 2018,
     "Representation Learning with Contrastive Predictive Coding") with in-batch negatives.
 
@@ -50,7 +52,7 @@ def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
     """
     import torch
 
-    scores = (queries @ documents.T) * SCALE
+    scores = (queries @ documents.T) * SCALE + batch["log_weight"]
     scores = scores.masked_fill(~batch["allowed"], -torch.inf)
     each = torch.nn.functional.cross_entropy(scores, batch["positive"], reduction="none")
     return (each * batch["weight"]).mean()
@@ -59,8 +61,8 @@ def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
 def triplet_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
     """Triplet margin loss in cosine distance, over every pair with each of its negatives.
 
-    The mean of weight · max(0, cos(q, n) − cos(q, p) + 0.5). Other pairs' snippets are not used, so a pair
-    without a negative of its own teaches nothing here.
+    The mean of weight(q) · w(q, n) · max(0, cos(q, n) − cos(q, p) + 0.5). Other pairs' snippets are not used,
+    so a pair without a negative of its own teaches nothing here.
 
     Args:
         queries: unit vectors, shape (pairs, dims).
@@ -74,7 +76,7 @@ def triplet_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
     to_positive = (queries[query] * documents[positive]).sum(dim=1)
     to_negative = (queries[query] * documents[negative]).sum(dim=1)
     each = torch.relu(to_negative - to_positive + MARGIN)
-    return (each * batch["weight"][query]).mean()
+    return (each * batch["weight"][query] * batch["negative_weight"]).mean()
 
 
 def loss_named(name: str) -> Loss:

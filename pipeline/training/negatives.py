@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.feedback.pairs import NegativeReason as JudgedReason
+from pipeline.feedback.pairs import JudgedNegative
 from pipeline.progress import Progress
 from pipeline.store.connections import Database
 from pipeline.training import store
@@ -44,7 +44,7 @@ def with_negatives(
 
     hashes, vectors = load_vectors(db, encoder.version)
     corpus = Corpus(hashes, vectors, {content_hash: row for row, content_hash in enumerate(hashes)})
-    judged = {content_hash for pair in separated.kept for content_hash, _ in pair.judged}
+    judged = {content_hash for pair in separated.kept for content_hash, _, _ in pair.judged}
     if not corpus.position.keys() >= {*(pair.content_hash for pair in separated.kept), *judged}:
         raise HoneloopError("The code changed while the training set was being built.", hint="Run it again.")
     miner = Miner(encoder, corpus, separated.kept, settings, progress)
@@ -56,8 +56,8 @@ def with_negatives(
     enough = max(1, settings.hard_negatives)
     said = [
         [
-            _said(content_hash, reason, number, miner, contents)
-            for content_hash, reason in _fairly_judged(pair, fairness, enough, unfair)
+            _said(judged_negative, number, miner, contents)
+            for judged_negative in _fairly_judged(pair, fairness, enough, unfair)
         ]
         for number, pair in enumerate(separated.kept)
     ]
@@ -72,29 +72,28 @@ def with_negatives(
 
 def _fairly_judged(
     pair: Candidate, fairness: Fairness, enough: int, unfair: Counter[str]
-) -> list[tuple[bytes, JudgedReason]]:
+) -> list[JudgedNegative]:
     """All that was rejected; then what was passed over, which says less, until there are `enough`."""
-    fair: list[tuple[bytes, JudgedReason]] = []
-    for content_hash, reason in pair.judged:
-        if reason == "passed-over" and len(fair) >= enough:
+    fair: list[JudgedNegative] = []
+    for negative in pair.judged:
+        if negative.reason == "passed-over" and len(fair) >= enough:
             break
-        objection = fairness.reason(pair, content_hash, judged=True)
+        objection = fairness.reason(pair, negative.content_hash, judged=True)
         if objection is None:
-            fair.append((content_hash, reason))
+            fair.append(negative)
         else:
             unfair[objection] += 1
     return fair
 
 
-def _said(
-    content_hash: bytes, reason: JudgedReason, number: int, miner: Miner, contents: Contents
-) -> Negative:
+def _said(judged: JudgedNegative, number: int, miner: Miner, contents: Contents) -> Negative:
     return Negative(
-        content_hash=content_hash,
-        text=contents[content_hash].text,
-        reason=reason,
+        content_hash=judged.content_hash,
+        text=contents[judged.content_hash].text,
+        reason=judged.reason,
         positive_score=miner.positive_score(number),
-        negative_score=miner.score(number, content_hash),
+        negative_score=miner.score(number, judged.content_hash),
+        weight=judged.weight,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.feedback.pairs import NegativeReason as JudgedReason
+from pipeline.feedback.pairs import JudgedNegative
 
 Split = Literal["train", "validation", "test"]
 Origin = Literal["feedback", "docstring", "commit"]
@@ -26,7 +26,7 @@ class Candidate:
         code: The content without its documentation: what near-duplicates are told by.
         weight: Over 0, at most 1.
         language: Of the content.
-        judged: Contents that people found irrelevant for the query, with how they showed it.
+        judged: Contents that people found irrelevant for the query, how they showed it, and what it weighs.
         unsure: Contents that somebody liked for the query, though not surely enough to make a positive.
     """
 
@@ -39,7 +39,7 @@ class Candidate:
     code: str
     weight: float
     language: str
-    judged: tuple[tuple[bytes, JudgedReason], ...] = ()
+    judged: tuple[JudgedNegative, ...] = ()
     unsure: frozenset[bytes] = frozenset()
 
 
@@ -54,6 +54,7 @@ class Negative:
         positive_score: Cosine of query and positive under the mining model; None if it was not computed.
         negative_score: Cosine of query and this snippet, likewise.
         code: Without its documentation, where that differs from `text`.
+        weight: Over 0, at most 1: how far it is believed; less than 1 for one that was passed over.
     """
 
     content_hash: bytes
@@ -62,6 +63,7 @@ class Negative:
     positive_score: float | None
     negative_score: float | None
     code: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ WHERE p.training_set_id = %s ORDER BY p.id
 
 _NEGATIVES = """
 SELECT n.pair_id, n.negative_hash, n.negative_text, n.reason, n.positive_score, n.negative_score,
-    coalesce(c.undocumented_text, c.text)
+    n.weight, coalesce(c.undocumented_text, c.text)
 FROM training_negatives n
 JOIN training_pairs p ON p.id = n.pair_id
 JOIN contents c ON c.content_hash = n.negative_hash
@@ -145,11 +145,11 @@ def load_set(connection: Connection, set_id: int, *, reused: bool) -> TrainingSe
     if row is None:
         return None
     negatives: dict[int, list[Negative]] = {}
-    for pair_id, content_hash, text, reason, positive, negative, code in connection.execute(
+    for pair_id, content_hash, text, reason, positive, negative, weight, code in connection.execute(
         _NEGATIVES, [set_id]
     ):
         negatives.setdefault(pair_id, []).append(
-            Negative(content_hash, text, reason, positive, negative, None if code == text else code)
+            Negative(content_hash, text, reason, positive, negative, None if code == text else code, weight)
         )
     pairs = tuple(
         Pair(
@@ -207,7 +207,7 @@ def _copy_pairs(connection: Connection, set_id: int, pairs: Sequence[Pair]) -> N
         connection.cursor() as cursor,
         cursor.copy(
             "COPY training_negatives (pair_id, negative_hash, negative_text, reason, positive_score, "
-            "negative_score) FROM STDIN"
+            "negative_score, weight) FROM STDIN"
         ) as copy,
     ):
         for pair_id, pair in zip(ids, pairs, strict=True):
@@ -220,5 +220,6 @@ def _copy_pairs(connection: Connection, set_id: int, pairs: Sequence[Pair]) -> N
                         negative.reason,
                         negative.positive_score,
                         negative.negative_score,
+                        negative.weight,
                     )
                 )

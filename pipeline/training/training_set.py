@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
-from pipeline.feedback.pairs import FeedbackPair, feedback_pairs
+from pipeline.feedback.pairs import FeedbackPair, JudgedNegative, feedback_pairs
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
 from pipeline.training import store
@@ -239,7 +239,10 @@ def _candidate_fields(pair: Candidate) -> list[Any]:
         pair.content_hash.hex(),
         _sha256(pair.text),
         pair.weight,
-        [[content_hash.hex(), reason] for content_hash, reason in pair.judged],
+        [
+            [negative.content_hash.hex(), negative.reason, *_weight_fields(negative)]
+            for negative in pair.judged
+        ],
         sorted(content_hash.hex() for content_hash in pair.unsure),
     ]
 
@@ -253,8 +256,16 @@ def _pair_fields(pair: Pair) -> list[Any]:
         pair.positive_hash.hex(),
         _sha256(pair.positive_text),
         pair.weight,
-        [[each.content_hash.hex(), each.reason, _sha256(each.text)] for each in pair.negatives],
+        [
+            [each.content_hash.hex(), each.reason, _sha256(each.text), *_weight_fields(each)]
+            for each in pair.negatives
+        ],
     ]
+
+
+def _weight_fields(negative: JudgedNegative | Negative) -> list[float]:
+    """Nothing for a weight of 1: sets from before negatives had weights keep their names."""
+    return [] if negative.weight == 1 else [negative.weight]
 
 
 def _fingerprint(deciding: Mapping[str, Any], pairs: Iterable[list[Any]]) -> str:

@@ -18,6 +18,7 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.verifying import documentation_queries
 from pipeline.promotion.registry import ModelRecord, serving_model
+from pipeline.search.hybrid.learning import learn_weight
 from pipeline.workbench import Workbench
 
 GROUP = "index"
@@ -62,7 +63,8 @@ def snippet_embeddings(
     owners=OWNERS,
     kinds={"postgres"},
     description="The HNSW index over all vectors of one model version. Its approximate recall is measured "
-    "against exact search first; then it becomes what serves, in one transaction.",
+    "against exact search first; then it becomes what serves, in one transaction. How much words count "
+    "beside meaning in its ranking is learned from judged queries, and 0 unless it is proven to help.",
 )
 def search_index(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
@@ -82,6 +84,13 @@ def search_index(
             settings=workbench.settings,
         )
         now = serving_model(workbench.db)
+        ranking = learn_weight(
+            workbench.db,
+            workbench.encoder(model),
+            workbench.settings,
+            progress,
+            changed=report.action != "reused",
+        )
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": report.rows,
@@ -94,6 +103,8 @@ def search_index(
                 "recall_at_10": report.recall_at_10,
                 "recall_sample": report.recall_sample,
                 "build_seconds": round(report.build_seconds, 3),
+                "lexical_weight": ranking.weight,
+                "lexical_weight_reason": str(ranking.evidence["reason"]),
                 "previous_index_version": flipped.previous_index_version_id or 0,
                 "serves": table(
                     ["", "model", "version"],

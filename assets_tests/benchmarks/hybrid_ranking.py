@@ -1,0 +1,150 @@
+"""Meaning alone against meaning and words, at fixed weights and at the learned one, on judged queries.
+
+Run: `python -m assets_tests.benchmarks.hybrid_ranking --queries held_out.jsonl`, with HONELOOP_HOME where the
+corpus is indexed and other judgements are imported; the file is as for `honeloop evaluate`. Every model
+version whose index still stands is measured as it would serve. The learned weight is learned here from the
+judgements in that database; the queries of the file must not be among them to prove anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import load_settings
+from pipeline.evaluation.metrics import query_metrics
+from pipeline.evaluation.query_lines import RelevantItem, read_queries
+from pipeline.evaluation.statistics import paired_bootstrap
+from pipeline.index.flipping import rollback
+from pipeline.index.serving import ServingIndex, index_counts, serving_index
+from pipeline.progress import Silent
+from pipeline.search.filters import Filters
+from pipeline.search.hybrid.candidates import Candidate, find_candidates
+from pipeline.search.hybrid.fusion import fused
+from pipeline.search.hybrid.learning import GRID, learn_weight
+from pipeline.store.connections import Connection
+from pipeline.workbench import Workbench
+
+SHOWN = ("ndcg@10", "mrr@10", "recall@10")
+
+
+def contents_of(connection: Connection, item: RelevantItem) -> set[bytes]:
+    """The contents that an entry of the file means."""
+    rows = connection.execute(
+        "SELECT s.content_hash FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+        " WHERE r.name = %s AND s.path = %s AND s.vanished_at IS NULL"
+        " AND (%s::text IS NULL OR regexp_replace(s.symbol, '@[0-9]+$', '') = %s)",
+        [item.repository, item.path, item.symbol, item.symbol],
+    )
+    return {content_hash for (content_hash,) in rows}
+
+
+def metrics(candidates: Sequence[Candidate], weight: float, items: Sequence[set[bytes]]) -> dict[str, float]:
+    """Of one query; an item is hit at its best content, and its others leave the ranking."""
+    order = np.argsort(-fused(candidates, weight), kind="stable")
+    ranks: list[int] = []
+    open_items = list(items)
+    rank = 0
+    passed: set[bytes] = set()
+    for position in order:
+        key = candidates[position].content_hash
+        if key in passed:
+            continue
+        rank += 1
+        for item in [item for item in open_items if key in item]:
+            open_items.remove(item)
+            passed |= item
+            ranks.append(rank)
+            break
+    return query_metrics(ranks, len(items))
+
+
+def measure(bench: Workbench, serving: ServingIndex, file: Path, learned: float) -> dict[str, Any]:
+    encoder = bench.encoder(bench.model(serving.model_version))
+    read, _ = read_queries(file)
+    by_weight: dict[float, list[dict[str, float]]] = defaultdict(list)
+    weights = sorted({*GRID, learned, 1.0})
+    with bench.db.connect() as connection:
+        asked = [(each.query, [contents_of(connection, item) for item in each.relevant]) for each in read]
+        asked = [(query, [item for item in items if item]) for query, items in asked]
+        asked = [(query, items) for query, items in asked if items]
+        vectors = encoder.embed_queries([query for query, _ in asked])
+        for (query, items), vector in zip(asked, vectors, strict=True):
+            candidates = find_candidates(
+                connection, serving, vector, query, k=10, filters=Filters(), ef_search=serving.ef_search
+            )
+            for weight in weights:
+                by_weight[weight].append(metrics(candidates, weight, items))
+    settings = bench.settings
+    alone = [each["ndcg@10"] for each in by_weight[0.0]]
+    return {
+        "queries": len(asked),
+        "learned_weight": learned,
+        "by_weight": {
+            f"{weight:g}": {
+                **{name: round(float(np.mean([each[name] for each in found])), 4) for name in SHOWN},
+                "ndcg@10 against 0": asdict(
+                    paired_bootstrap(
+                        [each["ndcg@10"] for each in found],
+                        alone,
+                        settings.bootstrap_resamples,
+                        settings.seed,
+                    )
+                ),
+            }
+            for weight, found in by_weight.items()
+        },
+    }
+
+
+def show(name: str, found: dict[str, Any], evidence: dict[str, Any]) -> None:
+    print(f"\n{name}: {found['queries']} queries; learned: {evidence['reason']}")
+    for weight, values in found["by_weight"].items():
+        difference = values["ndcg@10 against 0"]
+        print(
+            f"  weight {weight:>5}  "
+            + "  ".join(f"{metric} {values[metric]:.4f}" for metric in SHOWN)
+            + f"  nDCG@10 {difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+            + ("  <- learned" if float(weight) == found["learned_weight"] else "")
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Hybrid ranking against meaning alone.")
+    parser.add_argument("--queries", type=Path, required=True, help="Judged queries, one JSON object a line.")
+    parser.add_argument("--json", type=Path, help="Where to write the figures.")
+    asked = parser.parse_args()
+    bench = Workbench(load_settings())
+    standing = {
+        each.index_version_id for each in index_counts(bench.db) if each.state in ("serving", "retired")
+    }
+    results: dict[str, Any] = {}
+    while True:
+        serving = serving_index(bench.db)
+        model = bench.model(serving.model_version)
+        weight = learn_weight(bench.db, bench.encoder(model), bench.settings, Silent())
+        found = measure(bench, serving, asked.queries, weight.weight)
+        results[model.name] = {"model_version": model.version, "evidence": weight.evidence, **found}
+        show(
+            f"{model.name} ({model.version[:12]}), index version {serving.index_version_id}",
+            found,
+            weight.evidence,
+        )
+        standing.discard(serving.index_version_id)
+        if not standing:
+            break
+        if rollback(bench.db, reasons=["benchmark"]).index_version_id not in standing:
+            break
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""How long a search takes, and where: encode, search, fetch; and how many a second, by how many clients.
+
+Run: `python -m assets_tests.benchmarks.search_latency --snippets 100000 --embedded 10000`, or
+`--rows 1000000` for the database alone. What is real and what is repeated is said in the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assets_tests.benchmarks.big_corpus import batches_of, fill, real_code, real_embeddings
+from assets_tests.benchmarks.real_vectors import fresh_database
+from pipeline.config import Settings
+from pipeline.encoders.loading import load_encoder
+from pipeline.index.building import build_index
+from pipeline.index.flipping import flip
+from pipeline.progress import Silent
+from pipeline.search.answer import ranked
+from pipeline.search.engine import SearchEngine
+from pipeline.search.filters import Filters
+from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.words import count_words
+from pipeline.search.places import find_places
+from pipeline.search.query import answer_query, best_texts
+from pipeline.search.request import SearchRequest
+from pipeline.store.connections import Database
+
+PERCENTILES = (50, 95, 99)
+FILTERS: dict[str, dict[str, Any]] = {
+    "kind": {"kinds": ("function",)},
+    "path, folder": {"path": "networkx/**"},
+    "path, everything": {"path": "*.py"},
+    "path, few files": {"path": "module_1.py"},
+    "path, none": {"path": "no_such_file.py"},
+}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    values = np.percentile(np.array(seconds) * 1000, PERCENTILES)
+    return {f"p{p}_ms": round(float(value), 2) for p, value in zip(PERCENTILES, values, strict=True)}
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+def parts(
+    engine: SearchEngine, queries: Sequence[str], vectors: NDArray[np.float32] | None
+) -> dict[str, Any]:
+    """One client, the parts of a search one after the other; given vectors, nothing is encoded."""
+    serving = engine.serving()
+    times: dict[str, list[float]] = {"encode": [], "search": [], "fetch": [], "whole, by the parts": []}
+    for number, query in enumerate(queries):
+        encode = 0.0
+        if vectors is None:
+            vector, encode = timed(lambda query=query: serving.encoder.submit(query).result())
+            times["encode"].append(encode)
+        else:
+            vector = vectors[number]
+
+        def answer(connection: Any, query: str = query, vector: Any = vector) -> tuple[float, float]:
+            near, search = timed(
+                lambda: best_texts(
+                    connection, serving.index, vector, query, k=10, filters=Filters(), ef_search=None
+                )
+            )
+            _, fetch = timed(
+                lambda: ranked(
+                    near, find_places(connection, [each.content_hash for each in near], Filters()), 10
+                )
+            )
+            return search, fetch
+
+        search, fetch = engine.read(answer)
+        times["search"].append(search)
+        times["fetch"].append(fetch)
+        times["whole, by the parts"].append(encode + search + fetch)
+    return {name: percentiles(found) for name, found in times.items() if found}
+
+
+def clients(ask: Callable[[str], Any], queries: list[str], count: int) -> dict[str, float]:
+    """Latency and throughput of `count` clients that ask one query after the other."""
+
+    def client(own: list[str]) -> list[float]:
+        return [timed(lambda query=query: ask(query))[1] for query in own]
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(count) as threads:
+        seconds = [each for found in threads.map(client, batches_of(queries, count)) for each in found]
+    return {**percentiles(seconds), "per_second": round(len(queries) / (time.perf_counter() - started), 1)}
+
+
+def measure(
+    db: Database, settings: Settings, queries: list[str], vectors: NDArray[np.float32], database_only: bool
+) -> dict[str, Any]:
+    # So small that no query is remembered: each is encoded.
+    with SearchEngine(settings.model_copy(update={"query_cache_size": 1}), db, connections=16) as engine:
+        index = engine.serving().index
+        row = {query: vectors[number] for number, query in enumerate(queries)}
+
+        def ask_database(query: str) -> Any:
+            request = SearchRequest(query)
+            return engine.read(
+                lambda connection: answer_query(
+                    connection, index, row[query], request, started=time.perf_counter()
+                )
+            )
+
+        def ask(query: str) -> Any:
+            return engine.search(SearchRequest(query))
+
+        asking = ask_database if database_only else ask
+        for query in queries:  # warm: the whole index comes into memory
+            ask_database(query)
+        for query in queries[:20]:
+            asking(query)
+        found: dict[str, Any] = {
+            "parts, 1 client": parts(engine, queries, vectors if database_only else None)
+        }
+        for count in (1, 4, 16):
+            found[f"{count} clients" if count > 1 else "1 client"] = clients(asking, queries, count)
+        for name, filters in FILTERS.items():
+            seconds, least = [], 10
+            for query in queries[:50]:
+                request = SearchRequest(query, **filters)
+                answer, taken = timed(
+                    lambda request=request, query=query: engine.read(
+                        lambda connection: answer_query(
+                            connection, index, row[query], request, started=time.perf_counter()
+                        )
+                    )
+                )
+                seconds.append(taken)
+                least = min(least, len(answer.results))
+            found[f"filter {name}, no encoding"] = {**percentiles(seconds), "least_results": least}
+        return found
+
+
+def table(found: dict[str, Any], indent: str = "") -> None:
+    for name, value in found.items():
+        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            print(f"{indent}{name}")
+            table(value, indent + "  ")
+        elif isinstance(value, dict):
+            print(f"{indent}{name:34} " + "  ".join(f"{key} {each:>8}" for key, each in value.items()))
+        else:
+            print(f"{indent}{name:34} {value}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Latency and throughput of searches.")
+    parser.add_argument("--snippets", type=int, default=10_000, help="How many snippets are indexed.")
+    parser.add_argument("--embedded", type=int, default=2000, help="How many of them are really embedded.")
+    parser.add_argument("--rows", type=int, help="So many rows, and the database part alone.")
+    parser.add_argument("--queries", type=int, default=200, help="How many queries are asked.")
+    parser.add_argument("--weight", type=float, default=0.1, help="Of words, in the hybrid ranking.")
+    parser.add_argument("--cache", type=Path, help="A .npz file to keep vectors in between runs.")
+    parser.add_argument("--json", type=Path, help="Where to write the figures.")
+    asked = parser.parse_args()
+    count = asked.rows or asked.snippets
+    encoder = load_encoder("minilm")
+    code = real_code(count)
+    embedded = code[: min(asked.embedded, count)]
+    (vectors, queries, query_vectors), seconds = timed(
+        lambda: real_embeddings(encoder, embedded, asked.queries, asked.cache)
+    )
+    print(f"{len(vectors):,} functions and {len(queries)} queries embedded in {seconds:.0f} s", flush=True)
+    with fresh_database() as (db, own, _):
+        settings = own.model_copy(update={"min_recall": 0.0, "maintenance_work_mem": "4GB"})
+        sizes, seconds = timed(lambda: fill(db, encoder, code, vectors, count))
+        print(f"{sizes.snippets:,} snippets stored in {seconds:.0f} s", flush=True)
+        report = build_index(db, encoder.version, settings, Silent(), query_vectors)
+        print(f"index built in {report.build_seconds:.0f} s", flush=True)
+        flip(db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
+        with db.connect() as connection:
+            _, counted = timed(lambda: count_words(connection))
+        found: dict[str, Any] = {
+            "snippets": sizes.snippets,
+            "different real functions": sizes.texts,
+            "embedded for real; the others repeat them with noise": sizes.embedded,
+            "queries": len(queries),
+            "processors": os.cpu_count(),
+            "load average at the end": 0.0,
+            "recall@10 against exact search": round(report.recall_at_10, 4),
+            "index_build_seconds": round(report.build_seconds, 1),
+            "count_words_seconds": round(counted, 1),
+            "by meaning alone": measure(db, settings, queries, query_vectors, bool(asked.rows)),
+        }
+        with db.connect() as connection:
+            store_weight(
+                connection, RankingWeight(encoder.version, asked.weight, {"fingerprint": "benchmark"})
+            )
+        found[f"words count {asked.weight:g}"] = measure(
+            db, settings, queries, query_vectors, bool(asked.rows)
+        )
+        found["load average at the end"] = round(os.getloadavg()[0], 2)
+    table(found)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Ranking by words beside meaning: BM25 by hand, fusion, and what a search shows of it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors
+from pipeline.config import Settings
+from pipeline.encoders.encoder import Encoder
+from pipeline.index.serving import serving_index
+from pipeline.search import nearest as nearest_module
+from pipeline.search import query as query_module
+from pipeline.search.engine import SearchEngine
+from pipeline.search.filters import Filters
+from pipeline.search.hybrid import candidates as candidates_module
+from pipeline.search.hybrid.candidates import K1, B, Candidate, find_candidates
+from pipeline.search.hybrid.fusion import fused, parts
+from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.words import count_words
+from pipeline.search.query import search
+from pipeline.search.request import SearchRequest
+from pipeline.store.connections import Database
+
+Vectors = NDArray[np.float32]
+Functions = tuple[Function, ...]
+QUERY = "make_pass_decorator for a context"
+
+
+@pytest.fixture
+def indexed(
+    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> Database:
+    add_functions(db, functions)
+    store_vectors(db, minilm, functions, vectors)
+    serve(db, minilm, settings)
+    with db.connect() as connection:
+        count_words(connection)
+    return db
+
+
+def weigh(db: Database, encoder: Encoder, weight: float) -> None:
+    with db.connect() as connection:
+        store_weight(connection, RankingWeight(encoder.version, weight, {"fingerprint": "test"}))
+
+
+def all_words(db: Database, texts: list[str]) -> list[Counter[str]]:
+    with db.connect() as connection:
+        return [
+            Counter(
+                dict(
+                    connection.execute(
+                        "SELECT lexeme, cardinality(positions) FROM unnest(code_words(%s))", [text]
+                    ).fetchall()
+                )
+            )
+            for text in texts
+        ]
+
+
+def bm25_by_hand(db: Database, functions: Functions, query: str) -> dict[bytes, float]:
+    """Robertson & Zaragoza's formula over every text, in plain Python."""
+    texts = all_words(db, [f.code for f in functions])
+    (asked,) = all_words(db, [query])
+    mean = sum(text.total() for text in texts) / len(texts)
+    scores: dict[bytes, float] = {}
+    for function, text in zip(functions, texts, strict=True):
+        score = 0.0
+        for word in asked:
+            having = max(sum(word in other for other in texts), 1)
+            weight = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+            score += weight * text[word] * (K1 + 1) / (text[word] + K1 * (1 - B + B * text.total() / mean))
+        scores[function.content_hash] = score
+    return scores
+
+
+def cosines(minilm: Encoder, functions: Functions, vectors: Vectors, query: str) -> dict[bytes, float]:
+    stored = vectors.astype(np.float16).astype(np.float64)
+    asked = minilm.embed_queries([query])[0].astype(np.float16).astype(np.float64)
+    values = stored @ asked / np.linalg.norm(stored, axis=1) / np.linalg.norm(asked)
+    return {f.content_hash: float(value) for f, value in zip(functions, values, strict=True)}
+
+
+def found(db: Database, minilm: Encoder, query: str, filters: Filters | None = None) -> list[Candidate]:
+    with db.connect() as connection:
+        return find_candidates(
+            connection,
+            serving_index(connection),
+            minilm.embed_queries([query])[0],
+            query,
+            k=10,
+            filters=filters or Filters(),
+            ef_search=100,
+        )
+
+
+def test_candidates_have_the_scores_of_the_books_formulas(
+    indexed: Database, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    candidates = found(indexed, minilm, QUERY)
+    bm25 = bm25_by_hand(indexed, functions, QUERY)
+    cosine = cosines(minilm, functions, vectors, QUERY)
+    assert len({each.content_hash for each in candidates}) == len(candidates) >= 100
+    assert [each.bm25 for each in candidates] == pytest.approx(
+        [bm25[each.content_hash] for each in candidates]
+    )
+    assert [each.cosine for each in candidates] == pytest.approx(
+        [cosine[each.content_hash] for each in candidates], abs=1e-5
+    )
+    assert sum(each.bm25 > 0 for each in candidates) > 5
+    near = {each.content_hash for each in candidates if each.is_near}
+    assert near == set(sorted(cosine, key=lambda key: -cosine[key])[:100])
+
+
+def test_a_rare_word_brings_a_text_that_meaning_would_not(
+    indexed: Database,
+    minilm: Encoder,
+    functions: Functions,
+    vectors: Vectors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred texts are nearer to the query than the one that has its rarest word."""
+    monkeypatch.setattr(candidates_module, "POOL", 20)
+    texts = all_words(indexed, [f.code for f in functions])
+    often = Counter(word for text in texts for word in text)
+    brought: list[Candidate] = []
+    query = ""
+    for far, text in zip(functions, texts, strict=True):
+        word = next((word for word in sorted(text) if often[word] == 1 and word.isalpha()), None)
+        query = f"read a file and write what it says to standard output {word}"
+        cosine = cosines(minilm, functions, vectors, query)
+        if word and sum(value > cosine[far.content_hash] for value in cosine.values()) > 100:
+            brought = [each for each in found(indexed, minilm, query) if not each.is_near]
+            assert all(each.has_rare for each in brought)
+            assert far.content_hash in {each.content_hash for each in brought}
+            break
+    assert brought, "some function must be far by meaning"
+    assert all(each.bm25 > 0 for each in brought)
+    # It must pass the filters as well.
+    nowhere = found(indexed, minilm, query, Filters(path_regex="^nowhere$"))
+    assert nowhere == []
+
+
+def test_fusion_is_the_weighted_sum_on_scales_from_0_to_1() -> None:
+    candidates = [
+        Candidate(b"a", 0.8, 0.0, is_near=True, has_rare=False),
+        Candidate(b"b", 0.6, 5.0, is_near=True, has_rare=False),
+        Candidate(b"c", 0.4, 2.5, is_near=True, has_rare=False),
+        Candidate(b"d", 0.2, 10.0, is_near=False, has_rare=True),
+    ]
+    cosine, bm25 = parts(candidates)
+    assert cosine == pytest.approx([1.0, 0.5, 0.0, -0.5])
+    assert bm25 == pytest.approx([0.0, 0.5, 0.25, 1.0])
+    assert fused(candidates, 0.0) == pytest.approx(cosine)
+    assert fused(candidates, 1.0) == pytest.approx(bm25)
+    assert fused(candidates, 0.25) == pytest.approx([0.75, 0.5, 0.0625, -0.125])
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        [],
+        [Candidate(b"a", 0.5, 0.0, is_near=True, has_rare=False)],
+        [
+            Candidate(b"a", 0.5, 0.0, is_near=True, has_rare=False),
+            Candidate(b"b", 0.5, 0.0, is_near=True, has_rare=False),
+        ],
+    ],
+)
+def test_fusion_of_equals_is_finite(candidates: list[Candidate]) -> None:
+    assert np.isfinite(fused(candidates, 0.3)).all()
+    assert len(fused(candidates, 0.3)) == len(candidates)
+
+
+def test_the_order_follows_both_and_the_score_stays_the_cosine(
+    indexed: Database, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    weight = 0.4
+    alone = search(indexed, minilm, QUERY, k=20, record=False)
+    weigh(indexed, minilm, weight)
+    answer = search(indexed, minilm, QUERY, k=20, record=False)
+    cosine = cosines(minilm, functions, vectors, QUERY)
+    code = {f.content_hash: f.code for f in functions}
+    candidates = found(indexed, minilm, QUERY)
+    order = np.argsort(-fused(candidates, weight), kind="stable")[:20]
+    assert [r.code for r in answer.results] == [code[candidates[i].content_hash] for i in order]
+    assert [r.code for r in answer.results] != [r.code for r in alone.results]
+    of = {text: cosine[key] for key, text in code.items()}
+    assert [r.score for r in answer.results] == pytest.approx([of[r.code] for r in answer.results], abs=1e-5)
+    assert [r.rank for r in answer.results] == list(range(1, 21))
+    weigh(indexed, minilm, 0.0)
+    assert search(indexed, minilm, QUERY, k=20, record=False).results == alone.results
+
+
+def test_with_weight_0_no_word_is_asked_for(
+    indexed: Database, minilm: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(query_module, "find_candidates", forbidden)
+    assert len(search(indexed, minilm, QUERY, record=False).results) == 10
+    weigh(indexed, minilm, 0.1)
+    with pytest.raises(AssertionError):
+        search(indexed, minilm, QUERY, record=False)
+
+
+@pytest.mark.parametrize("way", ["exact", "hnsw"])
+@pytest.mark.parametrize("k", [1, 10, 60, 150, 250, 1000])
+def test_k_results_on_both_ways(
+    indexed: Database, minilm: Encoder, monkeypatch: pytest.MonkeyPatch, way: str, k: int
+) -> None:
+    if way == "hnsw":
+        monkeypatch.setattr(nearest_module, "EXACT_UP_TO", 0)
+        monkeypatch.setattr(nearest_module, "GRAPH_ROW_COST", 0.0)
+    weigh(indexed, minilm, 0.3)
+    results = search(indexed, minilm, QUERY, k=k, record=False).results
+    assert len(results) == min(k, 250)
+    assert len({r.code for r in results}) == len(results)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["the of and", "数据", "'; DROP TABLE x; --", "a\\'b & c | !d <-> e:*", "x" * 10_000, "word " * 2000],
+)
+def test_any_query_is_answered(indexed: Database, minilm: Encoder, query: str) -> None:
+    weigh(indexed, minilm, 0.3)
+    assert len(search(indexed, minilm, query, record=False).results) == 10
+
+
+def test_a_running_engine_follows_the_weight(indexed: Database, settings: Settings, minilm: Encoder) -> None:
+    with SearchEngine(settings, indexed) as engine:
+        alone = engine.search(SearchRequest(QUERY))
+        weigh(indexed, minilm, 0.5)
+        assert engine.serving().index.lexical_weight == 0.5
+        both = engine.search(SearchRequest(QUERY))
+        assert [r.code for r in both.results] != [r.code for r in alone.results]
+        assert both.results == search(indexed, minilm, QUERY, record=False).results
+        weigh(indexed, minilm, 0.0)
+        assert engine.search(SearchRequest(QUERY)).results == alone.results
+
+
+def test_words_never_counted_leave_the_order_to_meaning(
+    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    add_functions(db, functions[:50])
+    store_vectors(db, minilm, functions[:50], vectors[:50])
+    serve(db, minilm, settings)
+    alone = search(db, minilm, QUERY, record=False)
+    weigh(db, minilm, 0.5)
+    assert search(db, minilm, QUERY, record=False).results == alone.results
+
+
+def test_asking_for_more_does_not_change_the_order(indexed: Database, minilm: Encoder) -> None:
+    weigh(indexed, minilm, 0.3)
+    for query in (QUERY, "open a file for reading", "progress bar"):
+        few = search(indexed, minilm, query, k=10, record=False).results
+        assert search(indexed, minilm, query, k=250, record=False).results[:10] == few

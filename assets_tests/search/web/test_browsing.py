@@ -1,0 +1,484 @@
+"""The page in a real browser: what a person does there, and what of it arrives in the database."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+from pydantic import SecretStr
+
+from assets_tests.search.web.conftest import Watched, long_function, repeated_function, watch
+from assets_tests.search.web.hostile import SCRIPT
+from assets_tests.search.web.site import Site, serving
+from pipeline.config import Settings
+from pipeline.store.connections import Database
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+QUERY = "open a file for reading"
+NOT_LOADED = "Failed to load resource"
+# Selects so many characters of the second result's code, from the beginning of its first line.
+SELECT = """characters => {
+    const range = new Range();
+    const lines = [...document.querySelectorAll("#r2 .ln")];
+    range.setStart(lines[0], 0);
+    let left = characters;
+    const last = lines.find(line => (left -= line.textContent.length) <= 0);
+    const texts = document.createTreeWalker(last, NodeFilter.SHOW_TEXT);
+    left += last.textContent.length;
+    while (texts.nextNode() && texts.currentNode.length < left) left -= texts.currentNode.length;
+    range.setEnd(texts.currentNode, left);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+}"""
+
+
+def search_of(page: Page) -> str:
+    """The search_id of the page that is shown."""
+    found = page.locator("main").get_attribute("data-search")
+    assert found is not None
+    return found
+
+
+def shown(page: Page) -> list[int]:
+    """The snippets on the page, in order."""
+    return page.eval_on_selector_all("[data-snippet]", "all => all.map(each => Number(each.dataset.snippet))")
+
+
+def focused(page: Page) -> str:
+    return page.evaluate("document.activeElement.id")
+
+
+def pressed(page: Page, rank: int) -> list[str]:
+    return page.eval_on_selector_all(
+        f"#r{rank} [aria-pressed=true]", "all => all.map(each => each.dataset.do)"
+    )
+
+
+def toast_says(page: Page, text: str) -> None:
+    expect(page.locator("#toast")).to_contain_text(text)
+
+
+def ask_code(page: Page, code: str) -> str:
+    page.goto(f"/search?{urlencode({'q': code})}")
+    return search_of(page)
+
+
+def insights_with(page: Page, query: str) -> Locator:
+    """The row about a query; the figures are kept for a moment."""
+    row = page.locator("tr", has_text=query)
+    for _ in range(20):
+        page.goto("/insights?days=7")
+        if row.count():
+            break
+        page.wait_for_timeout(500)
+    return row
+
+
+def ask(page: Page, query: str = QUERY) -> str:
+    page.goto("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type(query)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search?*")
+    return search_of(page)
+
+
+def user_of(context: BrowserContext) -> str:
+    cookies = {cookie.get("name"): cookie for cookie in context.cookies()}
+    assert cookies["honeloop_visitor"].get("httpOnly") is True
+    assert cookies["honeloop_visitor"].get("sameSite") == "Lax"
+    return f"web:{cookies['honeloop_visitor'].get('value')}"
+
+
+def test_searching_shows_what_the_api_answers_and_is_recorded_as_this_persons(page: Page, site: Site) -> None:
+    search = ask(page)
+    answer = httpx.post(f"{site.url}/search", json={"query": QUERY}).json()
+    assert shown(page) == [each["snippet_id"] for each in answer["results"]]
+    assert page.url == f"{site.url}/search?q=open+a+file+for+reading"
+    first = answer["results"][0]
+    heading = page.locator("#r1")
+    assert heading.locator("h2").inner_text() == first["symbol"]
+    assert (
+        f"{first['path']}:{first['start_line']}–{first['end_line']}" in heading.locator(".where").inner_text()
+    )
+    assert heading.locator(".score").inner_text().split()[-1] == f"{first['score']:.3f}"
+    assert heading.locator(".code .k").first.inner_text() in {"def", "return", "with"}
+    numbers = heading.locator(".ln").evaluate_all("all => all.map(each => each.dataset.n)")
+    assert numbers[:2] == [str(first["start_line"]), str(first["start_line"] + 1)]
+    rows = site.soon("SELECT query, client, user_name FROM searches WHERE id = %s", [search], bool)
+    assert rows == [(QUERY, "web", user_of(page.context))]
+
+
+def test_filters_narrow_and_stand_in_the_address(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.fill("#q", "escape quotes")
+    page.click("summary:has-text('Source')")
+    page.check("input[value=hostile]")
+    page.click("summary:has-text('Kind')")  # its menu closes, and what was ticked takes effect
+    page.wait_for_url("**/search?*source=hostile*")
+    assert len(shown(page)) == 2
+    rows = site.soon("SELECT filters FROM searches WHERE id = %s", [search_of(page)], bool)
+    assert rows == [({"k": 10, "sources": ["hostile"]},)]
+    page.fill("input[name=path]", "**/*quoted*.py")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**path=*")
+    assert len(shown(page)) == 1
+    page.click("text=Clear filters")
+    page.wait_for_url(lambda url: "source" not in url)
+    assert len(shown(page)) == 10
+
+
+def test_a_permalink_repeats_the_search_wherever_it_is_opened(page: Page, site: Site) -> None:
+    link = "/search?q=make+a+string&source=click&kind=function&path=**%2Futils.py&k=5"
+    page.goto(link)
+    first = search_of(page)
+    before = shown(page)
+    assert len(before) == 5
+    assert page.locator("#q").input_value() == "make a string"
+    assert page.locator("input[name=path]").input_value() == "**/utils.py"
+    assert page.locator("select[name=k]").input_value() == "5"
+    assert page.locator("input[name=source][value=click]").is_checked()
+    page.keyboard.press("y")
+    toast_says(page, "Link copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{site.url}{link}".replace("**", "%2A%2A")
+    page.reload()
+    assert search_of(page) != first
+    assert shown(page) == before
+    rows = site.soon(
+        "SELECT count(*) FROM searches WHERE id = ANY(%s)",
+        [[first, search_of(page)]],
+        lambda r: r[0][0] == 2,
+    )
+    assert rows == [(2,)]
+
+
+def test_accepting_rejecting_and_changing_ones_mind(page: Page, site: Site) -> None:
+    search = ask(page)
+    one, two, *_ = shown(page)
+    page.click("#r1 [data-do=accept]")
+    page.click("#r2 [data-do=reject]")
+    user = user_of(page.context)
+    assert sorted(site.said(search, 2)) == sorted([(one, "accept", None, user), (two, "reject", None, user)])
+    assert pressed(page, 1) == ["accept"]
+    assert pressed(page, 2) == ["reject"]
+    page.click("#r1 [data-do=reject]")
+    assert site.said(search, 3)[2] == (one, "reject", None, user)
+    assert pressed(page, 1) == ["reject"]
+    page.click("#r1 [data-do=reject]")  # nothing new
+    page.click("#r1 h2 a")
+    page.wait_for_url("**/snippets/*")
+    assert page.locator("[aria-pressed=true]").get_attribute("data-do") == "reject"
+    page.keyboard.press("a")
+    expect(page.locator("[data-do=accept]")).to_have_attribute("aria-pressed", "true")
+    words = [each[1] for each in site.said(search, 5) if each[1] != "click"]
+    assert words.count("accept") == 2
+    assert words.count("reject") == 2
+    page.click("text=← Results")
+    page.wait_for_url("**/search?*")
+    assert search_of(page) == search  # the same page as before, not the search made anew
+    expect(page.locator("#r1 [data-do=accept]")).to_have_attribute("aria-pressed", "true")
+    assert pressed(page, 1) == ["accept"]
+
+
+def test_the_keyboard_does_everything(page: Page, site: Site) -> None:
+    search = ask(page)
+    one, two, three, *_ = shown(page)
+    page.keyboard.press("j")
+    assert focused(page) == "r1"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("j")
+    assert focused(page) == "r3"
+    page.keyboard.press("r")
+    page.keyboard.press("k")
+    assert focused(page) == "r2"
+    page.keyboard.press("c")
+    expect(page.locator("#r2 [data-do=copy]")).to_have_class(re.compile("done"))
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("a")
+    said = {each[:2] for each in site.said(search, 3)}
+    assert said == {(three, "reject"), (two, "copy"), (one, "accept")}
+    page.keyboard.press("/")
+    assert focused(page) == "q"
+    page.keyboard.type("jar?")  # letters in the box are letters
+    assert page.locator("#q").input_value() == "jar?"
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.uncheck("#keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert focused(page) != "r1"
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == "r1"
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/snippets/{one}?search={search}")
+    assert (one, "click") in {each[:2] for each in site.said(search, 4)}
+
+
+def test_copying_takes_the_whole_code_and_is_recorded(page: Page, site: Site) -> None:
+    long = long_function()
+    search = ask_code(page, long.code[:300])
+    one, two, *_ = shown(page)
+    assert page.locator("#r1 h2").inner_text() == long.symbol
+    page.click("#r1 [data-do=copy]")
+    toast_says(page, "Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{long.code}\n"
+    assert site.said(search, 1) == [(one, "copy", None, user_of(page.context))]
+    for characters in (5, 60):  # a word is looked up; several lines are used
+        page.evaluate(SELECT, characters)
+        page.keyboard.press("Control+c")
+    said = site.said(search, 2)
+    assert [each[:2] for each in said] == [(one, "copy"), (two, "copy")]
+
+
+def test_opening_a_result_records_a_click_and_how_long_it_was_read(page: Page, site: Site) -> None:
+    search = ask(page)
+    one = shown(page)[0]
+    page.click("#r1 h2 a")
+    page.wait_for_url("**/snippets/*")
+    user = user_of(page.context)
+    assert site.said(search, 1) == [(one, "click", None, user)]
+    page.wait_for_timeout(1200)
+    page.goto("/")
+    said = site.said(search, 2)
+    assert len(said) == 2
+    assert said[1][:2] == (one, "click")
+    assert 1200 <= said[1][2] < 15_000
+    assert said[1][3] == user
+
+
+def test_unfolding_code_is_reading_it(page: Page, site: Site) -> None:
+    long = long_function()
+    search = ask_code(page, long.code[:300])
+    one = shown(page)[0]
+    lines = long.code.count("\n") + 1
+    assert page.locator("#r1 .ln:visible").count() == 20
+    assert f"Show all {lines} lines" in page.locator("#r1 .rest summary").inner_text()
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    assert page.locator("#r1 .ln:visible").count() == lines
+    page.wait_for_timeout(800)
+    page.keyboard.press("e")
+    said = site.said(search, 2)
+    assert [each[:2] for each in said] == [(one, "click"), (one, "click")]
+    assert said[0][2] is None
+    assert 800 <= said[1][2] < 15_000
+    page.wait_for_timeout(700)
+    page.goto("/")  # folded, it is not read any longer
+    page.wait_for_timeout(300)
+    assert len(site.said(search, 2)) == 2
+
+
+def test_feedback_that_cannot_be_sent_is_said_and_sent_later(
+    page: Page, site: Site, watched: Watched
+) -> None:
+    watched.expected = (NOT_LOADED,)
+    search = ask(page)
+    one, two, *_ = shown(page)
+    refused: list[str] = []
+
+    def away(route: Any) -> None:
+        refused.append(route.request.url)
+        if len(refused) == 1:
+            route.abort()
+        else:
+            route.fulfill(
+                status=503, content_type="application/json", body='{"error": "Not now.", "hint": ""}'
+            )
+
+    page.route("**/feedback", away, times=2)
+    page.click("#r1 [data-do=accept]")
+    toast_says(page, "Not saved yet:")
+    toast_says(page, "Accepted.")
+    assert site.said(search, 1) == [(one, "accept", None, user_of(page.context))]
+    assert len(refused) == 2
+    assert pressed(page, 1) == ["accept"]
+
+    def never(route: Any) -> None:
+        body = '{"error": "Snippet 1 was not shown in search 2.", "hint": "Take another."}'
+        route.fulfill(status=422, content_type="application/json", body=body)
+
+    page.route("**/feedback", never, times=1)
+    page.click("#r2 [data-do=reject]")
+    toast_says(page, "Not saved:")
+    assert "Snippet 1 was not shown in search 2. Take another." in page.locator("#toast").inner_text()
+    assert pressed(page, 2) == []
+    assert two not in {each[0] for each in site.said(search, 1)}
+
+
+def test_the_same_code_elsewhere_is_listed_once_and_linked_from_its_page(page: Page) -> None:
+    copied = repeated_function()
+    ask_code(page, copied.code)
+    result = page.locator(".result", has_text=copied.symbol).first
+    assert "The same code in 1 other place" in result.locator("details.places summary").inner_text()
+    result.locator("details.places summary").click()
+    assert "vendored/copy.py:9" in result.locator("details.places").inner_text()
+    result.locator("h2 a").click()
+    page.wait_for_url("**/snippets/*")
+    assert "2 places" in page.locator(".facts").inner_text()
+    page.click("text=vendored/copy.py")
+    expect(page.locator(".where")).to_contain_text("vendored/copy.py:9")
+    assert page.locator("[data-do=accept]").count() == 0  # it was not reached from a search
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "<script>window.hacked=1</script>",
+        '"><img src=x onerror=window.hacked=1>',
+        "'; DROP TABLE searches; --",
+        "{{ 7*7 }} {% raw %}",
+        "日本語 ünïcödé 🐝 \u202e right to left",
+        "&lt;b&gt; &amp;amp; %3Cscript%3E",
+        "javascript:window.hacked=1",
+    ],
+)
+def test_a_query_stays_text(page: Page, site: Site, query: str) -> None:
+    search = ask(page, query)
+    assert page.locator("#q").input_value() == query
+    assert page.title().startswith(query[:20])
+    assert len(shown(page)) == 10
+    assert page.evaluate("window.hacked") is None
+    assert site.soon("SELECT query FROM searches WHERE id = %s", [search], bool) == [(query,)]
+    assert insights_with(page, query).locator("a").inner_text() == query
+    assert page.evaluate("window.hacked") is None
+
+
+def test_code_paths_and_symbols_stay_text(page: Page) -> None:
+    page.goto("/search?q=render+evil+page+template&source=hostile")
+    result = page.locator("[data-snippet]", has_text=SCRIPT.path)
+    for _ in range(2):  # among the results, and on its own page
+        where = result.locator(".where").inner_text()
+        assert SCRIPT.path in where
+        assert SCRIPT.symbol in result.inner_text()
+        lines = result.locator(".ln").evaluate_all("all => all.map(each => each.textContent)")
+        assert lines == SCRIPT.code.removesuffix("\n").split("\n")
+        assert page.evaluate("window.hacked") is None
+        result.locator("h2 a, h1").first.click()
+        page.wait_for_url("**/snippets/*")
+        result = page.locator("article.snippet")
+
+
+@pytest.mark.parametrize("path", ["/", f"/search?q={'+'.join(QUERY.split())}", "/insights", "long"])
+def test_a_phone_shows_all_of_it_without_sideways_scrolling(
+    browser: Browser, site: Site, watched: Watched, path: str
+) -> None:
+    context = browser.new_context(
+        base_url=site.url, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    )
+    watch(context, watched)
+    page = context.new_page()
+    if path == "long":
+        page.goto("/search?q=escape+quotes&source=hostile")
+        page.tap("summary:has-text('Source')")
+        page.wait_for_selector(".panel:visible")
+        box = page.locator(".panel:visible").bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
+        page.keyboard.press("Escape")
+        page.locator("#r1 h2 a").click()
+        page.wait_for_url("**/snippets/*")
+    else:
+        page.goto(path)
+    page.tap(".foot summary")
+    # Of a page wider than the screen, a phone's browser makes the screen wider.
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+    for button in page.locator(".act:visible").all()[:3]:
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 24  # WCAG 2.5.8
+        assert box["x"] + box["width"] <= 360
+    context.close()
+    assert watched.complaints == []
+
+
+def test_without_javascript_people_can_search_and_read(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.fill("#q", QUERY)
+    page.click("text=Language")
+    page.check("input[value=python]")
+    page.click("button.primary")
+    page.wait_for_url("**/search?*")
+    assert page.locator(".result").count() == 10
+    assert page.locator(".act:visible").count() == 0
+    assert "need JavaScript" in page.locator("noscript").inner_text()
+    page.locator("#r1 h2 a").click()
+    page.wait_for_url("**/snippets/*")
+    assert page.locator(".ln").count() > 1
+    context.close()
+
+
+def test_a_name_is_who_one_is_from_then_on(page: Page, site: Site) -> None:
+    ask(page)
+    address = page.url
+    page.click(".foot summary")
+    page.fill("#name", "Ada Löve <i>")
+    page.click("text=Use this name")
+    page.wait_for_load_state()
+    assert page.url == address
+    search = search_of(page)
+    page.click("#r1 [data-do=accept]")
+    assert site.said(search, 1) == [(shown(page)[0], "accept", None, "Ada Löve <i>")]
+    assert site.rows("SELECT user_name FROM searches WHERE id = %s", [search]) == [("Ada Löve <i>",)]
+    page.click(".foot summary")
+    page.fill("#name", "")
+    page.click("text=Use this name")
+    page.wait_for_load_state()
+    assert page.locator("body").get_attribute("data-user") == user_of(page.context)
+
+
+def test_whoever_is_sent_a_result_judges_it_in_their_own_name(
+    page: Page, browser: Browser, site: Site
+) -> None:
+    search = ask(page)
+    one = shown(page)[0]
+    page.click("#r1 [data-do=accept]")
+    site.said(search, 1)
+    other = browser.new_context(base_url=site.url)
+    their = other.new_page()
+    their.goto(f"/snippets/{one}?search={search}")
+    assert their.locator("[aria-pressed=true]").count() == 0
+    their.keyboard.press("r")
+    expect(their.locator("[data-do=reject]")).to_have_attribute("aria-pressed", "true")
+    verdicts = [each for each in site.said(search, 3) if each[1] != "click"]
+    assert verdicts == [(one, "accept", None, user_of(page.context)), (one, "reject", None, user_of(other))]
+    assert user_of(other) != user_of(page.context)
+    other.close()
+
+
+def test_a_browser_logs_in_and_out(browser: Browser, settings: Settings, db: Database) -> None:
+    with serving(settings.model_copy(update={"api_token": SecretStr("the-token-of-a-test")}), db) as site:
+        context = browser.new_context(base_url=site.url)
+        page = context.new_page()
+        page.goto("/insights?days=7")
+        page.wait_for_url("**/login?next=*")
+        for token in ("not-the-token", "the-token-of-a-test"):
+            page.fill("#token", token)
+            page.click("button.primary")
+            page.wait_for_load_state()
+        assert page.url == f"{site.url}/insights?days=7"
+        page.click("text=Log out")
+        page.wait_for_url("**/login")
+        page.goto("/")
+        page.wait_for_url("**/login?next=*")
+        context.close()
+
+
+def test_insights_show_what_happened(page: Page, site: Site) -> None:
+    search = ask(page, "something only asked here")
+    page.click("#r1 [data-do=reject]")
+    site.said(search, 1)
+    row = insights_with(page, "something only asked here").locator("td").all_inner_texts()
+    assert row[1:6] == ["1", "1", "10", "1", "web"]
+    page.click("tr:has-text('something only asked here') a")
+    page.wait_for_url("**/search?q=something+only+asked+here")

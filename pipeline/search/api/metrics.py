@@ -1,0 +1,79 @@
+"""What the service counts, for Prometheus at /metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from pipeline.search.answer import SearchAnswer
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# From a cached query on a small index to a cold start; the target of 50 ms lies on a border.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The counts of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "honeloop_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "honeloop_request_seconds",
+            "From a request to the end of its answer.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.search_seconds = Histogram(
+            "honeloop_search_seconds",
+            "Time of a search, by part: total is from the engine's first step to its answer.",
+            ["part"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "honeloop_searches_in_flight", "Searches being answered.", registry=self.registry
+        )
+        self.unrecorded = Counter(
+            "honeloop_unrecorded_searches",
+            "Searches answered that could not be kept: the queue or the disk was full.",
+            registry=self.registry,
+        )
+        self._queue_depth = Gauge(
+            "honeloop_queue_depth", "Searches that wait on disk for the database.", registry=self.registry
+        )
+        self._unusable = Gauge(
+            "honeloop_queue_unusable", "Records set aside that the database refused.", registry=self.registry
+        )
+        self._serving = Gauge(
+            "honeloop_serving_info",
+            "1 for the model version and index version of the last answer.",
+            ["model_version", "index_version_id"],
+            registry=self.registry,
+        )
+
+    def answered(self, answer: SearchAnswer) -> None:
+        """Counts one answer."""
+        self.search_seconds.labels("total").observe(answer.latency_ms / 1000)
+        if answer.search_id is None:
+            self.unrecorded.inc()
+
+    def text(self, *, queue_depth: int, unusable: int, serving: tuple[str, int] | None) -> bytes:
+        """All of it in Prometheus' text format.
+
+        Args:
+            queue_depth: Records that wait.
+            unusable: Records set aside.
+            serving: Model version and index version; None: nothing serves, or it is not known now.
+        """
+        self._queue_depth.set(queue_depth)
+        self._unusable.set(unusable)
+        self._serving.clear()
+        if serving is not None:
+            self._serving.labels(serving[0], str(serving[1])).set(1)
+        return generate_latest(self.registry)

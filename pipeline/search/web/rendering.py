@@ -1,0 +1,128 @@
+"""Templates filled in: every page of the service in the same frame, and every value escaped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.config import Settings
+from pipeline.search.web.permalinks import query_link
+from pipeline.search.web.visitor import remember, visitor_of
+
+MEDIA_TYPES: Mapping[str, str] = {
+    "honeloop.css": "text/css; charset=utf-8",
+    "honeloop.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+@cache
+def static_files() -> dict[str, bytes]:
+    """The stylesheet, the script and the icon: all there is under /static/, by name."""
+    folder = files("pipeline.search.web") / "static"
+    return {name: (folder / name).read_bytes() for name in MEDIA_TYPES}
+
+
+@cache
+def static_version() -> str:
+    """Stands in the addresses of static files, which may therefore be cached for ever."""
+    return hashlib.sha256(b"".join(static_files().values())).hexdigest()[:12]
+
+
+def render(
+    request: Request,
+    template: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """A page.
+
+    Args:
+        request: Whose. A person who gets a page that is no error is remembered by a cookie.
+        template: Its name in templates/.
+        status: Of the response.
+        headers: More of them.
+        context: What the template names.
+    """
+    settings: Settings = request.app.state.settings
+    visitor = visitor_of(request)
+    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            visitor=visitor,
+            here=request.url.path,
+            address=address,
+            zone=ZoneInfo(settings.timezone),
+            has_token=settings.api_token is not None,
+            **context,
+        )
+    )
+    response = HTMLResponse(html, status)
+    # Asked for anew when followed or reloaded; going back shows what was there, marks and all.
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Vary"] = "Accept, Cookie"
+    response.headers.update(headers or {})
+    if status < 400:
+        remember(response, request, visitor)
+    return response
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.search.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {
+        "number": _number,
+        "percent": _percent,
+        "moment": _moment,
+        "day": _day,
+        "one_line": _one_line,
+    }
+    environment.filters.update(filters)
+    functions: dict[str, Any] = {"static": _static_address, "query_link": query_link}
+    environment.globals.update(functions)
+    return environment
+
+
+def _one_line(text: str) -> str:
+    # A box of one line drops line ends, and would join the words around them.
+    return " ".join(text.splitlines())
+
+
+def _static_address(name: str) -> str:
+    return f"/static/{name}?v={static_version()}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float) -> str:
+    # Always one place: in a column the points stand under one another.
+    return f"{value:.1%}"
+
+
+def _moment(value: datetime, zone: ZoneInfo) -> str:
+    return value.astimezone(zone).strftime("%Y-%m-%d %H:%M")
+
+
+def _day(value: date) -> str:
+    return f"{value.day} {value:%b}"
