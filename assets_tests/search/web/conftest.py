@@ -85,7 +85,9 @@ def site(
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright is open its event loop counts as running in this thread, and whatever
+# runs one of its own there afterwards (Dagster in process) cannot close it.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip(
