@@ -65,12 +65,13 @@ def resolve_filters(connection: Connection, request: SearchRequest) -> Filters:
     Raises:
         BadInputError: there is no such source, or nothing is in such a language; what there is, is listed.
     """
+    regex = None if request.path is None else glob_to_regex(request.path)
     return Filters(
         _languages(connection, request.languages),
         _repository_ids(connection, request.sources),
         request.kinds,
-        None if request.path is None else glob_to_regex(request.path),
-        None if request.path is None else _paths(connection, glob_to_regex(request.path)),
+        regex,
+        None if regex is None else _paths(connection, regex),
     )
 
 

@@ -30,5 +30,9 @@ def parts(candidates: Sequence[Candidate]) -> tuple[NDArray[np.float64], NDArray
 
 def fused(candidates: Sequence[Candidate], weight: float) -> NDArray[np.float64]:
     """(1 − weight) · cosine + weight · BM25 of each candidate, on the scales of `parts`; shape (n,)."""
-    cosine, bm25 = parts(candidates)
+    return combined(*parts(candidates), weight)
+
+
+def combined(cosine: NDArray[np.float64], bm25: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """(1 − weight) · cosine + weight · BM25, both on the scales of `parts`; shape (n,)."""
     return (1 - weight) * cosine + weight * bm25

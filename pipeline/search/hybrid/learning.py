@@ -22,7 +22,7 @@ from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.progress import Progress
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid.candidates import K1, POOL, B, Candidate, find_candidates
-from pipeline.search.hybrid.fusion import parts
+from pipeline.search.hybrid.fusion import combined, parts
 from pipeline.search.hybrid.questions import Question, fingerprint, judged_questions
 from pipeline.search.hybrid.weights import RankingWeight, ranking_weight, store_weight
 from pipeline.search.hybrid.words import LOOKED_UP, count_words, words_are_counted
@@ -120,11 +120,11 @@ def cross_validate(gains: Gains) -> Choice:
 def question_gains(candidates: Sequence[Candidate], relevant: Sequence[bytes]) -> Gains:
     """nDCG@10 of one question under each weight of `GRID`, shape (weights,)."""
     cosine, bm25 = parts(candidates)
-    is_relevant = np.isin([each.content_hash.hex() for each in candidates], [each.hex() for each in relevant])
     hashes = np.array([each.content_hash.hex() for each in candidates])
+    is_relevant = np.isin(hashes, [each.hex() for each in relevant])
     found: list[float] = []
     for weight in GRID:
-        order = np.lexsort((hashes, -((1 - weight) * cosine + weight * bm25)))
+        order = np.lexsort((hashes, -combined(cosine, bm25, weight)))
         ranks = np.flatnonzero(is_relevant[order]) + 1
         found.append(normalized_gain(ranks, len(relevant)))
     return np.array(found)
