@@ -190,10 +190,11 @@ class Loop:
 
     def finish_promotion(self) -> bool:
         """Embeds everything with an approved model and lets its index serve; nothing to do without one."""
-        if not self.result.failures and self.workbench.approved_model() is None:
+        if self.result.failures:
+            return False
+        if self.workbench.approved_model() is None:
             self._learn_ranking()
-        if self.result.failures or self.workbench.approved_model() is None:
-            return not self.result.failures
+            return True
         queries = self._moved_queries()
         before = {query: self._search(query) for query in queries}
         for name in self.synchronise():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 from uuid import UUID
 
+from pipeline.corpus.store import can_be_stored
 from pipeline.errors import BadInputError
 from pipeline.feedback.confidence import Judgement
 from pipeline.store.connections import Connection, Database
@@ -82,7 +83,7 @@ def add_feedback(
 
 def _name(user: str | None) -> str | None:
     """A name without the space around it, as an import reads it; a blank one is nobody's."""
-    if user is not None and ("\0" in user or any("\ud800" <= character <= "\udfff" for character in user)):
+    if not can_be_stored(user):
         raise BadInputError(
             "The user's name has characters that are no text.", hint="Send it as valid UTF-8."
         )

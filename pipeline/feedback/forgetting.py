@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.config import Settings
+from pipeline.corpus.store import can_be_stored
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.feedback import forgetting_store as store
 from pipeline.feedback.forgetting_runs import redact_runs
@@ -93,7 +94,7 @@ def forget_user(db: Database, settings: Settings, user: str) -> ForgetReport:
         HoneloopError: the queue on disk cannot be cleaned.
     """
     name = user.strip()
-    if not name or "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+    if not name or not can_be_stored(name):
         raise BadInputError("There is no name to forget.", hint="Give the name that the searches carry.")
     with db.connect() as connection:
         forgotten_at = promise(connection, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pipeline.corpus.definitions import Kind
+from pipeline.corpus.store import can_be_stored
 from pipeline.errors import BadInputError
 from pipeline.search.globs import glob_to_regex
 
@@ -75,5 +76,5 @@ class SearchRequest:
 
 
 def _require_text(what: str, text: str | None) -> None:
-    if text is not None and ("\x00" in text or any("\ud800" <= character <= "\udfff" for character in text)):
+    if not can_be_stored(text):
         raise BadInputError(f"The {what} has characters that are no text.", hint="Send it as valid UTF-8.")
