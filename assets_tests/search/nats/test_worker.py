@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.errors import BadInputError, UnavailableError
 from pipeline.index import flipping
+from pipeline.search.nats.connecting import Link
 from pipeline.store.connections import Database
 
 QUERY = "open a file for reading"
@@ -302,3 +305,34 @@ def test_a_server_that_cannot_be_used_is_an_error_at_once(
 
 def _distance(given: Any, expected: np.ndarray[Any, Any]) -> float:
     return float(np.abs(np.asarray(given, dtype=np.float32) - expected).max())
+
+
+def test_what_a_server_said_is_not_forgotten_when_it_hangs_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server refuses and hangs up, and seldom only the latter arrives; here they come in turn."""
+    monkeypatch.setattr("pipeline.search.nats.connecting.CONNECT_SECONDS", 2.5)
+    met: list[int] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(len(met))
+        if len(met) == 1:
+            writer.write(b'INFO {"server_id": "x", "version": "2.11.0", "max_payload": 1048576}\r\n')
+            await reader.readline()
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+            await writer.drain()
+        else:  # no farewell: the client meets a reset
+            hang_up = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hang_up)
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await Link(
+                settings.model_copy(update={"nats_url": f"nats://127.0.0.1:{port}"}), lambda *_: None
+            ).open()
+
+    with pytest.raises(UnavailableError, match="Authorization"):
+        asyncio.run(scenario())
+    assert len(met) > 1

@@ -266,6 +266,7 @@ def test_unfolding_code_is_reading_it(page: Page, site: Site) -> None:
     page.keyboard.press("j")
     page.keyboard.press("e")
     assert page.locator("#r1 .ln:visible").count() == lines
+    site.said(search, 1)  # a moment after it is unfolded; from then on it is read
     page.wait_for_timeout(800)
     page.keyboard.press("e")
     said = site.said(search, 2)

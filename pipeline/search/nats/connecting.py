@@ -102,7 +102,10 @@ class Link:
             await asyncio.wait_for(self.client.close(), FLUSH_SECONDS)
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = str(error) or type(error).__name__
+        # A server that refuses us says so and hangs up, and either may be what arrives; in the attempts that
+        # follow, what it said once tells more than that it hung up again.
+        if not (isinstance(error, ConnectionError) and self._last_error and not self.client.is_connected):
+            self._last_error = str(error) or type(error).__name__
         # That it went away is said in words of our own, and while it is away every attempt fails.
         if self.client.is_connected and not isinstance(error, errors.StaleConnectionError):
             self._say("error", {"error": self._last_error})
@@ -112,6 +115,7 @@ class Link:
             self._say("disconnected", {"url": self._settings.shown_nats_url})
 
     async def _on_reconnected(self) -> None:
+        self._last_error = ""
         self._say("reconnected", {"url": self._settings.shown_nats_url})
 
     async def _on_closed(self) -> None:
