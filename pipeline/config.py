@@ -50,8 +50,18 @@ class Settings(BaseSettings):
     # Index
     hnsw_m: int = Field(default=16, ge=2, le=100)
     hnsw_ef_construction: int = Field(default=100, ge=4, le=1000)
-    hnsw_ef_search: int = Field(default=100, ge=1, le=1000)
-    min_recall: float = Field(default=0.95, ge=0, le=1, description="recall@10 of HNSW against exact search.")
+    hnsw_ef_search: int = Field(
+        default=100, ge=1, le=1000, description="Breadth of an HNSW search; more where recall asks for it."
+    )
+    hnsw_max_ef_search: int = Field(
+        default=600, ge=1, le=1000, description="So broad a search at the most: time grows with it."
+    )
+    min_recall: float = Field(
+        default=0.95, ge=0, le=1, description="recall@10 of HNSW against exact search, or it does not serve."
+    )
+    target_recall: float = Field(
+        default=0.97, ge=0, le=1, description="The search is broadened until its recall@10 reaches this."
+    )
     recall_sample: int = Field(default=200, ge=1, description="Queries used to measure that recall.")
     maintenance_work_mem: str = Field(default="1GB", description="Memory Postgres may use to build HNSW.")
     index_build_workers: int = Field(

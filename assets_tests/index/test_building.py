@@ -27,7 +27,7 @@ from pipeline.errors import HoneloopError
 from pipeline.index.building import build_index
 from pipeline.index.serving import index_counts, serving_index
 from pipeline.index.tables import VectorTable
-from pipeline.index.verifying import coverage, documentation_queries, measure_recall
+from pipeline.index.verifying import WIDER, coverage, documentation_queries, measure_recall
 from pipeline.progress import Silent
 from pipeline.store import migrations
 from pipeline.store.connections import Database
@@ -90,7 +90,13 @@ def test_recall_is_what_numpy_says(
 ) -> None:
     # A graph so thin, searched so narrowly, that it must miss some.
     thin = settings.model_copy(
-        update={"hnsw_m": 2, "hnsw_ef_construction": 4, "hnsw_ef_search": 10, "min_recall": 0.0}
+        update={
+            "hnsw_m": 2,
+            "hnsw_ef_construction": 4,
+            "hnsw_ef_search": 10,
+            "hnsw_max_ef_search": 10,
+            "min_recall": 0.0,
+        }
     )
     add_functions(db, functions)
     store_vectors(db, minilm, functions, vectors)
@@ -156,7 +162,13 @@ def test_an_index_below_the_least_recall_does_not_become_ready(
     store_vectors(db, minilm, functions, vectors)
     served = serve(db, minilm, settings)
     thin = settings.model_copy(
-        update={"hnsw_m": 2, "hnsw_ef_construction": 4, "hnsw_ef_search": 10, "min_recall": 1.0}
+        update={
+            "hnsw_m": 2,
+            "hnsw_ef_construction": 4,
+            "hnsw_ef_search": 10,
+            "hnsw_max_ef_search": 10,
+            "min_recall": 1.0,
+        }
     )
     with pytest.raises(HoneloopError, match=r"of the exact nearest 10, less than the 1\.0 asked for"):
         build(db, minilm, thin)
@@ -166,6 +178,28 @@ def test_an_index_below_the_least_recall_does_not_become_ready(
     failed = index_counts(db)[0]
     assert failed.recall_at_10 is not None
     assert failed.recall_at_10 < 1.0
+
+
+def test_the_search_is_broadened_until_it_finds_enough(
+    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    add_functions(db, functions)
+    store_vectors(db, minilm, functions, vectors)
+    thin = settings.model_copy(
+        update={"hnsw_m": 4, "hnsw_ef_construction": 8, "hnsw_ef_search": 10, "min_recall": 0.0}
+    )
+    narrow = build(db, minilm, thin.model_copy(update={"hnsw_max_ef_search": 10}))
+    assert narrow.recall_at_10 < 0.95
+    report = serve(db, minilm, thin.model_copy(update={"target_recall": 0.95}))
+    assert report.index_version_id == narrow.index_version_id  # the graph is the same: only measured again
+    assert report.recall_at_10 >= 0.95
+    served = serving_index(db)
+    assert 10 < served.ef_search < thin.hnsw_max_ef_search
+    # Searched with the breadth before, it would have found less: no broader than it must be.
+    with db.connect() as connection:
+        before = round(served.ef_search / WIDER)
+        recall = measure_recall(connection, served.table, ef_search=before, sample=thin.recall_sample)
+    assert recall.recall_at_10 < 0.95
 
 
 def test_unchanged_is_reused_little_is_extended_much_is_built(
@@ -203,7 +237,9 @@ def test_an_extension_whose_recall_is_too_low_changes_nothing_and_builds_anew(
 ) -> None:
     add_functions(db, functions[:200])
     store_vectors(db, minilm, functions, vectors)
-    thin = settings.model_copy(update={"hnsw_m": 2, "hnsw_ef_construction": 4, "min_recall": 0.0})
+    thin = settings.model_copy(
+        update={"hnsw_m": 2, "hnsw_ef_construction": 4, "hnsw_max_ef_search": 10, "min_recall": 0.0}
+    )
     first = serve(db, minilm, thin)
     add_functions(db, functions[200:210])
     strict = thin.model_copy(update={"min_recall": 1.0, "hnsw_ef_search": 10})

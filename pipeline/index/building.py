@@ -72,12 +72,24 @@ class _Build:
     progress: Progress
     query_vectors: NDArray[np.float32] | None
 
-    def parameters(self) -> dict[str, Any]:
-        """As stored with the index version; `ef_search` is what its recall is measured and served with."""
+    def graph(self) -> dict[str, Any]:
+        """What the graph is built with; another one needs another build."""
+        return {"m": self.settings.hnsw_m, "ef_construction": self.settings.hnsw_ef_construction}
+
+    def breadth(self) -> dict[str, Any]:
+        """What decides the breadth it is searched with; for another one it need only be measured again."""
         return {
-            "m": self.settings.hnsw_m,
-            "ef_construction": self.settings.hnsw_ef_construction,
-            "ef_search": self.settings.hnsw_ef_search,
+            "least_ef_search": self.settings.hnsw_ef_search,
+            "max_ef_search": self.settings.hnsw_max_ef_search,
+            "target_recall": self.settings.target_recall,
+        }
+
+    def parameters(self, recall: Recall | None = None) -> dict[str, Any]:
+        """As stored with the index version; `ef_search` is what recall was measured and is served with."""
+        return {
+            **self.graph(),
+            **self.breadth(),
+            "ef_search": self.settings.hnsw_ef_search if recall is None else recall.ef_search,
         }
 
     def recall(self, connection: Connection, table: VectorTable) -> Recall:
@@ -88,6 +100,8 @@ class _Build:
                 ef_search=self.settings.hnsw_ef_search,
                 sample=self.settings.recall_sample,
                 query_vectors=self.query_vectors,
+                target=self.settings.target_recall,
+                max_ef_search=self.settings.hnsw_max_ef_search,
             )
 
 
@@ -162,10 +176,7 @@ def _candidates(build: _Build) -> list[tuple[int, VectorTable]]:
             "SELECT id, table_name, model_version, dims FROM index_versions"
             " WHERE model_version = %s AND state IN ('ready', 'serving')"
             " AND parameters @> %s ORDER BY id DESC",
-            [
-                build.source.model_version,
-                Jsonb({k: v for k, v in build.parameters().items() if k != "ef_search"}),
-            ],
+            [build.source.model_version, Jsonb(build.graph())],
         ).fetchall()
     return [(index_id, VectorTable(*table)) for index_id, *table in rows]
 
@@ -196,7 +207,7 @@ def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable) -> Index
             connection.execute(
                 "UPDATE index_versions SET row_count = %s, recall_at_10 = %s, recall_sample = %s,"
                 " parameters = %s WHERE id = %s",
-                [before.live, recall.recall_at_10, recall.queries, Jsonb(build.parameters()), index_id],
+                [before.live, recall.recall_at_10, recall.queries, Jsonb(build.parameters(recall)), index_id],
             )
     if before.surplus:
         with build.db.connect(autocommit=True) as connection:
@@ -234,11 +245,11 @@ def _change(connection: Connection, source: VectorTable, table: VectorTable, bef
 
 
 def _stored_recall(connection: Connection, index_id: int, build: _Build) -> Recall | None:
-    """The recall on record, if it is enough and was measured as the index would be served."""
+    """The recall on record, if it is enough and was measured as it would be now."""
     row = connection.execute(
-        "SELECT recall_at_10, recall_sample FROM index_versions WHERE id = %s AND recall_at_10 >= %s"
-        " AND (parameters ->> 'ef_search')::int = %s",
-        [index_id, build.settings.min_recall, build.settings.hnsw_ef_search],
+        "SELECT recall_at_10, recall_sample, (parameters ->> 'ef_search')::int FROM index_versions"
+        " WHERE id = %s AND recall_at_10 >= %s AND parameters @> %s",
+        [index_id, build.settings.min_recall, Jsonb(build.breadth())],
     ).fetchone()
     return None if row is None else Recall(*row)
 
@@ -280,24 +291,27 @@ def _fill(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
         enough = recall.recall_at_10 >= build.settings.min_recall
         connection.execute(
             "UPDATE index_versions SET state = %s, row_count = %s, recall_at_10 = %s, recall_sample = %s,"
-            " build_seconds = %s WHERE id = %s",
+            " parameters = %s, build_seconds = %s WHERE id = %s",
             [
                 "ready" if enough else "building",
                 rows,
                 recall.recall_at_10,
                 recall.queries,
+                Jsonb(build.parameters(recall)),
                 seconds,
                 index_id,
             ],
         )
     if not enough:
         raise HoneloopError(
-            f"Index version {index_id} finds {recall.recall_at_10:.3f} of the exact nearest 10, less than"
-            f" the {build.settings.min_recall} asked for; it does not serve.",
-            hint="Raise HONELOOP_HNSW_EF_SEARCH, HONELOOP_HNSW_M or HONELOOP_HNSW_EF_CONSTRUCTION.",
+            f"Index version {index_id} finds {recall.recall_at_10:.3f} of the exact nearest 10, less than the"
+            f" {build.settings.min_recall} asked for, even with a breadth of {recall.ef_search};"
+            " it does not serve.",
+            hint="Raise HONELOOP_HNSW_MAX_EF_SEARCH, HONELOOP_HNSW_M or HONELOOP_HNSW_EF_CONSTRUCTION.",
         )
     build.progress.note(
-        f"Index version {index_id}: {rows} rows in {seconds:.1f} s, recall@10 {recall.recall_at_10:.4f}."
+        f"Index version {index_id}: {rows} rows in {seconds:.1f} s, recall@10 {recall.recall_at_10:.4f}"
+        f" with a breadth of {recall.ef_search}."
     )
     return IndexReport(
         index_id,

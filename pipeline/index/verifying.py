@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,23 @@ NEIGHBOURS = 10
 TIE = 1e-6
 
 
+# Each breadth tried is so many times the last one.
+WIDER = 1.4
+
+
 @dataclass(frozen=True)
 class Recall:
-    """Share of the exact nearest 10 that the HNSW index finds, from 0 to 1, and over how many queries."""
+    """Share of the exact nearest 10 that the HNSW index finds, from 0 to 1.
+
+    Args:
+        recall_at_10: That share, the mean over the queries.
+        queries: How many there were.
+        ef_search: The breadth of the HNSW search that found it.
+    """
 
     recall_at_10: float
     queries: int
+    ef_search: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ def measure_recall(
     ef_search: int,
     sample: int,
     query_vectors: NDArray[np.float32] | None = None,
+    target: float = 0.0,
+    max_ef_search: int | None = None,
 ) -> Recall:
     """Measures recall@10 of the table's HNSW index: the same queries with the index and by exact search.
 
@@ -61,11 +75,14 @@ def measure_recall(
     Args:
         connection: In a transaction; its planner settings are changed until that ends.
         table: The indexed table.
-        ef_search: As it will be served with.
+        ef_search: As it will be served with, if that reaches `target`.
         sample: How many queries when `query_vectors` is not given: rows of the table, each searching for
             its neighbours, itself left out. Content hashes are SHA-256, so the first in their order are a
             random sample, and the same one every time.
         query_vectors: Queries to use instead, shape (n, dims), made by the table's model version.
+        target: While recall is below this, it is measured again with a breadth `WIDER` times as large: the
+            same breadth finds less in a larger index.
+        max_ef_search: The largest breadth tried; None: `ef_search` itself.
 
     Raises:
         HoneloopError: the planner does not use the HNSW index, or `query_vectors` have the wrong shape.
@@ -75,23 +92,27 @@ def measure_recall(
         "SELECT embedding <=> %(query)s AS distance FROM {}"
         " WHERE content_hash <> %(itself)s ORDER BY embedding <=> %(query)s LIMIT %(limit)s"
     ).format(table.identifier)
-    shares: list[float] = []
-    # Prepared plans would be kept across the changes of planner settings, so nothing is prepared here.
-    exact: list[list[float]] = []
+
+    def distances(query: dict[str, Any]) -> list[float]:
+        # Prepared plans would be kept across the changes of planner settings, so nothing is prepared here.
+        return [row[0] for row in connection.execute(nearest, query, prepare=False)]
+
     _plan_exactly(connection)
-    for query in queries:
-        exact.append([row[0] for row in connection.execute(nearest, query, prepare=False)])
+    exact = [distances(query) for query in queries]
     plan_hnsw(connection, ef_search)
     if queries:
         _require_hnsw(connection, table, nearest, queries[0])
-    for query, wanted in zip(queries, exact, strict=True):
-        if not wanted:
-            continue
-        found = [row[0] for row in connection.execute(nearest, query, prepare=False)]
-        hits = sum(distance <= wanted[-1] + TIE for distance in found)
-        shares.append(min(hits, len(wanted)) / len(wanted))
-    # A table of one row has no neighbours to miss.
-    return Recall(float(np.mean(shares)) if shares else 1.0, len(shares))
+    while True:
+        shares = [
+            min(sum(distance <= wanted[-1] + TIE for distance in distances(query)), len(wanted)) / len(wanted)
+            for query, wanted in zip(queries, exact, strict=True)
+            if wanted  # a table of one row has no neighbours to miss
+        ]
+        recall = Recall(float(np.mean(shares)) if shares else 1.0, len(shares), ef_search)
+        if recall.recall_at_10 >= target or ef_search >= (max_ef_search or 0):
+            return recall
+        ef_search = min(math.ceil(WIDER * ef_search), max_ef_search or 0)
+        plan_hnsw(connection, ef_search)
 
 
 def plan_hnsw(connection: Connection, ef_search: int) -> None:
