@@ -137,7 +137,7 @@ def fill(db: Database, encoder: Encoder, code: list[Code], vectors: NDArray[np.f
                     copy.write_row(
                         (
                             repositories[each.package],
-                            each.path.replace("/part_", f"/copy_{number // len(code)}/part_"),
+                            _path(each, number, len(code)),
                             f"f{number}",
                             kind,
                             "python",
@@ -148,6 +148,12 @@ def fill(db: Database, encoder: Encoder, code: list[Code], vectors: NDArray[np.f
                             key,
                         )
                     )
+            paths = {(repositories[each.package], _path(each, number, len(code))) for number, each, _ in rows}
+            cursor.executemany(
+                "INSERT INTO files (repository_id, path, blob_hash, extractor)"
+                " VALUES (%s, %s, 'made', 'made') ON CONFLICT DO NOTHING",
+                sorted(paths),
+            )
         with db.connect() as connection:
             copy_vectors(connection, table, encoder.version, hashes, _vectors(vectors, numbers, rng))
         if start % (20 * CHUNK) == 0 and start:
@@ -155,6 +161,10 @@ def fill(db: Database, encoder: Encoder, code: list[Code], vectors: NDArray[np.f
     with db.connect(autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
     return Sizes(count, min(len(code), count), min(len(vectors), count))
+
+
+def _path(each: Code, number: int, texts: int) -> str:
+    return each.path.replace("/part_", f"/copy_{number // texts}/part_")
 
 
 def _text(code: list[Code], number: int) -> tuple[Code, str]:

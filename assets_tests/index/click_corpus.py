@@ -114,6 +114,11 @@ def add_functions(
                 for f in functions
             ],
         )
+        cursor.executemany(
+            "INSERT INTO files (repository_id, path, blob_hash, extractor) VALUES (%s, %s, 'made', 'made')"
+            " ON CONFLICT DO NOTHING",
+            [(repository_id, path) for path in sorted({f.path for f in functions})],
+        )
 
 
 def vanish(db: Database, functions: Sequence[Function], *, back: bool = False) -> None:

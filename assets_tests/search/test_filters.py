@@ -58,6 +58,10 @@ def change(db: Database, functions: list[Function], column: str, values: list[st
             f"UPDATE snippets SET {column} = %s WHERE content_hash = %s".encode(),
             [(value, f.content_hash) for value, f in zip(values, functions, strict=True)],
         )
+        cursor.execute(
+            "INSERT INTO files (repository_id, path, blob_hash, extractor)"
+            " SELECT DISTINCT repository_id, path, 'made', 'made' FROM snippets ON CONFLICT DO NOTHING"
+        )
 
 
 def farthest(minilm: Encoder, functions: Functions, vectors: Vectors, count: int) -> list[Function]:
