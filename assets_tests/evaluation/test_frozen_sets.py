@@ -113,21 +113,25 @@ class TestGeneralSet:
     def small(self, quick: Settings) -> Settings:
         return quick.model_copy(update={"general_min_queries": 5})
 
-    def frozen(self, db: Database, some: Sequence[Function]) -> FrozenSet:
+    def general(
+        self, db: Database, some: Sequence[Function], settings: Settings, learned: Sequence[Pair] = ()
+    ) -> FrozenSet | None:
+        """What is the general set on a night with the documentation of `some` on the test side."""
         pairs = documented(some)
         pairs.append(feedback_pair("open a file", functions()[30].content_hash, functions()[30].code))
-        return freeze_test_set(db, training_set(pairs))
+        made = training_set([*pairs, *learned])
+        return general_set(db, freeze_test_set(db, made), made, settings)
 
     def test_it_is_held_constant_whatever_is_added_or_vanishes(
         self, indexed: Database, small: Settings
     ) -> None:
-        first = general_set(indexed, self.frozen(indexed, functions()[:8]), small)
+        first = self.general(indexed, functions()[:8], small)
         assert first is not None
         assert {query.origin for query in first.queries} == {"docstring"}
         assert len(first.queries) == 8
         add_snippet(indexed, "def quite_new(): ...", path="new.py", symbol="quite_new")
         vanish(indexed, functions()[:3])
-        assert general_set(indexed, self.frozen(indexed, functions()[3:20]), small) == first
+        assert self.general(indexed, functions()[3:20], small) == first
         in_force = general_in_force(indexed)
         assert in_force is not None
         assert (in_force.name, in_force.queries) == (first.name, 8)
@@ -135,23 +139,33 @@ class TestGeneralSet:
     def test_one_too_small_to_tell_is_replaced_by_a_larger_one(
         self, indexed: Database, small: Settings
     ) -> None:
-        first = general_set(indexed, self.frozen(indexed, functions()[:4]), small)
-        assert general_set(indexed, self.frozen(indexed, functions()[:4]), small) == first
-        second = general_set(indexed, self.frozen(indexed, functions()[:9]), small)
+        first = self.general(indexed, functions()[:4], small)
+        assert self.general(indexed, functions()[:4], small) == first
+        second = self.general(indexed, functions()[:9], small)
         assert second is not None
         assert len(second.queries) == 9
         in_force = general_in_force(indexed)
         assert in_force is not None
-        assert in_force.reason == "the one before had 4 queries, too few to tell"
+        assert in_force.reason == "of the one before 4 queries were left, too few to tell"
+
+    def test_one_that_was_learned_from_too_much_is_replaced(self, indexed: Database, small: Settings) -> None:
+        first = self.general(indexed, functions()[:8], small)
+        learned = [
+            replace(feedback_pair(f"question {n}", each.content_hash, each.code), split="train")
+            for n, each in enumerate(functions()[:4])
+        ]
+        assert self.general(indexed, functions()[:8], small, learned[:3]) == first
+        second = self.general(indexed, functions()[8:20], small, learned)
+        assert second is not None
+        assert len(second.queries) == 12
 
     def test_one_that_cannot_be_measured_any_more_is_replaced(
         self, indexed: Database, small: Settings
     ) -> None:
-        first = general_set(indexed, self.frozen(indexed, functions()[:8]), small)
+        first = self.general(indexed, functions()[:8], small)
         with indexed.connect() as connection:
             connection.execute("DELETE FROM measured_texts")
-        tonight = self.frozen(indexed, functions()[8:20])
-        second = general_set(indexed, tonight, small)
+        second = self.general(indexed, functions()[8:20], small)
         assert first is not None
         assert second is not None
         assert second.name != first.name
@@ -160,7 +174,7 @@ class TestGeneralSet:
         assert "was deleted from the database" in in_force.reason
 
     def test_without_documentation_there_is_none(self, indexed: Database, small: Settings) -> None:
-        assert general_set(indexed, self.frozen(indexed, []), small) is None
+        assert self.general(indexed, [], small) is None
         assert general_in_force(indexed) is None
 
 
@@ -193,7 +207,8 @@ def sha(text: str) -> bytes:
 def test_old_sets_are_given_up_but_for_those_behind_what_is_in_use(
     indexed: Database, minilm: Encoder, quick: Settings
 ) -> None:
-    one = general_set(indexed, freeze_test_set(indexed, training_set(documented(functions()[:3]))), quick)
+    made = training_set(documented(functions()[:3]))
+    one = general_set(indexed, freeze_test_set(indexed, made), made, quick)
     assert one is not None
     behind = freeze(indexed, one.queries[:2], one.corpus)
     old = freeze(indexed, one.queries[:1], one.corpus[:-1])

@@ -346,7 +346,7 @@ def test_general_queries_whose_code_the_candidate_learned_are_left_out() -> None
 def test_one_query_is_never_enough() -> None:
     verdict = judged([Slice([100])], [Slice([1])])
     assert verdict.decision == "not enough evidence"
-    assert verdict.reasons == ("Only 1 test queries can be compared on ndcg@10; the gate asks for 50.",)
+    assert verdict.reasons == ("Only 1 test query can be compared on ndcg@10; the gate asks for 50.",)
 
 
 def test_figures_that_are_no_numbers_are_rejected_not_averaged() -> None:

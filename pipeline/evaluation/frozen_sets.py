@@ -121,30 +121,36 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
     return frozen
 
 
-def general_set(db: Database, tonight: FrozenSet, settings: Settings) -> FrozenSet | None:
+def general_set(
+    db: Database, tonight: FrozenSet, training_set: TrainingSet, settings: Settings
+) -> FrozenSet | None:
     """The general set in force, frozen out of tonight's documentation queries if there is none yet.
 
-    It is replaced, and the reason recorded, when it can no longer be measured on, or when it is too small to
-    tell anything (`general_min_queries`) and tonight's is larger. None while there is no documentation query.
+    It is replaced, and the reason recorded, when it can no longer be measured on, or when too few of its
+    queries (`general_min_queries`) are a test of what learns from `training_set` and tonight's are more. None
+    while there is no documentation query.
     """
     reason = "the first documentation queries there were"
     with db.connect() as connection:
         row = connection.execute(
-            "SELECT g.test_set, s.queries - s.forgotten, s.rules FROM general_test_sets g"
+            "SELECT g.test_set, s.rules FROM general_test_sets g"
             " JOIN test_sets s ON s.name = g.test_set WHERE g.retired_at IS NULL"
         ).fetchone()
     queries = [query for query in tonight.queries if query.origin == GENERAL_ORIGIN]
     if row is not None:
-        name, count, rules = row
+        name, rules = row
         if rules != RULES.decode():
             reason = "the rules of measuring changed"
-        elif count < settings.general_min_queries and len(queries) > count:
-            reason = f"the one before had {count} queries, too few to tell"
         else:
             try:
-                return load_frozen(db, name)
+                kept = load_frozen(db, name)
             except HoneloopError as error:
                 reason = error.message
+            else:
+                usable = len(kept.queries) - len(learned_from(kept, training_set))
+                if usable >= settings.general_min_queries or len(queries) <= usable:
+                    return kept
+                reason = f"of the one before {usable} queries were left, too few to tell"
     if not queries:
         return None
     frozen = freeze(db, queries, tonight.corpus)

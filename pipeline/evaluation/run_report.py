@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.evaluation.compare import Comparison, compare, hashes_in, with_places
+from pipeline.evaluation.frozen_sets import GeneralSet, general_in_force
 from pipeline.evaluation.interleaving import OnlineOutcome
 from pipeline.evaluation.online import online_evidence
 from pipeline.evaluation.results import Evaluation
@@ -82,8 +83,9 @@ class RunReport:
     """Everything the final report says.
 
     `evaluations` maps base, serving and candidate to their evaluations on the test set of the verdict, where
-    "serving" is what served when the gate decided. `online` is what interleaved searches say of the two; None
-    without any. Empty, as `candidate`, `comparison` and `verdict` are None, when nothing was trained.
+    "serving" is what served when the gate decided. `general` is the general set in force. `online` is what
+    interleaved searches say of candidate and serving model; None without any. `evaluations` is empty, as
+    `candidate`, `comparison` and `verdict` are None, when nothing was trained.
     """
 
     sources: tuple[Source, ...]
@@ -93,6 +95,7 @@ class RunReport:
     evaluations: dict[str, Evaluation]
     comparison: Comparison | None
     verdict: Verdict | None
+    general: GeneralSet | None
     online: OnlineOutcome | None
     serving: Serving | None
     examples: tuple[ExampleSearch, ...]
@@ -107,6 +110,7 @@ class RunReport:
             "candidate": None if self.candidate is None else _model_json(self.candidate),
             "evaluation": self._evaluation_json(),
             "verdict": None if self.verdict is None else self.verdict.to_json(),
+            "general_test_set": None if self.general is None else asdict(self.general),
             "online": None if self.online is None else asdict(self.online),
             "serving": None
             if self.serving is None
@@ -192,6 +196,7 @@ def collect_run_report(
         evaluations=evaluations,
         comparison=comparison,
         verdict=verdict,
+        general=general_in_force(db),
         online=online,
         serving=serving,
         examples=tuple(examples),

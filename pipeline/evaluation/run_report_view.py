@@ -214,6 +214,10 @@ def _verdict(report: RunReport) -> RenderableType:
         parts += [findings_table(verdict)]
         if left_out := not_shown(verdict):
             parts.append(Text(left_out, style="dim"))
+    general = report.general
+    if general is not None and verdict.general_test_set == general.name:
+        since = f"{general.queries:,} documentation queries, held constant since {general.since}"
+        parts.append(Text(f"The general set {general.name[:12]} is {since}.", style="dim"))
     if online := online_sentence(report.online):
         parts += [Text(), Text(f"Online, by interleaved searches: {online}")]
     return Group(*parts)

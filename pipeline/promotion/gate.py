@@ -122,7 +122,8 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
         if unsound:
             return verdict("rejected", unsound)
         short = (
-            f"Only {evidence} test queries can be compared on {thresholds.metric}; the gate asks for "
+            f"Only {evidence} test quer{'y' if evidence == 1 else 'ies'} can be compared on "
+            f"{thresholds.metric}; the gate asks for "
             f"{thresholds.min_queries}."
         )
         return verdict("not enough evidence", [short])

@@ -42,7 +42,7 @@ def model_evaluation(
         candidate = candidate_of(context.instance, workbench)
         serving, base = workbench.serving_model(), workbench.base_model()
         test_set = freeze_test_set(db, training_set)
-        general = general_set(db, test_set, settings)
+        general = general_set(db, test_set, training_set, settings)
         found: dict[str, Evaluation] = {}
         for model in (base, serving, candidate):
             if model.version in found:
