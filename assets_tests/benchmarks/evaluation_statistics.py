@@ -6,7 +6,32 @@ Drawn are nDCG@10 as real ones are spread: an answer stands at rank 1 for about 
 10 for about a third, and between for the rest; of 100 queries 45 are ranked anew by another model, up or down
 alike, or a little more often up. The truth is known, so what holds and what alarms can be counted.
 
-FIGURES
+Equal models, 2,000 samples of each size (standard error 0.005); promised are 0.95 and 0.05:
+
+    queries  95% interval holds  bootstrap test alarms  permutation test alarms
+         30               0.913                  0.070                    0.050
+         50               0.937                  0.052                    0.049
+        100               0.942                  0.054                    0.051
+        500               0.939                  0.060                    0.057
+
+So the percentile interval is a little too narrow, at 30 queries by four points, and the permutation test is
+what it says at every size. That is why the gate asks both, and why a slice decides nothing below 30 queries.
+
+The gate on 500 queries with 15 large slices, 300 verdicts each. Of the candidates whose gain was proven, the
+share that a slice vetoed, uncorrected and by Holm's method:
+
+    true gain  harm in one of 8 repositories  gain proven  vetoed: none   holm
+       0.0000  none (1,000 verdicts)                0.022         0.045  0.000
+       0.0051  none                                 0.063         0.053  0.000
+       0.0100  none                                 0.113         0.029  0.000
+       0.0254  none                                 0.380         0.018  0.000
+       0.0509  none                                 0.940         0.007  0.000
+       0.0509  3 of 10 queries fall to 15th         0.450         0.422  0.081
+       0.0509  6 of 10 queries fall to 15th         0.097         0.966  0.759
+
+Uncorrected, few good candidates are refused by a false alarm, and more of the harmful ones are caught than
+with the correction: that is the default. On 500 queries a gain of five points is nearly always proven, one of
+half a point hardly ever.
 """
 
 from __future__ import annotations

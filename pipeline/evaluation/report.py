@@ -68,6 +68,15 @@ def slices_table(named: Named, metric: str, comparison: Comparison | None = None
     return _table(title_of(metric), columns, rows, comparison is not None, counted=True)
 
 
+def slices_note(comparison: Comparison) -> str:
+    """What to make of so many intervals at once."""
+    count = sum(len(slices) for slices in comparison.slices.values())
+    return (
+        f"{count} slices stand here, each on its own: where nothing changed, about one in twenty is marked "
+        "▲ or ▼ all the same."
+    )
+
+
 def metrics_markdown(named: Named, comparison: Comparison | None = None) -> str:
     """`metrics_table` as a Markdown table, with whole intervals."""
     columns = merged(named)
@@ -79,7 +88,8 @@ def slices_markdown(named: Named, metric: str, comparison: Comparison | None = N
     """Every slice as a row of a Markdown table, with whole intervals."""
     columns = merged(named)
     rows = _slice_rows(columns, metric, comparison, None)
-    return _markdown(title_of(metric), columns, rows, comparison is not None, counted=True)
+    table = _markdown(title_of(metric), columns, rows, comparison is not None, counted=True)
+    return table if comparison is None else f"{table}\n\n{slices_note(comparison)}"
 
 
 def merged(named: Named) -> dict[str, Evaluation]:
@@ -191,7 +201,7 @@ def _markdown(
     heads += [DIFFERENCE, "p"] if compared else []
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for row in rows:
-        cells = [f"{row.what} {row.title}".strip(), *([f"{row.count:,}"] if counted else [])]
+        cells = [escaped(f"{row.what} {row.title}"), *([f"{row.count:,}"] if counted else [])]
         cells += [
             f"{i.mean:.3f} ({i.low:.3f} … {i.high:.3f})" if i is not None else "–" for i in row.intervals
         ]

@@ -195,6 +195,8 @@ def _measured(report: RunReport) -> RenderableType:
         Text(),
         Text(tables.LEGEND if report.comparison else tables.INTERVAL, style="dim"),
     ]
+    if report.comparison is not None:
+        parts.append(Text(tables.slices_note(report.comparison), style="dim"))
     return Group(*parts)
 
 

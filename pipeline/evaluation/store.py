@@ -36,7 +36,8 @@ def repositories_of(db: Database, hashes: Sequence[bytes]) -> dict[bytes, str]:
 def places_of(db: Database, hashes: Collection[bytes]) -> dict[bytes, str]:
     """Where each content stands, as a person reads it: `repository path symbol`.
 
-    One place for each, a live one if there is any; "(gone)" is said of code that has vanished.
+    One place for each, a live one if there is any; "(gone)" is said of code that has vanished. A path that
+    begins with the repository's name, as in installed packages, does not say it twice.
     """
     with db.connect() as connection:
         rows = connection.execute(
@@ -47,7 +48,8 @@ def places_of(db: Database, hashes: Collection[bytes]) -> dict[bytes, str]:
             [sorted(hashes)],
         ).fetchall()
     return {
-        bytes(content_hash): f"{name} {path} {symbol}{' (gone)' if gone else ''}"
+        bytes(content_hash): ("" if path.startswith(f"{name}/") else f"{name} ")
+        + f"{path} {symbol}{' (gone)' if gone else ''}"
         for content_hash, name, path, symbol, gone in rows
     }
 
