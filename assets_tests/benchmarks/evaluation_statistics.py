@@ -21,7 +21,7 @@ The gate on 500 queries with 15 large slices, 300 verdicts each. Of the candidat
 share that a slice vetoed, uncorrected and by Holm's method:
 
     true gain  harm in one of 8 repositories  gain proven  vetoed: none   holm
-       0.0000  none (1,000 verdicts)                0.022         0.045  0.000
+       0.0000  none (1,000 verdicts)                0.022         0.045  0.045
        0.0051  none                                 0.063         0.053  0.000
        0.0100  none                                 0.113         0.029  0.000
        0.0254  none                                 0.380         0.018  0.000

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation, measured
 from assets_tests.evaluation.small_corpus import add_functions, functions
+from assets_tests.feedback.world import show
 from pipeline.config import Settings
 from pipeline.encoders.sanity import SanityResult
+from pipeline.evaluation.online import record_interleaving
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.run_report import ExampleSearch, RunReport, collect_run_report
 from pipeline.evaluation.run_report_view import render_run_report
 from pipeline.evaluation.store import find_evaluation, latest_evaluation, save_evaluation
+from pipeline.feedback.events import add_feedback
 from pipeline.promotion import registry
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.gate import GateThresholds, Verdict, decide
@@ -220,6 +223,36 @@ def test_the_json_says_the_same(loop: Loop) -> None:
     assert content["serving"]["rollback_to"] == BASE
     assert content["examples"][0]["after"][0] == "click/core.py Context"
     assert {step["command"] for step in content["next"]} >= {"honeloop rollback", "honeloop up"}
+
+
+def test_online_evidence_stands_beside_the_verdict(loop: Loop) -> None:
+    loop.train()
+    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
+    with loop.db.connect() as connection:
+        row = connection.execute("SELECT min(id) FROM snippets").fetchone()
+        assert row is not None
+    search = show(loop.db, "open a file", [row[0]], "ada")
+    with loop.db.connect() as connection:
+        record_interleaving(connection, search, BASE, CANDIDATE, {row[0]: "candidate"})
+    add_feedback(loop.db, search, row[0], "accept")
+    report = collect_run_report(loop.db, SETTINGS)
+    said = "Online, by interleaved searches: Not enough evidence: 1 won, 0 lost, 0 tied of 1 decided"
+    assert said in " ".join(shown(report, 100).split())
+    online = json.loads(json.dumps(report.to_json(), allow_nan=False))["online"]
+    assert (online["wins"], online["verdict"]) == (1, "not enough evidence")
+
+
+def test_what_was_looked_at_is_shown_with_what_was_asked_for(loop: Loop) -> None:
+    loop.train()
+    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
+    text = " ".join(shown(collect_run_report(loop.db, SETTINGS), 100).split())
+    assert "✓ gain over serving 60" in text
+    assert "≥ +.010" in text
+    assert "✓ floor recall@100 1.000 ≥ 0.300" in text
+    assert "✓ origin docstring 40" in text
+    assert "1 slices are too small to decide anything" in text
+    assert "The queries that moved most" in text
+    assert "deleted code" in text  # these contents stand nowhere
 
 
 def test_a_rejected_candidate_leaves_what_served(loop: Loop) -> None:

@@ -14,6 +14,7 @@ from assets_tests.evaluation.made import CANDIDATE, SERVING, TEST_SET
 from assets_tests.evaluation.small_corpus import minilm_directory
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
+from pipeline.evaluation.online import challenger
 from pipeline.evaluation.statistics import Difference
 from pipeline.promotion import registry
 from pipeline.promotion.deciding import apply_verdict, promote
@@ -100,6 +101,18 @@ def test_every_verdict_is_kept_with_its_numbers(two: Database) -> None:
     assert [given.verdict for given in list_verdicts(two, CANDIDATE)] == [second, first]
     assert list_verdicts(two, SERVING) == []
     assert len(list_verdicts(two)) == 2
+
+
+def test_people_are_shown_only_a_candidate_that_is_neither_proven_nor_refused(two: Database) -> None:
+    def shown() -> tuple[str, str] | None:
+        with two.connect() as connection:
+            return challenger(connection)
+
+    assert shown() is None  # the gate was not asked yet
+    apply_verdict(two, verdict("not enough evidence"), CANDIDATE)
+    assert shown() == (CANDIDATE, "/nowhere")
+    apply_verdict(two, verdict("rejected"), CANDIDATE)
+    assert shown() is None
 
 
 def test_not_enough_evidence_leaves_it_a_candidate_and_is_shown(two: Database) -> None:

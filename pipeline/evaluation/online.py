@@ -10,6 +10,21 @@ from pipeline.evaluation.interleaving import Choice, OnlineOutcome, Team, online
 from pipeline.store.connections import Connection, Database
 
 
+def challenger(connection: Connection) -> tuple[str, str] | None:
+    """Which candidate searches may be interleaved with: its version and location; None if there is none.
+
+    The newest on which the gate had not enough evidence against what serves now. One that was rejected is not
+    shown to people, and one that was approved serves as soon as its index is built.
+    """
+    row = connection.execute(
+        "SELECT m.version, m.location FROM model_versions m JOIN model_versions s ON s.state = 'serving'"
+        " WHERE m.state = 'candidate' AND m.metrics -> 'verdict' ->> 'decision' = 'not enough evidence'"
+        " AND m.metrics -> 'verdict' ->> 'serving_version' = s.version"
+        " ORDER BY m.metrics -> 'verdict' ->> 'at' DESC, m.version LIMIT 1"
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
 def record_interleaving(
     connection: Connection,
     search_id: str,
