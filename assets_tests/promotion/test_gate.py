@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation, measured
@@ -391,3 +392,22 @@ def test_a_verdict_of_an_older_release_can_be_read() -> None:
 def test_an_unknown_floor_is_refused() -> None:
     with pytest.raises(BadInputError, match="HONELOOP_GATE_FLOORS says 'recall@7'"):
         GateThresholds.from_settings(Settings(gate_floors={"recall@7": 0.5}))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_default_thresholds_approve_thirteen_points_over_several_repositories(seed: int) -> None:
+    """As a first run on default sources is: 487 documentation queries of four packages of unequal size."""
+    random = np.random.default_rng(seed)
+    before: list[Slice] = []
+    after: list[Slice] = []
+    for repository, share in (("click", 0.1), ("honeloop", 0.15), ("networkx", 0.6), ("rich", 0.15)):
+        for words in (2, 6, 12, 30):
+            size = round(487 * share / 4)
+            ranks = random.choice([1, 2, 4, 8, 15, 40, 300], size, p=[0.25, 0.1, 0.1, 0.1, 0.15, 0.15, 0.15])
+            moved = np.maximum(1, (ranks * random.choice([0.1, 0.3, 0.5, 1, 2], size)).astype(int))
+            before.append(Slice(ranks.tolist(), repository=repository, words=words))
+            after.append(Slice(moved.tolist(), repository=repository, words=words))
+    verdict = judged(before, after, GateThresholds.from_settings(Settings()))
+    assert verdict.difference is not None
+    assert 0.08 < verdict.difference.mean < 0.25
+    assert verdict.approved, verdict.reasons
