@@ -180,7 +180,7 @@ CHECKS: tuple[Check, ...] = (
         "promoted_model",
         "model",
         promotion.gate_agrees,
-        lambda s: promotion.gate_agrees(s.bench, s.the_model(), *s.evaluations()),
+        lambda s: promotion.gate_agrees(s.bench, s.the_model()),
     ),
     *(
         _check("snippet_embeddings", "repository", function, _of_vectors(function))

@@ -22,6 +22,7 @@ from pipeline.corpus.repositories import add_repository
 from pipeline.defs.in_process import Loop, RunResult, run_loop
 from pipeline.defs.instance import open_instance
 from pipeline.errors import HoneloopError
+from pipeline.evaluation.frozen_sets import general_in_force, load_frozen
 from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
 from pipeline.promotion.registry import list_models
@@ -137,6 +138,21 @@ def test_the_whole_loop_and_again(
     compared = json.loads(runner.invoke(app, ["train", "--json"]).stdout)
     assert compared["model_version"] == candidate
     assert set(compared["evaluations"]) == {"base", "serving", "candidate"}
+    moved = compared["comparison"]["improved"] + compared["comparison"]["harmed"]
+    assert all(each["answer"].startswith("clicked ") for each in moved)
+
+    measured = first.training["model_evaluation"]
+    assert load_frozen(db, measured["test_set"]).queries
+    in_force = general_in_force(db)
+    assert in_force is not None
+    assert in_force.name == measured["general_test_set"]
+    shown = runner.invoke(app, ["models", candidate[:12]]).stdout
+    for said in (decision.capitalize(), "gain over serving", "floor ndcg@10", "general set over base"):
+        assert said in shown
+    (model,) = json.loads(runner.invoke(app, ["models", candidate[:12], "--json"]).stdout)["models"]
+    given = [each["decision"] for each in model["verdicts"]]
+    assert given[-1] == decision
+    assert model["verdicts"][-1]["thresholds"]["min_improvement"] == small.gate_min_improvement
 
     # A person may overrule the gate, either way.
     if decision == "rejected":

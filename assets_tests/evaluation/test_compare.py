@@ -7,7 +7,7 @@ import pytest
 from assets_tests.evaluation.made import CANDIDATE, SERVING, Slice, evaluation
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.evaluation.compare import compare
+from pipeline.evaluation.compare import compare, hashes_in, with_places
 
 SETTINGS = Settings(bootstrap_resamples=300)
 SERVED = evaluation(SERVING, Slice([2, 50, 1, 7], "feedback"), Slice([3, 3], language="go"))
@@ -17,11 +17,11 @@ TRIED = evaluation(CANDIDATE, Slice([1, 20, 4, 7], "feedback"), Slice([1, 3], la
 def test_differences_are_candidate_minus_serving_in_each_slice() -> None:
     comparison = compare(TRIED, SERVED, SETTINGS)
     assert comparison.overall["mrr@10"].mean == pytest.approx((0.5 + 0 - 0.75 + 0 + 2 / 3 + 0) / 6)
-    assert comparison.by_origin["feedback"]["mrr@10"].mean == pytest.approx((0.5 - 0.75) / 4)
-    assert comparison.by_language["go"]["recall@1"].mean == pytest.approx(0.5)
-    assert comparison.by_language["go"]["recall@1"].count == 2
+    assert comparison.slices["origin"]["feedback"]["mrr@10"].mean == pytest.approx((0.5 - 0.75) / 4)
+    assert comparison.slices["language"]["go"]["recall@1"].mean == pytest.approx(0.5)
+    assert comparison.slices["language"]["go"]["recall@1"].count == 2
     assert "triplet_accuracy" not in comparison.overall
-    assert set(comparison.by_origin) == {"feedback", "docstring"}
+    assert set(comparison.slices["origin"]) == {"feedback", "docstring"}
 
 
 def test_the_queries_that_moved_most_come_first_with_their_ranks() -> None:
@@ -36,3 +36,28 @@ def test_other_test_sets_are_refused() -> None:
     other = evaluation(SERVING, Slice([1]), test_set="cd" * 32)
     with pytest.raises(HoneloopError, match="different test sets"):
         compare(TRIED, other, SETTINGS)
+
+
+def test_changes_show_what_stood_above_and_say_where_it_stands() -> None:
+    comparison = compare(TRIED, SERVED, SETTINGS)
+    (harmed,) = comparison.harmed
+    assert (len(harmed.above_before), len(harmed.above_after)) == (0, 3)
+    assert harmed.top_after[3] == harmed.answer == harmed.top_before[0]
+    far = comparison.improved[-1]  # from rank 50 to 20: the ten that were kept all stood above
+    assert (len(far.above_before), len(far.above_after)) == (10, 10)
+    assert far.answer not in far.top_before
+    hashes = hashes_in(comparison)
+    assert bytes.fromhex(harmed.answer) in hashes
+    places = {each: f"place {each.hex()[:4]}" for each in hashes if each.hex() != harmed.answer}
+    shown = with_places(comparison, places).harmed[0]
+    assert shown.above_after == tuple(f"place {each[:4]}" for each in harmed.above_after)
+    assert shown.answer == f"deleted code {harmed.answer[:8]}"
+
+
+def test_the_gates_metric_has_a_permutation_p_everywhere() -> None:
+    comparison = compare(TRIED, SERVED, SETTINGS)
+    assert all(each.permutation_p is not None for each in comparison.overall.values())
+    of_go = comparison.slices["language"]["go"]
+    assert of_go["ndcg@10"].permutation_p == 1  # of two queries one moved
+    assert of_go["mrr@10"].permutation_p is None
+    assert set(comparison.to_json()) >= {"overall", "by_origin", "by_language", "by_repository", "by_length"}

@@ -96,8 +96,8 @@ def test_every_documentation_query_ranks_its_code_without_its_documentation(
     interval = evaluation.overall["recall@5"]
     assert interval.mean == pytest.approx((ranks <= 5).mean())
     assert interval.low <= interval.mean <= interval.high
-    assert set(evaluation.by_origin) == {"docstring"}
-    assert set(evaluation.by_language) == {"python"}
+    assert set(evaluation.slices["origin"]) == {"docstring"}
+    assert set(evaluation.slices["language"]) == {"python"}
     # With the documentation left in, every query finds itself: cutting it out is what makes this a test.
     whole = (queries @ vectors.T > ((queries @ vectors.T) * truth).sum(axis=1, keepdims=True)).sum(axis=1) + 1
     assert whole.mean() < ranks.mean()
@@ -239,12 +239,12 @@ def test_languages_and_origins_are_broken_down(indexed: Database, minilm: Encode
     ]
     assert sha(text) == pairs[-1].positive_hash
     evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
-    assert {name: means["mrr@10"].count for name, means in evaluation.by_language.items()} == {
+    assert {name: means["mrr@10"].count for name, means in evaluation.slices["language"].items()} == {
         "javascript": 1,
         "python": 2,
     }
-    assert {name: means["mrr@10"].count for name, means in evaluation.by_origin.items()} == {
+    assert {name: means["mrr@10"].count for name, means in evaluation.slices["origin"].items()} == {
         "docstring": 2,
         "feedback": 1,
     }
-    assert evaluation.by_language["javascript"]["recall@1"].mean == 1
+    assert evaluation.slices["language"]["javascript"]["recall@1"].mean == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import ranking
-from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
+from pipeline.evaluation.ranking import TIE, RankedQuery, Vectors, rank_items, rank_with_top
 
 
 def unit(rows: Vectors) -> Vectors:
@@ -78,3 +78,31 @@ def test_a_vector_that_stands_in_counts_for_one_query_only() -> None:
 def test_the_whole_corpus_counts() -> None:
     scores = np.linspace(0.99, 0.01, 5000)
     assert ranks_of((4999,), (0,), (2500,), corpus=on_line(*scores)) == [1, 2501, 5000]
+
+
+def test_what_stands_first_agrees_with_the_ranks() -> None:
+    random = np.random.default_rng(3)
+    corpus = unit_rows(random.normal(size=(60, 8)))
+    queries = unit_rows(random.normal(size=(25, 8)))
+    wanted = [RankedQuery(tuple((int(p),) for p in random.choice(60, 3, replace=False))) for _ in range(25)]
+    found = rank_with_top(wanted, queries, corpus, top=10)
+    assert [each.ranks.tolist() for each in found] == [
+        each.tolist() for each in rank_items(wanted, queries, corpus)
+    ]
+    for query, one in zip(wanted, found, strict=True):
+        relevant = {position for item in query.items for position in item}
+        places = [place for place, each in enumerate(one.top, 1) if each in relevant]
+        assert places == [rank for rank in one.ranks if rank <= 10]
+        assert one.answer in relevant
+        assert len(one.top) == 10
+
+
+def test_of_an_item_only_its_best_content_stands_in_the_list_and_a_tie_comes_first() -> None:
+    corpus = unit_rows(np.array([[1.0, 0.0], [0.9, 0.1], [1.0, TIE / 10], [0.0, 1.0]]))
+    query = RankedQuery(((0, 1),))
+    (one,) = rank_with_top([query], np.array([[1.0, 0.0]], dtype=np.float32), corpus, top=10)
+    assert (one.top, one.answer, one.ranks.tolist()) == ((2, 0, 3), 0, [2])
+
+
+def unit_rows(rows: np.ndarray) -> Vectors:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)

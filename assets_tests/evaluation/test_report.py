@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation
 from pipeline.config import Settings
-from pipeline.evaluation import plots, report
+from pipeline.evaluation import changes, plots, report
 from pipeline.evaluation.compare import compare
 
 TRIPLETS = [0.3, 0.1, -0.05, 0.2]
@@ -66,7 +66,7 @@ def test_one_model_in_two_roles_has_one_column() -> None:
 
 
 def test_changes_show_ranks_before_and_after() -> None:
-    text = shown(report.changes_table(COMPARISON, 2), 80)
+    text = shown(changes.changes_table(COMPARISON, 2), 80)
     assert text.count("3 → 1") == 2
     assert text.count("1 → 2") == 2
 
@@ -78,11 +78,11 @@ def test_markdown_has_a_row_for_each_metric_with_whole_intervals() -> None:
     assert len({row.count("|") for row in table}) == 1
     slices = report.slices_markdown(NAMED, "ndcg@10", COMPARISON)
     assert "| origin feedback | 40 |" in slices
-    assert "| 3 | 1 |" in report.changes_markdown(COMPARISON)
+    assert "| 3 | 1 |" in changes.changes_markdown(COMPARISON)
 
 
 def test_a_query_cannot_break_the_markdown_table() -> None:
-    broken = report.changes_markdown(
+    broken = changes.changes_markdown(
         compare(
             evaluation(CANDIDATE, Slice([1], "a | b\nc")),
             evaluation(SERVING, Slice([2], "a | b\nc")),

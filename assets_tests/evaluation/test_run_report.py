@@ -10,14 +10,17 @@ import pytest
 from psycopg.types.json import Jsonb
 from rich.console import Console
 
-from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation
+from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation, measured
 from assets_tests.evaluation.small_corpus import add_functions, functions
+from assets_tests.feedback.world import show
 from pipeline.config import Settings
 from pipeline.encoders.sanity import SanityResult
+from pipeline.evaluation.online import record_interleaving
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.run_report import ExampleSearch, RunReport, collect_run_report
 from pipeline.evaluation.run_report_view import render_run_report
 from pipeline.evaluation.store import find_evaluation, latest_evaluation, save_evaluation
+from pipeline.feedback.events import add_feedback
 from pipeline.promotion import registry
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.gate import GateThresholds, Verdict, decide
@@ -140,11 +143,13 @@ class Loop:
                 "UPDATE model_versions SET lineage = %s WHERE version = %s", [Jsonb(LINEAGE), CANDIDATE]
             )
 
-    def judge(self, measured: Evaluation, against: Evaluation) -> Verdict:
-        for each in {each.model_version: each for each in (measured, against)}.values():
+    def judge(self, candidate: Evaluation, against: Evaluation, base: Evaluation | None = None) -> Verdict:
+        evaluations = (candidate, against, base or against)
+        for each in {each.model_version: each for each in evaluations}.values():
             save_evaluation(self.db, each)
-        verdict = decide(measured, against, GateThresholds.from_settings(SETTINGS), SOUND)
-        apply_verdict(self.db, verdict, measured.model_version)
+        thresholds = GateThresholds.from_settings(SETTINGS)
+        verdict = decide(measured(candidate, against, base), thresholds, SOUND)
+        apply_verdict(self.db, verdict, candidate.model_version)
         return verdict
 
 
@@ -207,17 +212,47 @@ def test_the_json_says_the_same(loop: Loop) -> None:
     assert content["corpus"] == {"snippets": 40, "contents": 40, "languages": {"python": 40}}
     assert content["training_set"]["pairs"]["feedback"] == {"test": 20, "train": 2}
     assert content["verdict"]["decision"] == "approved"
-    measured = content["evaluation"]
-    assert (measured["queries"], measured["corpus"]) == (60, 1000)
-    assert measured["base"]["model_version"] == measured["serving"]["model_version"] == BASE
-    assert measured["candidate"]["overall"]["mrr@10"]["mean"] > measured["base"]["overall"]["mrr@10"]["mean"]
-    difference = measured["candidate - serving"]["overall"]["ndcg@10"]
+    found = content["evaluation"]
+    assert (found["queries"], found["corpus"]) == (60, 1000)
+    assert found["base"]["model_version"] == found["serving"]["model_version"] == BASE
+    assert found["candidate"]["overall"]["mrr@10"]["mean"] > found["base"]["overall"]["mrr@10"]["mean"]
+    difference = found["candidate - serving"]["overall"]["ndcg@10"]
     assert verdict.difference is not None
     assert difference["mean"] == pytest.approx(verdict.difference.mean)
     assert content["serving"]["model_version"] == CANDIDATE
     assert content["serving"]["rollback_to"] == BASE
     assert content["examples"][0]["after"][0] == "click/core.py Context"
     assert {step["command"] for step in content["next"]} >= {"honeloop rollback", "honeloop up"}
+
+
+def test_online_evidence_stands_beside_the_verdict(loop: Loop) -> None:
+    loop.train()
+    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
+    with loop.db.connect() as connection:
+        row = connection.execute("SELECT min(id) FROM snippets").fetchone()
+        assert row is not None
+    search = show(loop.db, "open a file", [row[0]], "ada")
+    with loop.db.connect() as connection:
+        record_interleaving(connection, search, BASE, CANDIDATE, {row[0]: "candidate"})
+    add_feedback(loop.db, search, row[0], "accept")
+    report = collect_run_report(loop.db, SETTINGS)
+    said = "Online, by interleaved searches: Not enough evidence: 1 won, 0 lost, 0 tied of 1 decided"
+    assert said in " ".join(shown(report, 100).split())
+    online = json.loads(json.dumps(report.to_json(), allow_nan=False))["online"]
+    assert (online["wins"], online["verdict"]) == (1, "not enough evidence")
+
+
+def test_what_was_looked_at_is_shown_with_what_was_asked_for(loop: Loop) -> None:
+    loop.train()
+    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
+    text = " ".join(shown(collect_run_report(loop.db, SETTINGS), 100).split())
+    assert "✓ gain over serving 60" in text
+    assert "≥ +.010" in text
+    assert "✓ floor recall@100 1.000 ≥ 0.300" in text
+    assert "✓ origin docstring 40" in text
+    assert "1 slices are too small to decide anything" in text
+    assert "The queries that moved most" in text
+    assert "deleted code" in text  # these contents stand nowhere
 
 
 def test_a_rejected_candidate_leaves_what_served(loop: Loop) -> None:
@@ -255,8 +290,8 @@ def test_serving_is_what_served_when_the_gate_decided(loop: Loop) -> None:
     loop.model(SERVING, "candidate", "minilm-555555555555", BASE)
     loop.serve(SERVING)
     loop.train()
-    save_evaluation(loop.db, evaluation(BASE, Slice([9] * 40), Slice([9] * 20, "feedback")))
-    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(SERVING, *BEFORE))
+    base = evaluation(BASE, Slice([9] * 40), Slice([9] * 20, "feedback"))
+    loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(SERVING, *BEFORE), base)
     loop.serve(CANDIDATE)
     roles = collect_run_report(loop.db, SETTINGS).evaluations
     assert {role: each.model_version for role, each in roles.items()} == {
@@ -287,11 +322,7 @@ def test_evaluations_are_stored_whole_and_once(loop: Loop) -> None:
     assert found is not None
     assert found.reused
     assert found.per_query == made.per_query
-    assert (found.overall, found.by_origin, found.by_language) == (
-        made.overall,
-        made.by_origin,
-        made.by_language,
-    )
+    assert (found.overall, found.slices) == (made.overall, made.slices)
     assert (found.id, found.margins) == (saved.id, made.margins)
     again = save_evaluation(loop.db, evaluation(BASE, Slice([1] * 60)))
     assert again.per_query == made.per_query

@@ -64,7 +64,9 @@ def world(db: Database, settings: Settings, ids: list[int]) -> World:
     add_feedback(db, bobs, ids[3], "accept", user="ann")  # hers in Bob's search
     add_feedback(db, show(db, "untouched", ids[:2], "bob"), ids[1], "accept")
     show(db, "only asked", ids[:1], "ann")
-    return World(*learned(db, feedback_pairs(db, settings)))
+    learned_from_it = learned(db, feedback_pairs(db, settings))
+    freeze_evaluated(db)
+    return World(*learned_from_it)
 
 
 def learned(db: Database, found: FeedbackPairs) -> tuple[int, list[str]]:
@@ -138,6 +140,19 @@ def learned(db: Database, found: FeedbackPairs) -> tuple[int, list[str]]:
     return set_id, [tuned, further]
 
 
+def freeze_evaluated(db: Database) -> None:
+    """Stores the evaluated queries as the frozen test set they were measured on."""
+    with db.connect() as connection:
+        connection.execute("INSERT INTO measured_corpora VALUES (sha256(''), 0, '')")
+        connection.execute(
+            "INSERT INTO test_sets (name, rules, queries, corpus) VALUES ('t', '2', 3, sha256(''))"
+        )
+        connection.execute(
+            "INSERT INTO test_set_queries SELECT 't', query_key, query, origin, language, 'demo', '{}', '{}',"
+            " '{}' FROM evaluation_queries"
+        )
+
+
 def evaluation_key(query: str, origin: str = "feedback") -> bytes:
     return hashlib.sha256(f"{origin}\0{query.casefold()}".encode()).digest()
 
@@ -166,6 +181,18 @@ def test_no_trace_is_left_in_any_table(db: Database, settings: Settings) -> None
     for trace in ("'ann'", "ann's secret", "Parse a", "only asked", repr(evaluation_key(ANNS))):
         assert trace not in after
     assert SHARED in after
+
+
+@pytest.mark.usefixtures("world")
+def test_a_frozen_test_set_goes_on_without_their_queries(db: Database, settings: Settings) -> None:
+    forget_user(db, settings, "ann")
+    with db.connect() as connection:
+        left = connection.execute("SELECT origin, query FROM test_set_queries ORDER BY 1").fetchall()
+        assert connection.execute("SELECT queries, forgotten FROM test_sets").fetchone() == (3, 1)
+    assert len(left) == 2
+    assert left[0] == ("docstring", SHARED)
+    assert left[1][0] == "feedback"
+    assert "Parse a" not in left[1][1]
 
 
 def test_what_was_removed_and_what_learned_from_it_is_told(

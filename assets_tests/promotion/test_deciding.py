@@ -14,11 +14,14 @@ from assets_tests.evaluation.made import CANDIDATE, SERVING, TEST_SET
 from assets_tests.evaluation.small_corpus import minilm_directory
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
+from pipeline.evaluation.online import challenger
 from pipeline.evaluation.statistics import Difference
 from pipeline.promotion import registry
 from pipeline.promotion.deciding import apply_verdict, promote
 from pipeline.promotion.gate import Decision, Verdict
+from pipeline.promotion.models_view import last_words
 from pipeline.promotion.registry import State
+from pipeline.promotion.verdicts import list_verdicts
 from pipeline.store.connections import Database
 
 if TYPE_CHECKING:
@@ -88,6 +91,38 @@ def test_applying_a_verdict_twice_records_it_once(two: Database) -> None:
     for _ in range(2):
         apply_verdict(two, verdict("rejected"), CANDIDATE)
     assert len(registry.list_events(two, CANDIDATE)) == 1
+    assert len(list_verdicts(two, CANDIDATE)) == 1
+
+
+def test_every_verdict_is_kept_with_its_numbers(two: Database) -> None:
+    first, second = verdict("not enough evidence"), verdict("approved", "better beyond chance")
+    for each in (first, second):
+        apply_verdict(two, each, CANDIDATE)
+    assert [given.verdict for given in list_verdicts(two, CANDIDATE)] == [second, first]
+    assert list_verdicts(two, SERVING) == []
+    assert len(list_verdicts(two)) == 2
+
+
+def test_people_are_shown_only_a_candidate_that_is_neither_proven_nor_refused(two: Database) -> None:
+    def shown() -> tuple[str, str] | None:
+        with two.connect() as connection:
+            return challenger(connection)
+
+    assert shown() is None  # the gate was not asked yet
+    apply_verdict(two, verdict("not enough evidence"), CANDIDATE)
+    assert shown() == (CANDIDATE, "/nowhere")
+    apply_verdict(two, verdict("rejected"), CANDIDATE)
+    assert shown() is None
+
+
+def test_not_enough_evidence_leaves_it_a_candidate_and_is_shown(two: Database) -> None:
+    apply_verdict(two, verdict("not enough evidence", "Only 7 test queries."), CANDIDATE)
+    assert state(two) == "candidate"
+    records, (given,) = registry.list_models(two), list_verdicts(two)
+    lines = last_words(records, registry.list_events(two), {CANDIDATE: given}, {})
+    assert [str(line) for line in lines if "gate:" in str(line)] == [
+        f"{CANDIDATE[:12]} gate: not enough evidence. Only 7 test queries."
+    ]
 
 
 def test_new_evidence_can_turn_a_rejection(two: Database) -> None:

@@ -127,9 +127,10 @@ def _example(example: tuple[str, list[str], list[str]]) -> ExampleSearch:
 def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: bool) -> None:
     """The candidate beside what serves and the base, from their stored measurements."""
     from pipeline.evaluation import report
-    from pipeline.evaluation.compare import compare
+    from pipeline.evaluation.changes import changes_table
+    from pipeline.evaluation.compare import compare, hashes_in, with_places
     from pipeline.evaluation.results import breakdown_to_json
-    from pipeline.evaluation.store import find_evaluation
+    from pipeline.evaluation.store import find_evaluation, places_of
 
     named = {
         role: find_evaluation(bench.db, evaluated[key], evaluated["test_set"])
@@ -141,6 +142,7 @@ def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: b
     }
     found = {role: evaluation for role, evaluation in named.items() if evaluation is not None}
     comparison = compare(found["candidate"], found["serving"], bench.settings)
+    comparison = with_places(comparison, places_of(bench.db, hashes_in(comparison)))
     if as_json:
         print_json(
             {
@@ -152,7 +154,7 @@ def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: b
                     role: {"model_version": one.model_version, **breakdown_to_json(one)}
                     for role, one in found.items()
                 },
-                "comparison": comparison,
+                "comparison": comparison.to_json(),
             }
         )
         return
@@ -163,6 +165,8 @@ def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: b
     console.print()
     console.print(report.slices_table(found, bench.settings.gate_metric, comparison))
     console.print(f"\n{report.LEGEND}", style="dim")
+    console.print()
+    console.print(changes_table(comparison, 10))
     console.print(
         "\n`honeloop run` lets the gate decide; `honeloop promote "
         f"{candidate.version[:12]} --reason TEXT` overrules it."

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress, working
-
-if TYPE_CHECKING:
-    from pipeline.promotion.registry import ModelRecord
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +20,9 @@ def register(app: typer.Typer) -> None:
         '"f"}]}[/cyan]\n\n'
         "Without symbol, any snippet of the file counts."
     )(evaluate)
-    app.command()(models)
+    app.command(epilog="Examples:\n\n[cyan]honeloop models[/cyan]\n\n[cyan]honeloop models 3f2a91c0[/cyan]")(
+        models
+    )
     app.command(
         epilog='Example:\n\n[cyan]honeloop promote 3f2a91c0 --reason "better on our own queries"[/cyan]'
     )(promote)
@@ -63,17 +62,40 @@ def evaluate(
         console.print(f"{report.rejected:,} lines could not be used; they are in {report.rejected_file}.")
 
 
-def models(json: Json = False) -> None:
-    """Lists the model versions: where each came from, how good it is, what became of it."""
+def models(
+    version: Annotated[
+        str | None, typer.Argument(help="One model: every verdict on it, with all that was looked at.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Lists the model versions: where each came from, how good it is, what the gate said, what serves."""
+    from pipeline.evaluation.online import online_evidence
     from pipeline.promotion.registry import list_events, list_models
+    from pipeline.promotion.verdicts import list_verdicts
 
     with working(json) as bench:
-        records = list_models(bench.db)
-        events = list_events(bench.db, limit=10_000)
+        chosen = None if version is None else bench.named_model(version).version
+        records = [record for record in list_models(bench.db) if chosen in (None, record.version)]
+        events = list_events(bench.db, chosen, limit=10_000)
+        verdicts = list_verdicts(bench.db, chosen, limit=1000)
+        latest = {given.verdict.candidate_version: given for given in reversed(verdicts)}
+        found = {
+            name: online_evidence(bench.db, name, given.verdict.serving_version, bench.settings)
+            for name, given in latest.items()
+        }
+    online = {name: outcome for name, outcome in found.items() if outcome is not None}
     if json:
         shown = [
             asdict(record)
-            | {"events": [asdict(event) for event in events if event.version == record.version]}
+            | {
+                "events": [asdict(event) for event in events if event.version == record.version],
+                "verdicts": [
+                    given.verdict.to_json() | {"at": given.at}
+                    for given in verdicts
+                    if given.verdict.candidate_version == record.version
+                ],
+                "online": asdict(online[record.version]) if record.version in online else None,
+            }
             for record in records
         ]
         print_json({"models": shown})
@@ -84,32 +106,16 @@ def models(json: Json = False) -> None:
             "No model is registered yet. `honeloop run` registers the base encoder and trains another."
         )
         return
-    from rich.table import Table
+    from pipeline.promotion.models_view import last_words, models_table, verdict_parts
 
-    table = Table("version", "name", "state", "from", "dims", "nDCG@10", "MRR@10", "index", "made", box=None)
-    for record in records:
-        indexes = [index for index in record.index_versions if index.state in ("ready", "serving", "retired")]
-        table.add_row(
-            record.version[:12],
-            record.name,
-            f"[bold green]{record.state}[/bold green]" if record.state == "serving" else record.state,
-            (record.base_version or "")[:8],
-            str(record.dims),
-            _metric(record, "ndcg@10"),
-            _metric(record, "mrr@10"),
-            " ".join(str(index.id) for index in indexes),
-            f"{record.created_at:%m-%d %H:%M}",
-        )
-    console.print(table)
-    latest = {event.version: event for event in reversed(events) if event.reasons}
-    for record in records:
-        event = latest.get(record.version)
-        if event is not None:
-            console.print(
-                f"{record.version[:12]} became {event.to_state} ({event.actor}): {' '.join(event.reasons)}",
-                markup=False,
-                soft_wrap=True,
-            )
+    console.print(models_table(records))
+    if chosen is None:
+        for line in last_words(records, events, latest, online):
+            console.print(line, soft_wrap=True)
+    for given in verdicts if chosen is not None else ():
+        newest = given is latest[given.verdict.candidate_version]
+        for part in verdict_parts(given, online.get(given.verdict.candidate_version) if newest else None):
+            console.print(part)
 
 
 def promote(
@@ -160,8 +166,3 @@ def rollback(
             f"Index version {report.index_version_id} serves again, with model {report.model_version[:12]}; "
             f"version {report.previous_index_version_id} is retired."
         )
-
-
-def _metric(record: ModelRecord, name: str) -> str:
-    overall: dict[str, Any] = record.metrics.get("evaluation", {}).get("overall", {})
-    return f"{overall[name][0]:.3f}" if name in overall else ""

@@ -34,14 +34,19 @@ def candidate_of(instance: dg.DagsterInstance, workbench: Workbench) -> ModelRec
     return workbench.model(str(_required(instance, "model_checkpoint")["model_version"]))
 
 
-def evaluated(instance: dg.DagsterInstance, workbench: Workbench) -> tuple[ModelRecord, str]:
-    """The candidate that `model_evaluation` last measured, and the test set it was measured on.
+def evaluated(instance: dg.DagsterInstance, workbench: Workbench) -> tuple[ModelRecord, str, str | None]:
+    """The candidate that `model_evaluation` last measured, the test set, and the general set if there is one.
 
     Raises:
         HoneloopError: it was never materialized.
     """
     metadata = _required(instance, "model_evaluation")
-    return workbench.model(str(metadata["model_version"])), str(metadata["test_set"])
+    general = metadata.get("general_test_set")
+    return (
+        workbench.model(str(metadata["model_version"])),
+        str(metadata["test_set"]),
+        None if general is None else str(general),
+    )
 
 
 def fine_tuned(instance: dg.DagsterInstance) -> dict[str, Any]:

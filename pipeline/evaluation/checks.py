@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.checking import Outcome
+from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.config import Settings
-from pipeline.evaluation.compare import compare
+from pipeline.evaluation.compare import metric_difference, paired_queries
 from pipeline.evaluation.results import Evaluation
 
 if TYPE_CHECKING:
@@ -50,7 +50,15 @@ def no_significant_regression(candidate: Evaluation, serving: Evaluation, settin
     """The candidate is not worse than what serves beyond chance, in the gate's metric over all queries."""
     if candidate.model_version == serving.model_version:
         return Outcome(True, "The candidate is the model that serves.")
-    difference = compare(candidate, serving, settings).overall[settings.gate_metric]
+    difference = metric_difference(
+        paired_queries(candidate, serving),
+        settings.gate_metric,
+        settings.bootstrap_resamples,
+        settings.permutations,
+        settings.seed,
+    )
+    if difference is None:
+        raise NothingToCheckError(f"No test query has {settings.gate_metric}.")
     return Outcome(
         difference.high >= 0,
         f"{settings.gate_metric} of the candidate less that of the serving model: {difference.mean:+.3f} "

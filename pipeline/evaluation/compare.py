@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Evaluation, QueryResult
-from pipeline.evaluation.statistics import Difference, paired_bootstrap
+from pipeline.evaluation.slices import DIMENSIONS, Dimension, slice_names, slice_of
+from pipeline.evaluation.statistics import Difference, paired_bootstrap, paired_difference
 
 Differences = dict[str, Difference]
+Pairs = Sequence[tuple[QueryResult, QueryResult]]
 SHOWN = 10
 
 
 @dataclass(frozen=True)
 class QueryChange:
-    """One query whose first relevant content moved: its rank before and after, from 1."""
+    """One query whose first relevant content moved.
+
+    Attributes:
+        query: What was asked.
+        origin: feedback, docstring or commit.
+        language: Of most of its relevant contents.
+        before: The rank of its first relevant content under the serving model, from 1.
+        after: The same under the candidate.
+        change: Of the gate's metric.
+        answer: The relevant content that stands first under the candidate.
+        top_before: What stood first under the serving model, best first.
+        top_after: The same under the candidate.
+
+    Contents are named by their hash, in hexadecimal digits, until `with_places` says where they stand.
+    """
 
     query: str
     origin: str
     language: str
     before: int
     after: int
-    change: float  # of the gate's metric
+    change: float
+    answer: str = ""
+    top_before: tuple[str, ...] = ()
+    top_after: tuple[str, ...] = ()
+
+    @property
+    def above_before(self) -> tuple[str, ...]:
+        """What stood above the relevant content under the serving model, as far as it was kept."""
+        return self.top_before[: self.before - 1]
+
+    @property
+    def above_after(self) -> tuple[str, ...]:
+        """What stands above the relevant content under the candidate, as far as it was kept."""
+        return self.top_after[: self.after - 1]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate − serving for each metric: overall, by origin, by language; and the queries that moved most.
+    """Candidate − serving for each metric: overall and slice by slice; and the queries that moved most.
 
-    `improved` and `harmed` are ordered by how much the gate's metric moved, then by the reciprocal rank.
+    `improved` and `harmed` are ordered by how much the gate's metric moved, then by the reciprocal rank. Of
+    the slices only the gate's metric has the permutation test's p-value.
     """
 
     candidate_version: str
@@ -39,10 +70,15 @@ class Comparison:
     test_set: str
     metric: str
     overall: Differences
-    by_origin: dict[str, Differences]
-    by_language: dict[str, Differences]
+    slices: dict[Dimension, dict[str, Differences]]
     improved: tuple[QueryChange, ...]
     harmed: tuple[QueryChange, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Slices as `by_origin` and so on, as an evaluation has them."""
+        content = asdict(self)
+        slices = content.pop("slices")
+        return content | {f"by_{dimension}": found for dimension, found in slices.items()}
 
 
 def compare(candidate: Evaluation, serving: Evaluation, settings: Settings) -> Comparison:
@@ -52,14 +88,19 @@ def compare(candidate: Evaluation, serving: Evaluation, settings: Settings) -> C
         HoneloopError: they were not measured on the same test set.
     """
     pairs = paired_queries(candidate, serving)
+    resamples, permutations, seed = settings.bootstrap_resamples, settings.permutations, settings.seed
 
-    def differences(keep: Callable[[QueryResult], bool]) -> Differences:
-        chosen = [pair for pair in pairs if keep(pair[0])]
+    def differences(chosen: Pairs, tested: Callable[[str], bool]) -> Differences:
         found: Differences = {}
         for metric in METRICS:
-            difference = metric_difference(chosen, metric, settings.bootstrap_resamples, settings.seed)
-            if difference is not None:
-                found[metric] = difference
+            values = _values(chosen, metric)
+            if values is None:
+                continue
+            found[metric] = (
+                paired_difference(*values, resamples, permutations, seed)
+                if tested(metric)
+                else paired_bootstrap(*values, resamples, seed)
+            )
         return found
 
     changes = _changes(pairs, settings.gate_metric)
@@ -68,12 +109,25 @@ def compare(candidate: Evaluation, serving: Evaluation, settings: Settings) -> C
         serving_version=serving.model_version,
         test_set=candidate.test_set,
         metric=settings.gate_metric,
-        overall=differences(lambda _: True),
-        by_origin={name: differences(lambda r, n=name: r.origin == n) for name in candidate.by_origin},
-        by_language={name: differences(lambda r, n=name: r.language == n) for name in candidate.by_language},
+        overall=differences(pairs, lambda _: True),
+        slices={
+            dimension: {
+                name: differences(some, lambda metric: metric == settings.gate_metric)
+                for name, some in sliced(pairs, dimension).items()
+            }
+            for dimension in DIMENSIONS
+        },
         improved=tuple([each for each in changes if each.after < each.before][:SHOWN]),
         harmed=tuple([each for each in reversed(changes) if each.after > each.before][:SHOWN]),
     )
+
+
+def sliced(pairs: Pairs, dimension: Dimension) -> dict[str, Pairs]:
+    """The pairs of each slice of a dimension."""
+    return {
+        name: [pair for pair in pairs if slice_of(pair[0], dimension) == name]
+        for name in slice_names((first for first, _ in pairs), dimension)
+    }
 
 
 def paired_queries(candidate: Evaluation, serving: Evaluation) -> list[tuple[QueryResult, QueryResult]]:
@@ -95,18 +149,50 @@ def paired_queries(candidate: Evaluation, serving: Evaluation) -> list[tuple[Que
 
 
 def metric_difference(
-    pairs: Sequence[tuple[QueryResult, QueryResult]], metric: str, resamples: int, seed: int
+    pairs: Pairs, metric: str, resamples: int, permutations: int, seed: int
 ) -> Difference | None:
     """The paired difference of one metric over those queries that have it; None if none has."""
-    values = [
-        (first.metrics[metric], second.metrics[metric]) for first, second in pairs if metric in first.metrics
+    values = _values(pairs, metric)
+    return None if values is None else paired_difference(*values, resamples, permutations, seed)
+
+
+def hashes_in(comparison: Comparison) -> set[bytes]:
+    """The contents that the queries that moved most show."""
+    changes = (*comparison.improved, *comparison.harmed)
+    return {bytes.fromhex(each) for c in changes for each in (c.answer, *c.top_before, *c.top_after) if each}
+
+
+def with_places(comparison: Comparison, places: Mapping[bytes, str]) -> Comparison:
+    """The comparison with contents named by where they stand; one that stands nowhere keeps its hash."""
+
+    def place(content_hash: str) -> str:
+        return places.get(bytes.fromhex(content_hash), f"deleted code {content_hash[:8]}")
+
+    def placed(change: QueryChange) -> QueryChange:
+        return replace(
+            change,
+            answer=place(change.answer) if change.answer else "",
+            top_before=tuple(map(place, change.top_before)),
+            top_after=tuple(map(place, change.top_after)),
+        )
+
+    return replace(
+        comparison,
+        improved=tuple(map(placed, comparison.improved)),
+        harmed=tuple(map(placed, comparison.harmed)),
+    )
+
+
+def _values(pairs: Pairs, metric: str) -> tuple[list[float], list[float]] | None:
+    both = [
+        (first.metrics[metric], second.metrics[metric])
+        for first, second in pairs
+        if metric in first.metrics and metric in second.metrics
     ]
-    if not values:
-        return None
-    return paired_bootstrap([a for a, _ in values], [b for _, b in values], resamples, seed)
+    return ([a for a, _ in both], [b for _, b in both]) if both else None
 
 
-def _changes(pairs: Sequence[tuple[QueryResult, QueryResult]], metric: str) -> list[QueryChange]:
+def _changes(pairs: Pairs, metric: str) -> list[QueryChange]:
     """The queries whose rank moved, the most improved first."""
     changes = [
         QueryChange(
@@ -116,6 +202,9 @@ def _changes(pairs: Sequence[tuple[QueryResult, QueryResult]], metric: str) -> l
             before=before.rank,
             after=after.rank,
             change=after.metrics.get(metric, 0.0) - before.metrics.get(metric, 0.0),
+            answer="" if after.answer is None else after.answer.hex(),
+            top_before=tuple(each.hex() for each in before.top),
+            top_after=tuple(each.hex() for each in after.top),
         )
         for after, before in pairs
         if after.rank != before.rank

@@ -1,8 +1,7 @@
-"""Measures a model version on the frozen test set, over the whole corpus, exactly."""
+"""Measures a model version on a frozen test set, over the whole corpus, exactly."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
+from pipeline.evaluation.frozen_sets import FrozenSet, freeze, text_hash
 from pipeline.evaluation.metrics import TRIPLET_ACCURACY, query_metrics
-from pipeline.evaluation.query_groups import MeasuredQuery, group_pairs, name_test_set
-from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
+from pipeline.evaluation.query_groups import MeasuredQuery, group_pairs
+from pipeline.evaluation.ranking import RankedQuery, Ranking, Vectors, rank_with_top
 from pipeline.evaluation.results import Evaluation, QueryResult, break_down, breakdown_to_json
-from pipeline.evaluation.store import find_evaluation, live_hashes, save_evaluation
+from pipeline.evaluation.store import find_evaluation, live_hashes, repositories_of, save_evaluation
 from pipeline.progress import Progress
 from pipeline.promotion import registry
 from pipeline.store.connections import Database
@@ -24,6 +24,9 @@ from pipeline.store.connections import Database
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
     from pipeline.training.pairs import TrainingSet
+
+
+TOP = 10  # contents kept of each ranking
 
 
 @dataclass(frozen=True)
@@ -46,65 +49,83 @@ def evaluate_model(
 ) -> Evaluation:
     """The metrics of `encoder` on the test pairs of `training_set`, reused if they are stored.
 
-    Every test query ranks all live contents. Where the query is the code's own documentation, that code
-    stands in the corpus, for this query, with its documentation cut out; other code that carries the very
-    same documentation stays as it is, so such a query can only come out too hard, and equally for every
-    model. Contents the model has not embedded yet are embedded first. The model must be registered.
+    Every test query ranks all live contents; see `evaluate_on`. The model must be registered.
 
     Raises:
         HoneloopError: the training set has no test pair whose code is still there.
     """
+    evaluation = evaluate_on(db, encoder, freeze_test_set(db, training_set), settings, progress)
+    summary = {
+        "test_set": evaluation.test_set,
+        "queries": evaluation.queries,
+        "corpus": evaluation.corpus,
+        "overall": breakdown_to_json(evaluation)["overall"],
+    }
+    if not evaluation.reused:
+        registry.record_metrics(db, encoder.version, {"evaluation": summary})
+    return evaluation
+
+
+def freeze_test_set(db: Database, training_set: TrainingSet) -> FrozenSet:
+    """The test pairs of `training_set` whose code is live, over all live contents, frozen.
+
+    Raises:
+        HoneloopError: there is none.
+    """
     corpus = live_hashes(db)
-    queries = group_pairs(training_set.of("test"), set(corpus))
+    pairs = training_set.of("test")
+    queries = group_pairs(pairs, set(corpus), repositories_of(db, [pair.positive_hash for pair in pairs]))
     if not queries:
         raise HoneloopError(
             "There is nothing to measure with: no test pair's code is in the corpus.",
             hint="Add feedback or documented code, or raise HONELOOP_TEST_PERCENT.",
         )
-    test_set = name_test_set(queries, corpus)
-    stored = find_evaluation(db, encoder.version, test_set)
+    return freeze(db, queries, corpus)
+
+
+def evaluate_on(
+    db: Database, encoder: Encoder, test_set: FrozenSet, settings: Settings, progress: Progress
+) -> Evaluation:
+    """The metrics of `encoder` on a frozen test set, reused if they are stored.
+
+    Where the query is the code's own documentation, that code stands in the corpus, for this query, with its
+    documentation cut out; other code that carries the very same documentation stays as it is, so such a query
+    can only come out too hard, and equally for every model. Contents the model has not embedded yet are
+    embedded first, live or not. The model must be registered.
+
+    Raises:
+        HoneloopError: contents of the test set were deleted.
+    """
+    stored = find_evaluation(db, encoder.version, test_set.name)
     if stored is not None:
-        progress.note(f"{_title(encoder)} was measured on this test set before.")
+        progress.note(f"{_title(encoder)} was measured on test set {test_set.name[:12]} before.")
         return stored
     from pipeline.index.embeddings import embed_missing, load_vectors
 
-    embed_missing(db, encoder, settings, progress)
-    hashes, vectors = load_vectors(db, encoder.version, corpus)
-    documents = _documents(encoder, queries, hashes, vectors, progress)
-    per_query, margins = _measure(encoder, queries, documents, progress)
+    embed_missing(db, encoder, settings, progress, hashes=test_set.corpus)
+    hashes, vectors = load_vectors(db, encoder.version, test_set.corpus)
+    documents = _documents(encoder, test_set.queries, hashes, vectors, progress)
+    per_query, margins = _measure(encoder, test_set.queries, documents, hashes, progress)
     breakdown = break_down(per_query, settings.bootstrap_resamples, settings.seed)
     evaluation = save_evaluation(
         db,
         Evaluation(
             id=0,
             model_version=encoder.version,
-            test_set=test_set,
-            queries=len(queries),
-            corpus=len(corpus),
+            test_set=test_set.name,
+            queries=len(test_set.queries),
+            corpus=len(test_set.corpus),
             overall=breakdown.overall,
-            by_origin=breakdown.by_origin,
-            by_language=breakdown.by_language,
+            slices=breakdown.slices,
             per_query=tuple(per_query),
             margins=tuple(margins),
         ),
     )
-    summary = {
-        "test_set": test_set,
-        "queries": len(queries),
-        "corpus": len(corpus),
-        "overall": breakdown_to_json(breakdown)["overall"],
-    }
-    registry.record_metrics(db, encoder.version, {"evaluation": summary})
     progress.note(
-        f"{_title(encoder)}: "
+        f"{_title(encoder)} on test set {test_set.name[:12]}: "
         + ", ".join(f"{name} {interval.mean:.3f}" for name, interval in evaluation.overall.items())
     )
     return evaluation
-
-
-def text_hash(text: str) -> bytes:
-    """The content hash a text has in the corpus: SHA-256 of its UTF-8."""
-    return hashlib.sha256(text.encode()).digest()
 
 
 def stored_precision(vectors: Vectors) -> Vectors:
@@ -139,33 +160,53 @@ def _documents(
 
 
 def _measure(
-    encoder: Encoder, queries: Sequence[MeasuredQuery], documents: _Documents, progress: Progress
+    encoder: Encoder,
+    queries: Sequence[MeasuredQuery],
+    documents: _Documents,
+    hashes: Sequence[bytes],
+    progress: Progress,
 ) -> tuple[list[QueryResult], list[float]]:
     """Each query's result, in order, and the margins of all triplets."""
     vectors = encoder.embed_queries([query.query for query in queries])
     with progress.stage(f"Ranking the corpus with {_title(encoder)}", len(queries)) as advance:
-        ranks = rank_items(
+        rankings = rank_with_top(
             [_ranked(query, documents) for query in queries],
             vectors,
             documents.corpus,
             documents.extra,
             advance,
+            top=TOP,
         )
     results: list[QueryResult] = []
     all_margins: list[float] = []
-    for query, vector, found in zip(queries, vectors, ranks, strict=True):
-        metrics = query_metrics(found, len(query.relevant))
+    for query, vector, ranking in zip(queries, vectors, rankings, strict=True):
         margins = [
             float(vector @ documents.of(triplet.positive) - vector @ documents.of(triplet.negative))
             for triplet in query.triplets
         ]
-        if margins:
-            metrics[TRIPLET_ACCURACY] = sum(margin > 0 for margin in margins) / len(margins)
-            all_margins += margins
-        results.append(
-            QueryResult(query.key, query.query, query.origin, query.language, int(found[0]), metrics)
-        )
+        all_margins += margins
+        results.append(_result(query, ranking, margins, hashes))
     return results, all_margins
+
+
+def _result(
+    query: MeasuredQuery, ranking: Ranking, margins: Sequence[float], hashes: Sequence[bytes]
+) -> QueryResult:
+    metrics = query_metrics(ranking.ranks, len(query.relevant))
+    if margins:
+        metrics[TRIPLET_ACCURACY] = sum(margin > 0 for margin in margins) / len(margins)
+    return QueryResult(
+        query_key=query.key,
+        query=query.query,
+        origin=query.origin,
+        language=query.language,
+        rank=int(ranking.ranks[0]),
+        metrics=metrics,
+        repository=query.repository,
+        words=query.words,
+        answer=hashes[ranking.answer],
+        top=tuple(hashes[position] for position in ranking.top),
+    )
 
 
 def _ranked(query: MeasuredQuery, documents: _Documents) -> RankedQuery:

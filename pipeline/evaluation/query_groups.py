@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 # Part of a test set's name: raised when a metric or a rule of ranking changes, so that results made by
-# different rules are never compared.
-RULES = b"1"
+# different rules are never compared. 2: what stands first is kept for each query.
+RULES = b"2"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Triplet:
 
 @dataclass(frozen=True)
 class MeasuredQuery:
-    """One test query with all its relevant contents (at least one) and all its triplets (perhaps none)."""
+    """One test query with all its relevant contents (at least one) and all its triplets (perhaps none).
+
+    `repository` is where most of its relevant contents stand; "" if that is not known.
+    """
 
     key: bytes
     query: str
@@ -48,19 +51,30 @@ class MeasuredQuery:
     language: str
     relevant: tuple[Relevant, ...]
     triplets: tuple[Triplet, ...]
+    repository: str = ""
+
+    @property
+    def words(self) -> int:
+        """How many words it has; at least 1."""
+        return max(1, len(self.query.split()))
 
 
-def group_pairs(pairs: Iterable[Pair], corpus: Collection[bytes]) -> list[MeasuredQuery]:
+def group_pairs(
+    pairs: Iterable[Pair], corpus: Collection[bytes], repositories: Mapping[bytes, str] | None = None
+) -> list[MeasuredQuery]:
     """Test queries in the order of their keys.
 
     Pairs of one origin whose queries are spellings of one another are one query with several relevant
-    contents. A pair whose code is gone from the corpus is left out: no search could return it.
+    contents. A pair whose code is gone from the corpus is left out: no search could return it. `repositories`
+    names one for each content.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         if pair.positive_hash in corpus:
             groups.setdefault((pair.origin, normalise_query(pair.query)), []).append(pair)
-    queries = [_query(origin, name, members) for (origin, name), members in groups.items()]
+    queries = [
+        _query(origin, name, members, repositories or {}) for (origin, name), members in groups.items()
+    ]
     return sorted(queries, key=lambda query: query.key)
 
 
@@ -87,12 +101,13 @@ def name_test_set(queries: Sequence[MeasuredQuery], corpus: Iterable[bytes]) -> 
     return digest.hexdigest()
 
 
-def _query(origin: str, name: str, pairs: Sequence[Pair]) -> MeasuredQuery:
+def _query(origin: str, name: str, pairs: Sequence[Pair], repositories: Mapping[bytes, str]) -> MeasuredQuery:
     relevant = {pair.positive_hash: Relevant(pair.positive_hash, pair.positive_text) for pair in pairs}
     triplets = {
         Triplet(pair.positive_text, negative.text): None for pair in pairs for negative in pair.negatives
     }
     languages = Counter(pair.language for pair in pairs)
+    places = Counter(repositories.get(content_hash, "") for content_hash in relevant)
     return MeasuredQuery(
         key=hashlib.sha256(f"{origin}\0{name}".encode()).digest(),
         query=min(pair.query for pair in pairs),
@@ -100,4 +115,5 @@ def _query(origin: str, name: str, pairs: Sequence[Pair]) -> MeasuredQuery:
         language=min(languages, key=lambda language: (-languages[language], language)),
         relevant=tuple(sorted(relevant.values(), key=lambda each: each.content_hash)),
         triplets=tuple(sorted(triplets, key=lambda each: (each.positive, each.negative))),
+        repository=min(places, key=lambda name: (not name, -places[name], name)),
     )

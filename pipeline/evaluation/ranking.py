@@ -12,7 +12,7 @@ one content for a test pair, all snippets of a file for a file named in a querie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,21 @@ class RankedQuery:
     instead: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How one query ranked the corpus.
+
+    Attributes:
+        ranks: Of its items, from 1 and ascending.
+        answer: The position of the best content of the item that stands first.
+        top: The positions of the contents that stand first, best first, by the rules above.
+    """
+
+    ranks: NDArray[np.int64]
+    answer: int
+    top: tuple[int, ...]
+
+
 def rank_items(
     queries: Sequence[RankedQuery],
     query_vectors: Vectors,
@@ -55,7 +70,37 @@ def rank_items(
         extra: Shape `(m, dims)`, unit norm: the vectors that `instead` refers to.
         advance: Told how many more queries are ranked.
     """
-    ranks: list[NDArray[np.int64]] = []
+    return [
+        _ranks(scores, query.items)
+        for query, scores in _scored(queries, query_vectors, corpus, extra, advance)
+    ]
+
+
+def rank_with_top(
+    queries: Sequence[RankedQuery],
+    query_vectors: Vectors,
+    corpus: Vectors,
+    extra: Vectors | None = None,
+    advance: Advance | None = None,
+    *,
+    top: int,
+) -> list[Ranking]:
+    """`rank_items`, with the `top` contents that stand first under each query."""
+    rankings: list[Ranking] = []
+    for query, scores in _scored(queries, query_vectors, corpus, extra, advance):
+        answer, first = _top(scores, query.items, top)
+        rankings.append(Ranking(_ranks(scores, query.items), answer, first))
+    return rankings
+
+
+def _scored(
+    queries: Sequence[RankedQuery],
+    query_vectors: Vectors,
+    corpus: Vectors,
+    extra: Vectors | None,
+    advance: Advance | None,
+) -> Iterator[tuple[RankedQuery, NDArray[np.float32]]]:
+    """Each query with its scores, shape `(contents,)`, which the caller may overwrite."""
     rows = max(1, _BLOCK // max(1, len(corpus)))
     transposed = corpus.T
     for start in range(0, len(queries), rows):
@@ -67,10 +112,28 @@ def rank_items(
                 if extra is None:
                     raise ValueError("a query refers to `extra` vectors, and there are none")
                 scores[row, position] = vectors[row] @ extra[other]
-            ranks.append(_ranks(scores[row], query.items))
+            yield query, scores[row]
         if advance is not None:
             advance(len(block))
-    return ranks
+
+
+def _top(
+    scores: NDArray[np.float32], items: Sequence[Sequence[int]], count: int
+) -> tuple[int, tuple[int, ...]]:
+    """The best content of the first item, and the first `count` contents of all; `scores` stay."""
+    best = [max(item, key=lambda position: (scores[position], -position)) for item in items]
+    answer = max(best, key=lambda position: (scores[position], -position))
+    shown = scores.copy()
+    shown[[position for item in items for position in item]] = -np.inf
+    # After everything it ties with, as its rank says.
+    shown[best] = scores[best] - np.float32(TIE)
+    count = min(count, len(shown) - int(np.count_nonzero(np.isneginf(shown))))
+    nearest = np.argpartition(-shown, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
+    relevant = set(best)
+    ordered = sorted(
+        (int(position) for position in nearest), key=lambda p: (-float(shown[p]), p in relevant, p)
+    )
+    return answer, tuple(ordered)
 
 
 def _ranks(scores: NDArray[np.float32], items: Sequence[Sequence[int]]) -> NDArray[np.int64]:

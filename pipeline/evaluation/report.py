@@ -14,9 +14,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.evaluation.compare import Comparison, Differences, QueryChange
+from pipeline.evaluation.compare import Comparison, Differences
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Evaluation, Means
+from pipeline.evaluation.slices import DIMENSIONS
 from pipeline.evaluation.statistics import Difference, Interval
 
 Named = Mapping[str, Evaluation]
@@ -37,8 +38,9 @@ TITLES = {
     "triplet_accuracy": "Triplets",
 }
 DIFFERENCE = "candidate − serving"
+SHOWN_SLICES = 6  # of one dimension, in a terminal
 _QUERY_WIDTH = 60
-_STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "dim"}
+STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "dim"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class _Row:
     """One line: its title, one interval per column, and the difference where it is known."""
 
     title: str
-    what: str  # origin, language, or empty
+    what: str  # origin, language, repository, length, or empty
     count: int
     intervals: tuple[Interval | None, ...]
     difference: Difference | None
@@ -60,27 +62,19 @@ def metrics_table(named: Named, comparison: Comparison | None = None) -> Table:
 
 
 def slices_table(named: Named, metric: str, comparison: Comparison | None = None) -> Table:
-    """One metric by origin and by language, with how many queries each slice has."""
+    """One metric slice by slice, with how many queries each has; of a dimension the largest few."""
     columns = merged(named)
-    rows = _slice_rows(columns, metric, comparison)
+    rows = _slice_rows(columns, metric, comparison, SHOWN_SLICES)
     return _table(title_of(metric), columns, rows, comparison is not None, counted=True)
 
 
-def changes_table(comparison: Comparison, limit: int = 5) -> Table:
-    """The queries whose first relevant snippet rose and fell most: its rank before → after."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-    table.add_column("")
-    table.add_column("query", overflow="fold")
-    table.add_column("origin", style="dim")
-    table.add_column("rank", justify="right", no_wrap=True)
-    for mark, change in _marked(comparison, limit):
-        table.add_row(
-            Text(mark, style=_STYLES[mark]),
-            Text(_short(change.query)),
-            Text(change.origin),
-            Text(f"{change.before:,} → {change.after:,}", style=_STYLES[mark]),
-        )
-    return table
+def slices_note(comparison: Comparison) -> str:
+    """What to make of so many intervals at once."""
+    count = sum(len(slices) for slices in comparison.slices.values())
+    return (
+        f"{count} slices stand here, each on its own: where nothing changed, about one in twenty is marked "
+        "▲ or ▼ all the same."
+    )
 
 
 def metrics_markdown(named: Named, comparison: Comparison | None = None) -> str:
@@ -91,21 +85,11 @@ def metrics_markdown(named: Named, comparison: Comparison | None = None) -> str:
 
 
 def slices_markdown(named: Named, metric: str, comparison: Comparison | None = None) -> str:
-    """`slices_table` as a Markdown table, with whole intervals."""
+    """Every slice as a row of a Markdown table, with whole intervals."""
     columns = merged(named)
-    rows = _slice_rows(columns, metric, comparison)
-    return _markdown(title_of(metric), columns, rows, comparison is not None, counted=True)
-
-
-def changes_markdown(comparison: Comparison, limit: int = 10) -> str:
-    """`changes_table` as a Markdown table."""
-    lines = ["| | query | origin | language | rank before | after |", "|---|---|---|---|---:|---:|"]
-    lines += [
-        f"| {mark} | {_escaped(_short(change.query))} | {_escaped(change.origin)} "
-        f"| {_escaped(change.language)} | {change.before:,} | {change.after:,} |"
-        for mark, change in _marked(comparison, limit)
-    ]
-    return "\n".join(lines)
+    rows = _slice_rows(columns, metric, comparison, None)
+    table = _markdown(title_of(metric), columns, rows, comparison is not None, counted=True)
+    return table if comparison is None else f"{table}\n\n{slices_note(comparison)}"
 
 
 def merged(named: Named) -> dict[str, Evaluation]:
@@ -138,18 +122,23 @@ def _metric_rows(columns: Mapping[str, Evaluation], comparison: Comparison | Non
     ]
 
 
-def _slice_rows(columns: Mapping[str, Evaluation], metric: str, comparison: Comparison | None) -> list[_Row]:
+def _slice_rows(
+    columns: Mapping[str, Evaluation], metric: str, comparison: Comparison | None, limit: int | None
+) -> list[_Row]:
     evaluations = list(columns.values())
     overall = [e.overall for e in evaluations]
     rows = [_row(("all queries", ""), metric, overall, comparison and comparison.overall)]
-
-    def add(what: str, slices: Sequence[Mapping[str, Means]], differences: Mapping[str, Differences]) -> None:
-        for name in sorted({name for each in slices for name in each}):
-            means = [each.get(name, {}) for each in slices]
-            rows.append(_row((name, what), metric, means, differences.get(name)))
-
-    add("origin", [e.by_origin for e in evaluations], comparison.by_origin if comparison else {})
-    add("language", [e.by_language for e in evaluations], comparison.by_language if comparison else {})
+    for dimension in DIMENSIONS:
+        slices = [e.slices.get(dimension, {}) for e in evaluations]
+        differences = comparison.slices.get(dimension, {}) if comparison else {}
+        found = [
+            _row((name, dimension), metric, [each.get(name, {}) for each in slices], differences.get(name))
+            for name in slices[0]
+        ]
+        if limit is not None and len(found) > limit:
+            largest = sorted(found, key=lambda row: -row.count)[:limit]
+            found = [row for row in found if row in largest]
+        rows += found
     return [row for row in rows if row.count]
 
 
@@ -202,7 +191,7 @@ def _difference_text(difference: Difference | None) -> Text:
         return Text("–", style="dim")
     mark = mark_of(difference)
     mean, low, high = (_without_zero(f"{v:+.3f}") for v in (difference.mean, difference.low, difference.high))
-    return Text.assemble((f"{mark} {mean}", _STYLES[mark]), (f" ({low} … {high})", "dim"), no_wrap=True)
+    return Text.assemble((f"{mark} {mean}", STYLES[mark]), (f" ({low} … {high})", "dim"), no_wrap=True)
 
 
 def _markdown(
@@ -212,26 +201,27 @@ def _markdown(
     heads += [DIFFERENCE, "p"] if compared else []
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for row in rows:
-        cells = [f"{row.what} {row.title}".strip(), *([f"{row.count:,}"] if counted else [])]
+        cells = [escaped(f"{row.what} {row.title}"), *([f"{row.count:,}"] if counted else [])]
         cells += [
             f"{i.mean:.3f} ({i.low:.3f} … {i.high:.3f})" if i is not None else "–" for i in row.intervals
         ]
         if compared and row.difference is not None:
             d = row.difference
-            cells += [f"{mark_of(d)} {d.mean:+.3f} ({d.low:+.3f} … {d.high:+.3f})", f"{d.p_value:.3f}"]
+            cells += [f"{mark_of(d)} {d.mean:+.3f} ({d.low:+.3f} … {d.high:+.3f})", _p_value(d)]
         elif compared:
             cells += ["–", "–"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _marked(comparison: Comparison, limit: int) -> list[tuple[str, QueryChange]]:
-    return [(BETTER, change) for change in comparison.improved[:limit]] + [
-        (WORSE, change) for change in comparison.harmed[:limit]
-    ]
+def _p_value(difference: Difference) -> str:
+    """Of the permutation test where there is one, else of the bootstrap."""
+    p = difference.p_value if difference.permutation_p is None else difference.permutation_p
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _short(query: str) -> str:
+def shortened(query: str) -> str:
+    """A query in one line of limited length."""
     line = " ".join(query.split())
     return line if len(line) <= _QUERY_WIDTH else line[: _QUERY_WIDTH - 1] + "…"
 
@@ -241,5 +231,6 @@ def _without_zero(number: str) -> str:
     return number.replace("0.", ".", 1) if number.lstrip("+-").startswith("0.") else number
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that cannot break a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")

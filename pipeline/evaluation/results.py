@@ -1,15 +1,17 @@
-"""What an evaluation found, as data: overall, by origin, by language and query by query."""
+"""What an evaluation found, as data: overall, slice by slice and query by query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.slices import DIMENSIONS, Dimension, slice_names, slice_of
 from pipeline.evaluation.statistics import Interval, mean_with_interval
 
 Means = dict[str, Interval]
+Slices = dict[Dimension, dict[str, Means]]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class QueryResult:
         language: The language of most of its relevant contents.
         rank: Where its first relevant content stands in the whole corpus, from 1.
         metrics: By name; triplet_accuracy only if the query has negatives.
+        repository: Where most of its relevant contents stand; "" if that is not known.
+        words: How many words the query has; 0 if they were not counted.
+        answer: The relevant content that stands first; None if it was not kept.
+        top: The contents that stand first in the whole corpus, best first; empty if they were not kept.
     """
 
     query_key: bytes
@@ -31,6 +37,10 @@ class QueryResult:
     language: str
     rank: int
     metrics: dict[str, float]
+    repository: str = ""
+    words: int = 0
+    answer: bytes | None = None
+    top: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,7 @@ class Evaluation:
         queries: How many test queries were measured.
         corpus: How many distinct contents each of them ranked.
         overall: Each metric's mean over all queries, with its interval.
-        by_origin: The same for the queries of each origin.
-        by_language: The same for the queries of each language.
+        slices: The same for the queries of each origin, language, repository and length.
         per_query: Every query, by query_key ascending.
         margins: cos(query, positive) − cos(query, negative) of every test triplet.
         reused: Whether it was stored before and nothing was computed now.
@@ -57,8 +66,7 @@ class Evaluation:
     queries: int
     corpus: int
     overall: Means
-    by_origin: dict[str, Means]
-    by_language: dict[str, Means]
+    slices: Slices
     per_query: tuple[QueryResult, ...]
     margins: tuple[float, ...] = field(default=(), repr=False)
     reused: bool = False
@@ -66,11 +74,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The means of one set of query results: overall, by origin and by language."""
+    """The means of one set of query results: overall, and slice by slice."""
 
     overall: Means
-    by_origin: dict[str, Means]
-    by_language: dict[str, Means]
+    slices: Slices
 
 
 def break_down(results: Sequence[QueryResult], resamples: int, seed: int) -> Breakdown:
@@ -81,29 +88,32 @@ def break_down(results: Sequence[QueryResult], resamples: int, seed: int) -> Bre
         values = {name: [r.metrics[name] for r in chosen if name in r.metrics] for name in METRICS}
         return {name: mean_with_interval(each, resamples, seed) for name, each in values.items() if each}
 
-    def sliced(key: Callable[[QueryResult], str]) -> dict[str, Means]:
-        return {
-            name: means(r for r in results if key(r) == name) for name in sorted({key(r) for r in results})
-        }
-
-    return Breakdown(means(results), sliced(lambda r: r.origin), sliced(lambda r: r.language))
+    return Breakdown(
+        means(results),
+        {
+            dimension: {
+                name: means(r for r in results if slice_of(r, dimension) == name)
+                for name in slice_names(results, dimension)
+            }
+            for dimension in DIMENSIONS
+        },
+    )
 
 
 def breakdown_to_json(breakdown: Breakdown | Evaluation) -> dict[str, Any]:
-    """Overall, by origin and by language; each metric as `[mean, low, high, count]`."""
+    """`overall`, `by_origin` and so on; each metric as `[mean, low, high, count]`."""
 
     def means(some: Means) -> dict[str, list[float]]:
         return {name: [i.mean, i.low, i.high, i.count] for name, i in some.items()}
 
-    return {
-        "overall": means(breakdown.overall),
-        "by_origin": {name: means(some) for name, some in breakdown.by_origin.items()},
-        "by_language": {name: means(some) for name, some in breakdown.by_language.items()},
+    return {"overall": means(breakdown.overall)} | {
+        f"by_{dimension}": {name: means(some) for name, some in slices.items()}
+        for dimension, slices in breakdown.slices.items()
     }
 
 
 def breakdown_from_json(content: Mapping[str, Any]) -> Breakdown:
-    """The inverse of `breakdown_to_json`."""
+    """The inverse of `breakdown_to_json`; a dimension that was not told apart then has no slices."""
 
     def means(some: Mapping[str, Sequence[float]]) -> Means:
         return {
@@ -112,6 +122,8 @@ def breakdown_from_json(content: Mapping[str, Any]) -> Breakdown:
 
     return Breakdown(
         means(content["overall"]),
-        {name: means(some) for name, some in content["by_origin"].items()},
-        {name: means(some) for name, some in content["by_language"].items()},
+        {
+            dimension: {name: means(some) for name, some in content.get(f"by_{dimension}", {}).items()}
+            for dimension in DIMENSIONS
+        },
     )

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Settings
-from pipeline.evaluation.compare import Comparison, compare
+from pipeline.evaluation.compare import Comparison, compare, hashes_in, with_places
+from pipeline.evaluation.frozen_sets import GeneralSet, general_in_force
+from pipeline.evaluation.interleaving import OnlineOutcome
+from pipeline.evaluation.online import online_evidence
 from pipeline.evaluation.results import Evaluation
-from pipeline.evaluation.store import find_evaluation
+from pipeline.evaluation.store import find_evaluation, places_of
 from pipeline.promotion import registry
-from pipeline.promotion.gate import Verdict
 from pipeline.promotion.registry import ModelRecord
+from pipeline.promotion.verdict import Verdict
 from pipeline.store.connections import Connection, Database
 
 SPLITS = ("train", "validation", "test")
@@ -80,8 +83,9 @@ class RunReport:
     """Everything the final report says.
 
     `evaluations` maps base, serving and candidate to their evaluations on the test set of the verdict, where
-    "serving" is what served when the gate decided. Empty, as `candidate`, `comparison` and `verdict` are
-    None, when nothing was trained.
+    "serving" is what served when the gate decided. `general` is the general set in force. `online` is what
+    interleaved searches say of candidate and serving model; None without any. `evaluations` is empty, as
+    `candidate`, `comparison` and `verdict` are None, when nothing was trained.
     """
 
     sources: tuple[Source, ...]
@@ -91,6 +95,8 @@ class RunReport:
     evaluations: dict[str, Evaluation]
     comparison: Comparison | None
     verdict: Verdict | None
+    general: GeneralSet | None
+    online: OnlineOutcome | None
     serving: Serving | None
     examples: tuple[ExampleSearch, ...]
     next_steps: tuple[tuple[str, str], ...]  # command, why
@@ -104,6 +110,8 @@ class RunReport:
             "candidate": None if self.candidate is None else _model_json(self.candidate),
             "evaluation": self._evaluation_json(),
             "verdict": None if self.verdict is None else self.verdict.to_json(),
+            "general_test_set": None if self.general is None else asdict(self.general),
+            "online": None if self.online is None else asdict(self.online),
             "serving": None
             if self.serving is None
             else {
@@ -127,14 +135,16 @@ class RunReport:
             role: {
                 "model_version": e.model_version,
                 "overall": _plain(e.overall),
-                "by_origin": {name: _plain(means) for name, means in e.by_origin.items()},
-                "by_language": {name: _plain(means) for name, means in e.by_language.items()},
+                **{
+                    f"by_{dimension}": {name: _plain(means) for name, means in slices.items()}
+                    for dimension, slices in e.slices.items()
+                },
             }
             for role, e in self.evaluations.items()
         }
         comparison = None
         if self.comparison is not None:
-            comparison = asdict(self.comparison)
+            comparison = self.comparison.to_json()
         return {
             "test_set": some.test_set,
             "queries": some.queries,
@@ -174,6 +184,10 @@ def collect_run_report(
     comparison = None
     if {"serving", "candidate"} <= set(evaluations) and verdict and verdict.decision != "already serving":
         comparison = compare(evaluations["candidate"], evaluations["serving"], settings)
+        comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
+    online = None
+    if verdict is not None:
+        online = online_evidence(db, verdict.candidate_version, verdict.serving_version, settings)
     return RunReport(
         sources=sources,
         corpus=corpus,
@@ -182,6 +196,8 @@ def collect_run_report(
         evaluations=evaluations,
         comparison=comparison,
         verdict=verdict,
+        general=general_in_force(db),
+        online=online,
         serving=serving,
         examples=tuple(examples),
         next_steps=tuple(_next_steps(verdict, serving, training, settings)),
@@ -242,11 +258,14 @@ def _judged_last(connection: Connection) -> str | None:
 
 
 def _evaluations(db: Database, candidate: ModelRecord, verdict: Verdict) -> dict[str, Evaluation]:
-    models = {model.version: model for model in registry.list_models(db)}
-    root = candidate
-    while root.base_version is not None:
-        root = models[root.base_version]
-    roles = {"base": root.version, "serving": verdict.serving_version, "candidate": candidate.version}
+    base = verdict.base_version
+    if base is None:  # a verdict of an older release
+        models = {model.version: model for model in registry.list_models(db)}
+        root = candidate
+        while root.base_version is not None:
+            root = models[root.base_version]
+        base = root.version
+    roles = {"base": base, "serving": verdict.serving_version, "candidate": candidate.version}
     found = {role: find_evaluation(db, version, verdict.test_set) for role, version in roles.items()}
     return {role: evaluation for role, evaluation in found.items() if evaluation is not None}
 

@@ -13,7 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.evaluation import report as tables
+from pipeline.evaluation.changes import changes_table
+from pipeline.evaluation.compare import SHOWN
 from pipeline.evaluation.run_report import SPLITS, ExampleSearch, RunReport, Source, TrainingData
+from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
 from pipeline.training.history import losses, validation_change
 from pipeline.training.validation import METRIC
 
@@ -45,6 +48,9 @@ def _sections(report: RunReport) -> Iterator[tuple[str, RenderableType]]:
         yield "How good the models are", _measured(report)
     if report.verdict is not None:
         yield "What the gate says", _verdict(report)
+    moved = report.comparison
+    if moved is not None and (moved.improved or moved.harmed):
+        yield "The queries that moved most", changes_table(moved, SHOWN)
     if report.serving is not None:
         yield "What serves now", _serving(report)
     if report.examples:
@@ -189,8 +195,8 @@ def _measured(report: RunReport) -> RenderableType:
         Text(),
         Text(tables.LEGEND if report.comparison else tables.INTERVAL, style="dim"),
     ]
-    if report.comparison is not None and (report.comparison.improved or report.comparison.harmed):
-        parts += [Text(), Text("Queries that moved most"), Text(), tables.changes_table(report.comparison, 3)]
+    if report.comparison is not None:
+        parts.append(Text(tables.slices_note(report.comparison), style="dim"))
     return Group(*parts)
 
 
@@ -201,7 +207,22 @@ def _verdict(report: RunReport) -> RenderableType:
     reasons = Table.grid(padding=(0, 1, 0, 0))
     for reason in verdict.reasons:
         reasons.add_row(Text("•"), Text(reason))
-    return Group(Text(verdict.decision.capitalize(), style=_DECISION_STYLES[verdict.decision]), reasons)
+    parts: list[RenderableType] = [
+        Text(verdict.decision.capitalize(), style=_DECISION_STYLES[verdict.decision]),
+        reasons,
+    ]
+    if verdict.findings:
+        parts += [Text(), Text(f"All that was looked at ({tables.title_of(verdict.metric)})", style="dim")]
+        parts += [findings_table(verdict)]
+        if left_out := not_shown(verdict):
+            parts.append(Text(left_out, style="dim"))
+    general = report.general
+    if general is not None and verdict.general_test_set == general.name:
+        since = f"{general.queries:,} documentation queries, held constant since {general.since}"
+        parts.append(Text(f"The general set {general.name[:12]} is {since}.", style="dim"))
+    if online := online_sentence(report.online):
+        parts += [Text(), Text(f"Online, by interleaved searches: {online}")]
+    return Group(*parts)
 
 
 def _serving(report: RunReport) -> RenderableType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,38 @@ def live_hashes(db: Database) -> list[bytes]:
             "SELECT DISTINCT content_hash FROM snippets WHERE vanished_at IS NULL ORDER BY content_hash"
         ).fetchall()
     return [bytes(row[0]) for row in rows]
+
+
+def repositories_of(db: Database, hashes: Sequence[bytes]) -> dict[bytes, str]:
+    """The repository each content stands in, live: the first by name where there are several."""
+    with db.connect() as connection:
+        rows = connection.execute(
+            "SELECT s.content_hash, min(r.name) FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+            " WHERE s.content_hash = ANY(%s) AND s.vanished_at IS NULL GROUP BY 1",
+            [sorted(set(hashes))],
+        ).fetchall()
+    return {bytes(content_hash): name for content_hash, name in rows}
+
+
+def places_of(db: Database, hashes: Collection[bytes]) -> dict[bytes, str]:
+    """Where each content stands, as a person reads it: `repository path symbol`.
+
+    One place for each, a live one if there is any; "(gone)" is said of code that has vanished. A path that
+    begins with the repository's name, as in installed packages, does not say it twice.
+    """
+    with db.connect() as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT ON (s.content_hash) s.content_hash, r.name, s.path, s.symbol,"
+            " s.vanished_at IS NOT NULL FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+            " WHERE s.content_hash = ANY(%s)"
+            " ORDER BY s.content_hash, s.vanished_at IS NOT NULL, r.name, s.path, s.symbol",
+            [sorted(hashes)],
+        ).fetchall()
+    return {
+        bytes(content_hash): ("" if path.startswith(f"{name}/") else f"{name} ")
+        + f"{path} {symbol}{' (gone)' if gone else ''}"
+        for content_hash, name, path, symbol, gone in rows
+    }
 
 
 def find_evaluation(db: Database, model_version: str, test_set: str) -> Evaluation | None:
@@ -84,11 +116,13 @@ def _save_queries(connection: Connection, evaluation_id: int, results: Sequence[
     with (
         connection.cursor() as cursor,
         cursor.copy(
-            "COPY evaluation_queries (evaluation_id, query_key, query, origin, language, rank, metrics)"
-            " FROM STDIN (FORMAT BINARY)"
+            "COPY evaluation_queries (evaluation_id, query_key, query, origin, language, rank, metrics,"
+            " repository, words, answer, top) FROM STDIN (FORMAT BINARY)"
         ) as copy,
     ):
-        copy.set_types(["int8", "bytea", "text", "text", "text", "int4", "jsonb"])
+        copy.set_types(
+            ["int8", "bytea", "text", "text", "text", "int4", "jsonb", "text", "int4", "bytea", "bytea[]"]
+        )
         for result in results:
             copy.write_row(
                 (
@@ -99,6 +133,10 @@ def _save_queries(connection: Connection, evaluation_id: int, results: Sequence[
                     result.language,
                     result.rank,
                     Jsonb(result.metrics),
+                    result.repository,
+                    result.words,
+                    result.answer,
+                    list(result.top),
                 )
             )
 
@@ -106,8 +144,8 @@ def _save_queries(connection: Connection, evaluation_id: int, results: Sequence[
 def _evaluation(connection: Connection, row: tuple[Any, ...]) -> Evaluation:
     identity, model_version, test_set, queries, corpus, metrics = row
     found = connection.execute(
-        "SELECT query_key, query, origin, language, rank, metrics FROM evaluation_queries"
-        " WHERE evaluation_id = %s ORDER BY query_key",
+        "SELECT query_key, query, origin, language, rank, metrics, repository, words, answer, top"
+        " FROM evaluation_queries WHERE evaluation_id = %s ORDER BY query_key",
         [identity],
     ).fetchall()
     breakdown = breakdown_from_json(metrics)
@@ -118,9 +156,16 @@ def _evaluation(connection: Connection, row: tuple[Any, ...]) -> Evaluation:
         queries=queries,
         corpus=corpus,
         overall=breakdown.overall,
-        by_origin=breakdown.by_origin,
-        by_language=breakdown.by_language,
-        per_query=tuple(QueryResult(bytes(key), *rest) for key, *rest in found),
+        slices=breakdown.slices,
+        per_query=tuple(
+            QueryResult(
+                bytes(key),
+                *rest,
+                answer=None if answer is None else bytes(answer),
+                top=tuple(bytes(each) for each in top),
+            )
+            for key, *rest, answer, top in found
+        ),
         margins=tuple(metrics["margins"]),
         reused=True,
     )

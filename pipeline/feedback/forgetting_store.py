@@ -222,7 +222,17 @@ def redact_evaluations(connection: Connection, groups: Collection[bytes], left: 
                 "UPDATE evaluation_queries SET query = %s WHERE query_key = %s AND query = %s",
                 [left[group], key, query],
             )
+            connection.execute(
+                "UPDATE test_set_queries SET query = %s WHERE query_key = %s AND query = %s",
+                [left[group], key, query],
+            )
             continue
+        # A frozen test set cannot ask what nobody may know any more: it goes on with one query less.
+        connection.execute(
+            "WITH gone AS (DELETE FROM test_set_queries WHERE query_key = %s RETURNING test_set)"
+            " UPDATE test_sets s SET forgotten = forgotten + 1 FROM gone WHERE s.name = gone.test_set",
+            [key],
+        )
         redacted += connection.execute(
             "UPDATE evaluation_queries SET query = %s, query_key = %s WHERE query_key = %s",
             [FORGOTTEN, hashlib.sha256(salt + bytes(key)).digest(), key],

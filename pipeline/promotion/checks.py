@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.encoders.manifest import check_files, is_checkpoint, read_manifest
 from pipeline.errors import HoneloopError
-from pipeline.evaluation.results import Evaluation
 from pipeline.promotion import registry
-from pipeline.promotion.gate import GateThresholds, decide
-from pipeline.promotion.judging import environment, sanity_of
+from pipeline.promotion.judging import environment, judge_again
 from pipeline.promotion.registry import ModelRecord, list_events
+from pipeline.promotion.verdict import Verdict
 from pipeline.training.checkpoints import verify_checkpoint
 
 if TYPE_CHECKING:
@@ -59,15 +58,16 @@ def same_vectors_again(bench: Workbench, model: ModelRecord, *, again: bool) -> 
     )
 
 
-def gate_agrees(bench: Workbench, model: ModelRecord, candidate: Evaluation, serving: Evaluation) -> Outcome:
+def gate_agrees(bench: Workbench, model: ModelRecord) -> Outcome:
     """The gate, asked again with the stored measurements, decides as it did; the model's state follows."""
-    stored = model.metrics.get("verdict", {}).get("decision")
-    if stored is None:
+    content = model.metrics.get("verdict")
+    if content is None:
         raise NothingToCheckError(f"The gate was not asked about {model.name}.")
-    thresholds = GateThresholds.from_settings(bench.settings)
-    if candidate.model_version == serving.model_version:
+    before = Verdict.from_json(content)
+    stored = before.decision
+    if before.candidate_version == before.serving_version:
         return Outcome(stored == "already serving", f"The gate said: {stored}.")
-    verdict = decide(candidate, serving, thresholds, sanity_of(bench, model))
+    verdict = judge_again(bench, model, before)
     by_person = any(
         event.actor not in ("gate", "index", "registry") for event in list_events(bench.db, model.version)
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.promotion import registry
-from pipeline.promotion.gate import Verdict
 from pipeline.promotion.registry import ModelRecord
+from pipeline.promotion.verdict import Verdict
+from pipeline.promotion.verdicts import store_verdict
 from pipeline.store.connections import Connection, Database
 
 
@@ -17,7 +19,7 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
 
     Approved and rejected change its state; "not enough evidence" and "already serving" leave it. Two things
     outrank the gate: what serves is not taken down by a verdict, and a version that a person took out of
-    service comes back by a person only. Applying a verdict twice changes no state and records no event.
+    service comes back by a person only. Applying a verdict twice changes no state and records nothing again.
 
     Raises:
         HoneloopError: another model serves than the one the verdict was found against, or the verdict is
@@ -43,6 +45,7 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
             registry.set_state(connection, version, state, "gate", reasons)
         said = verdict.to_json() | {"reasons": reasons, "at": datetime.now(UTC).isoformat()}
         registry.store_metrics(connection, version, {"verdict": said})
+        store_verdict(connection, replace(verdict, reasons=tuple(reasons)))
         return registry.get_model(connection, version)
 
 

@@ -7,35 +7,87 @@ from typing import TYPE_CHECKING
 
 from pipeline.encoders.sanity import SanityResult, check_sanity
 from pipeline.errors import HoneloopError
+from pipeline.evaluation.frozen_sets import learned_from, load_frozen
+from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.promotion import registry
-from pipeline.promotion.gate import GateThresholds, Verdict, decide
+from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measurements, Verdict, decide
 from pipeline.promotion.registry import ModelRecord
 from pipeline.training.recipe import library_versions
+from pipeline.training.training_set import load_training_set
 
 if TYPE_CHECKING:
     from pipeline.workbench import Workbench
 
 
-def judge(bench: Workbench, candidate: ModelRecord, test_set: str) -> Verdict:
-    """The gate's verdict on `candidate` against the model that serves now, by their stored measurements.
+def judge(bench: Workbench, candidate: ModelRecord, test_set: str, general: str | None = None) -> Verdict:
+    """The gate's verdict on `candidate` by stored measurements: against what serves now, and the base.
+
+    Args:
+        bench: The workbench.
+        candidate: Whom it is about.
+        test_set: What the three were measured on.
+        general: The general set they were measured on; None without one.
 
     Raises:
-        HoneloopError: one of the two was not measured on `test_set`, or the candidate cannot be loaded.
+        HoneloopError: one of them was not measured on one of the sets, or the candidate cannot be loaded.
     """
-    serving = bench.serving_model()
-    found = {
-        model.version: find_evaluation(bench.db, model.version, test_set) for model in (candidate, serving)
-    }
-    measured, against = found[candidate.version], found[serving.version]
-    if measured is None or against is None:
-        model = candidate if measured is None else serving
+    serving, base = bench.serving_model(), bench.base_model()
+    measured = measurements(bench, candidate, (serving.version, base.version), test_set, general)
+    sanity = [] if candidate.version == serving.version else sanity_of(bench, candidate)
+    return decide(measured, GateThresholds.from_settings(bench.settings), sanity)
+
+
+def judge_again(bench: Workbench, candidate: ModelRecord, before: Verdict) -> Verdict:
+    """What the gate says now of the very measurements that `before` was found on.
+
+    Raises:
+        HoneloopError: they are no longer there, or the candidate cannot be loaded.
+    """
+    base = before.base_version or _root(bench, candidate).version
+    measured = measurements(
+        bench, candidate, (before.serving_version, base), before.test_set, before.general_test_set
+    )
+    return decide(measured, GateThresholds.from_settings(bench.settings), sanity_of(bench, candidate))
+
+
+def measurements(
+    bench: Workbench, candidate: ModelRecord, others: tuple[str, str], test_set: str, general: str | None
+) -> Measurements:
+    """What is stored of the candidate, of what serves and of the base (`others`).
+
+    Raises:
+        HoneloopError: something is not.
+    """
+    versions = (candidate.version, *others)
+    first, second, third = (_evaluation(bench, version, test_set) for version in versions)
+    if general is None:
+        return Measurements(first, second, third)
+    learned: frozenset[bytes] = frozenset()
+    # Tonight's own test set was kept free of what the candidate learned from when it was made.
+    if general != test_set and candidate.training_set_id is not None:
+        learned = learned_from(
+            load_frozen(bench.db, general), load_training_set(bench.db, candidate.training_set_id)
+        )
+    of_general = (_evaluation(bench, version, general) for version in versions)
+    return Measurements(first, second, third, GeneralMeasurements(*of_general, learned_from=learned))
+
+
+def _evaluation(bench: Workbench, version: str, test_set: str) -> Evaluation:
+    found = find_evaluation(bench.db, version, test_set)
+    if found is None:
         raise HoneloopError(
-            f"{model.name} ({model.version[:12]}) was not measured on the test set in question.",
+            f"{bench.model(version).name} ({version[:12]}) was not measured on the test set in question.",
             hint="Evaluate again: `honeloop train` or `honeloop run`.",
         )
-    sanity = [] if candidate.version == serving.version else sanity_of(bench, candidate)
-    return decide(measured, against, GateThresholds.from_settings(bench.settings), sanity)
+    return found
+
+
+def _root(bench: Workbench, model: ModelRecord) -> ModelRecord:
+    """The encoder that the line of `model` began with."""
+    while model.base_version is not None:
+        model = bench.model(model.base_version)
+    return model
 
 
 def sanity_of(bench: Workbench, model: ModelRecord, *, again: bool = False) -> list[SanityResult]:

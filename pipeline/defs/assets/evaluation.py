@@ -9,11 +9,15 @@ from pipeline.defs.assets.training import model_checkpoint
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import candidate_of, evaluated, training_set_of
 from pipeline.evaluation import plots, report
-from pipeline.evaluation.compare import compare
-from pipeline.evaluation.evaluating import evaluate_model
+from pipeline.evaluation.changes import changes_markdown
+from pipeline.evaluation.compare import compare, hashes_in, with_places
+from pipeline.evaluation.evaluating import evaluate_model, evaluate_on, freeze_test_set
+from pipeline.evaluation.frozen_sets import general_set, give_up_old_sets
 from pipeline.evaluation.results import Evaluation
+from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
+from pipeline.promotion.verdict_view import FINDINGS, findings_rows
 from pipeline.workbench import Workbench
 
 GROUP = "evaluation"
@@ -25,9 +29,8 @@ GROUP = "evaluation"
     owners=OWNERS,
     kinds={"pytorch", "postgres"},
     description="The candidate, the model that serves and the base encoder on the same frozen test queries, "
-    "each "
-    "ranking the whole corpus: MAP, MRR, nDCG, recall and triplet accuracy with confidence intervals, per "
-    "origin and per language.",
+    "each ranking the whole corpus: MAP, MRR, nDCG, recall and triplet accuracy with confidence intervals, "
+    "by origin, language, repository and query length; and on the general set that is held constant.",
 )
 def model_evaluation(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
@@ -38,13 +41,20 @@ def model_evaluation(
         training_set = training_set_of(context.instance, workbench)
         candidate = candidate_of(context.instance, workbench)
         serving, base = workbench.serving_model(), workbench.base_model()
+        test_set = freeze_test_set(db, training_set)
+        general = general_set(db, test_set, training_set, settings)
         found: dict[str, Evaluation] = {}
         for model in (base, serving, candidate):
-            if model.version not in found:
-                found[model.version] = evaluate_model(
-                    db, workbench.encoder(model), training_set, settings, progress
-                )
+            if model.version in found:
+                continue
+            encoder = workbench.encoder(model)
+            # First, so that a model's newest evaluation is the one on tonight's test set.
+            if general is not None and general.name != test_set.name:
+                evaluate_on(db, encoder, general, settings, progress)
+            found[model.version] = evaluate_model(db, encoder, training_set, settings, progress)
+        give_up_old_sets(db, settings.keep_test_sets)
         comparison = compare(found[candidate.version], found[serving.version], settings)
+        comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
         named = {
             "base": found[base.version],
             "serving": found[serving.version],
@@ -57,15 +67,16 @@ def model_evaluation(
                 "serving_version": serving.version,
                 "base_version": base.version,
                 "test_set": measured.test_set,
+                **({} if general is None else {"general_test_set": general.name}),
                 "queries": measured.queries,
                 "corpus": measured.corpus,
                 "reused": all(evaluation.reused for evaluation in found.values()),
                 **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
                 "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),
-                "by origin and language": dg.MetadataValue.md(
+                "by slice": dg.MetadataValue.md(
                     report.slices_markdown(named, settings.gate_metric, comparison)
                 ),
-                "queries that moved most": dg.MetadataValue.md(report.changes_markdown(comparison)),
+                "queries that moved most": dg.MetadataValue.md(changes_markdown(comparison)),
                 "metrics as bars": picture(
                     plots.metric_bars(named), "metrics of base, serving and candidate"
                 ),
@@ -88,16 +99,16 @@ def _margins(named: dict[str, Evaluation]) -> dict[str, dg.MarkdownMetadataValue
     owners=OWNERS,
     kinds={"postgres"},
     description="The gate's verdict on the candidate, written to the registry with its reasons. Approved "
-    "only when "
-    "it beats what serves beyond chance and no origin or language loses; it serves once its index is built.",
+    "only when it beats what serves and the base beyond chance and by enough to matter, and no large slice "
+    "nor the general set loses; it serves once its index is built.",
 )
 def promoted_model(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
 ) -> dg.MaterializeResult[Any]:
     """Lets the gate decide on the stored measurements, and records what it says."""
     with reported(context.log, workbench.progress) as progress:
-        candidate, test_set = evaluated(context.instance, workbench)
-        verdict = judge(workbench, candidate, test_set)
+        candidate, test_set, general = evaluated(context.instance, workbench)
+        verdict = judge(workbench, candidate, test_set, general)
         record = apply_verdict(workbench.db, verdict, candidate.version)
         progress.note(f"Gate: {verdict.decision}. {' '.join(verdict.reasons)}")
         return dg.MaterializeResult(
@@ -109,6 +120,8 @@ def promoted_model(
                 "decision": verdict.decision,
                 "state": record.state,
                 "reasons": table(["reason"], [[reason] for reason in verdict.reasons]),
+                "findings": table(FINDINGS, findings_rows(verdict)),
+                "thresholds": dg.MetadataValue.json(verdict.thresholds),
             },
             data_version=dg.DataVersion(f"{candidate.version}:{verdict.decision}:{verdict.serving_version}"),
         )

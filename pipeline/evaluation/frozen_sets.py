@@ -1,0 +1,290 @@
+"""Test sets, frozen: stored whole under the hash of their content, so that any model can be measured later.
+
+A test set is its queries, their answers, and the corpus that is ranked. Contents are never deleted, so a set
+keeps its corpus after the code has vanished from the repositories. The *general* set is the one of
+documentation queries that is held constant from night to night, so that no candidate gets worse at code in
+general while it learns what people asked last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.errors import HoneloopError
+from pipeline.evaluation.query_groups import RULES, MeasuredQuery, Relevant, Triplet, name_test_set
+from pipeline.feedback.grouping import group_key
+from pipeline.store.connections import Connection, Database
+from pipeline.training.near_duplicates import NearDuplicates, tokens_of
+from pipeline.training.pairs import TrainingSet
+
+GENERAL_ORIGIN = "docstring"
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class FrozenSet:
+    """A test set with all that decides a measurement but the model.
+
+    Attributes:
+        name: SHA-256 over the rest, in hexadecimal digits.
+        queries: In the order of their keys; at least one.
+        corpus: The hashes of the contents that are ranked, ascending.
+        forgotten: How many queries were taken out since it was named, as their askers were forgotten.
+    """
+
+    name: str
+    queries: tuple[MeasuredQuery, ...]
+    corpus: tuple[bytes, ...]
+    forgotten: int = 0
+
+
+@dataclass(frozen=True)
+class GeneralSet:
+    """The general set in force, and why this one was frozen."""
+
+    name: str
+    queries: int
+    since: str
+    reason: str
+
+
+def text_hash(text: str) -> bytes:
+    """The content hash a text has in the corpus: SHA-256 of its UTF-8."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def freeze(db: Database, queries: Sequence[MeasuredQuery], corpus: Sequence[bytes]) -> FrozenSet:
+    """The test set of these queries over this corpus, stored under its name unless it is there already."""
+    frozen = FrozenSet(name_test_set(queries, corpus), tuple(queries), tuple(sorted(corpus)))
+    hashes = b"".join(frozen.corpus)
+    corpus_name = hashlib.sha256(hashes).digest()
+    with db.connect() as connection:
+        if connection.execute("SELECT FROM test_sets WHERE name = %s", [frozen.name]).fetchone():
+            return frozen
+        connection.execute(
+            "INSERT INTO measured_corpora VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [corpus_name, len(frozen.corpus), hashes],
+        )
+        _store_texts(connection, frozen)
+        added = connection.execute(
+            "INSERT INTO test_sets (name, rules, queries, corpus) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING RETURNING name",
+            [frozen.name, RULES.decode(), len(queries), corpus_name],
+        ).fetchone()
+        if added is not None:
+            _store_queries(connection, frozen)
+    return frozen
+
+
+def load_frozen(db: Database, name: str) -> FrozenSet:
+    """A stored test set, ready to be measured on again.
+
+    Raises:
+        HoneloopError: there is none of that name, or something of it was deleted since.
+    """
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT c.hashes, s.forgotten FROM test_sets s JOIN measured_corpora c USING (corpus)"
+            " WHERE s.name = %s",
+            [name],
+        ).fetchone()
+        if row is None:
+            raise HoneloopError(
+                f"No test set {name[:12]} is stored.",
+                hint="Older ones are given up in time, see HONELOOP_KEEP_TEST_SETS; evaluate on today's.",
+            )
+        hashes = bytes(row[0])
+        corpus = tuple(hashes[i : i + _HASH_BYTES] for i in range(0, len(hashes), _HASH_BYTES))
+        rows = connection.execute(
+            "SELECT query_key, query, origin, language, repository, relevant, ranked_by, triplets"
+            " FROM test_set_queries WHERE test_set = %s ORDER BY query_key",
+            [name],
+        ).fetchall()
+        texts = _texts(connection, {bytes(h) for row in rows for h in (*row[6], *row[7])})
+    try:
+        queries = tuple(_query(row, texts) for row in rows)
+    except KeyError as error:
+        raise HoneloopError(
+            f"A text of the test set {name[:12]} was deleted from the database.",
+            hint="It cannot be measured on any more; evaluate on today's.",
+        ) from error
+    frozen = FrozenSet(name, queries, corpus, row[1])
+    if not row[1] and name_test_set(queries, corpus) != name:
+        raise HoneloopError(
+            f"The test set {name[:12]} is not what it was when it was frozen.",
+            hint="Its rows were changed by hand, or the rules of measuring changed; evaluate on today's.",
+        )
+    return frozen
+
+
+def general_set(
+    db: Database, tonight: FrozenSet, training_set: TrainingSet, settings: Settings
+) -> FrozenSet | None:
+    """The general set in force, frozen out of tonight's documentation queries if there is none yet.
+
+    It is replaced, and the reason recorded, when it can no longer be measured on, or when too few of its
+    queries (`general_min_queries`) are a test of what learns from `training_set` and tonight's are more. None
+    while there is no documentation query.
+    """
+    reason = "the first documentation queries there were"
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT g.test_set, s.rules FROM general_test_sets g"
+            " JOIN test_sets s ON s.name = g.test_set WHERE g.retired_at IS NULL"
+        ).fetchone()
+    queries = [query for query in tonight.queries if query.origin == GENERAL_ORIGIN]
+    if row is not None:
+        name, rules = row
+        if rules != RULES.decode():
+            reason = "the rules of measuring changed"
+        else:
+            try:
+                kept = load_frozen(db, name)
+            except HoneloopError as error:
+                reason = error.message
+            else:
+                usable = len(kept.queries) - len(learned_from(kept, training_set))
+                if usable >= settings.general_min_queries or len(queries) <= usable:
+                    return kept
+                reason = f"of the one before {usable} queries were left, too few to tell"
+    if not queries:
+        return None
+    frozen = freeze(db, queries, tonight.corpus)
+    with db.connect() as connection:
+        connection.execute("UPDATE general_test_sets SET retired_at = now() WHERE retired_at IS NULL")
+        connection.execute(
+            "INSERT INTO general_test_sets (test_set, reason) VALUES (%s, %s)", [frozen.name, reason]
+        )
+    return frozen
+
+
+def general_in_force(db: Database) -> GeneralSet | None:
+    """Which set is the general one, since when and why; None before the first."""
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT g.test_set, s.queries - s.forgotten, g.since, g.reason FROM general_test_sets g"
+            " JOIN test_sets s ON s.name = g.test_set WHERE g.retired_at IS NULL"
+        ).fetchone()
+    return None if row is None else GeneralSet(row[0], row[1], f"{row[2]:%Y-%m-%d}", row[3])
+
+
+def learned_from(frozen: FrozenSet, training_set: TrainingSet) -> frozenset[bytes]:
+    """The keys of the queries that are no test of a model that learned from `training_set`.
+
+    A set that is held constant does not know what people judge later. Of a query that is now on the training
+    or validation side, or whose code, or a near-duplicate of it, is, the model has seen too much.
+    """
+    seen = [pair for pair in training_set.pairs if pair.split != "test"]
+    groups = {pair.group_key for pair in seen}
+    hashes = {pair.positive_hash for pair in seen}
+    known: NearDuplicates[bytes] = NearDuplicates()
+    owners: dict[bytes, set[bytes]] = {}
+    spoiled: set[bytes] = set()
+    for query in frozen.queries:
+        if group_key(query.query) in groups or any(r.content_hash in hashes for r in query.relevant):
+            spoiled.add(query.key)
+            continue
+        for relevant in query.relevant:
+            if relevant.content_hash not in owners:
+                known.add(relevant.content_hash, tokens_of(relevant.text))
+            owners.setdefault(relevant.content_hash, set()).add(query.key)
+    for text in {pair.positive_code or pair.positive_text for pair in seen}:
+        for content_hash in known.of(tokens_of(text)):
+            spoiled |= owners[content_hash]
+    return frozenset(spoiled)
+
+
+def give_up_old_sets(db: Database, keep: int) -> int:
+    """Deletes all but the newest `keep` test sets; returns how many went.
+
+    A set stays, whatever its age, that is or was general, or that the verdict on a model that serves or may
+    serve again was found on.
+    """
+    with db.connect() as connection:
+        gone = connection.execute(
+            "DELETE FROM test_sets WHERE name NOT IN"
+            " (SELECT name FROM test_sets ORDER BY created_at DESC, name LIMIT %s)"
+            " AND name NOT IN (SELECT test_set FROM general_test_sets)"
+            " AND name NOT IN (SELECT metrics -> 'verdict' ->> 'test_set' FROM model_versions"
+            " WHERE state IN ('serving', 'approved', 'retired') AND metrics ? 'verdict')",
+            [keep],
+        ).rowcount
+        if gone:
+            connection.execute(
+                "DELETE FROM measured_corpora c WHERE NOT EXISTS"
+                " (SELECT FROM test_sets s WHERE s.corpus = c.corpus)"
+            )
+            connection.execute(
+                "DELETE FROM measured_texts WHERE text_hash NOT IN"
+                " (SELECT unnest(ranked_by || triplets) FROM test_set_queries)"
+            )
+    return gone
+
+
+def _store_texts(connection: Connection, frozen: FrozenSet) -> None:
+    texts = {relevant.text for query in frozen.queries for relevant in query.relevant}
+    texts |= {
+        t for query in frozen.queries for each in query.triplets for t in (each.positive, each.negative)
+    }
+    rows = sorted((text_hash(text), text) for text in texts)
+    connection.execute(
+        "INSERT INTO measured_texts SELECT * FROM unnest(%s::bytea[], %s::text[]) AS new (text_hash, text)"
+        " WHERE NOT EXISTS (SELECT FROM contents WHERE content_hash = new.text_hash) ON CONFLICT DO NOTHING",
+        [[each for each, _ in rows], [text for _, text in rows]],
+    )
+
+
+def _store_queries(connection: Connection, frozen: FrozenSet) -> None:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY test_set_queries (test_set, query_key, query, origin, language, repository, relevant,"
+            " ranked_by, triplets) FROM STDIN (FORMAT BINARY)"
+        ) as copy,
+    ):
+        copy.set_types(["text", "bytea", "text", "text", "text", "text", "bytea[]", "bytea[]", "bytea[]"])
+        for query in frozen.queries:
+            copy.write_row(
+                (
+                    frozen.name,
+                    query.key,
+                    query.query,
+                    query.origin,
+                    query.language,
+                    query.repository,
+                    [relevant.content_hash for relevant in query.relevant],
+                    [text_hash(relevant.text) for relevant in query.relevant],
+                    [text_hash(t) for each in query.triplets for t in (each.positive, each.negative)],
+                )
+            )
+
+
+def _texts(connection: Connection, hashes: Iterable[bytes]) -> dict[bytes, str]:
+    wanted = sorted(hashes)
+    rows = connection.execute(
+        "SELECT content_hash, text FROM contents WHERE content_hash = ANY(%(wanted)s)"
+        " UNION SELECT text_hash, text FROM measured_texts WHERE text_hash = ANY(%(wanted)s)",
+        {"wanted": wanted},
+    )
+    return {bytes(content_hash): text for content_hash, text in rows}
+
+
+def _query(row: tuple[Any, ...], texts: Mapping[bytes, str]) -> MeasuredQuery:
+    key, query, origin, language, repository, relevant, ranked_by, triplets = row
+    of_triplets = [texts[bytes(each)] for each in triplets]
+    return MeasuredQuery(
+        key=bytes(key),
+        query=query,
+        origin=origin,
+        language=language,
+        relevant=tuple(
+            Relevant(bytes(content), texts[bytes(text)])
+            for content, text in zip(relevant, ranked_by, strict=True)
+        ),
+        triplets=tuple(map(Triplet, of_triplets[::2], of_triplets[1::2])),
+        repository=repository,
+    )

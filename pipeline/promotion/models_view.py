@@ -1,0 +1,87 @@
+"""How the registry looks in a terminal: the model versions, and every verdict on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.evaluation.interleaving import OnlineOutcome
+from pipeline.promotion.registry import ModelEvent, ModelRecord
+from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
+from pipeline.promotion.verdicts import GivenVerdict
+
+_DECISIONS = {"approved": "green", "rejected": "yellow", "not enough evidence": "yellow"}
+_ALL_SLICES = 1000
+
+
+def models_table(records: Sequence[ModelRecord]) -> Table:
+    """The model versions, the newest last."""
+    table = Table(box=None)
+    table.add_column("version", no_wrap=True, min_width=12)
+    table.add_column("name", overflow="fold")
+    for column in ("state", "from", "dims", "nDCG@10", "MRR@10", "index", "made"):
+        table.add_column(column)
+    for record in records:
+        indexes = [index for index in record.index_versions if index.state in ("ready", "serving", "retired")]
+        table.add_row(
+            record.version[:12],
+            Text(record.name),
+            Text(record.state, style="bold green" if record.state == "serving" else ""),
+            (record.base_version or "")[:8],
+            str(record.dims),
+            _metric(record, "ndcg@10"),
+            _metric(record, "mrr@10"),
+            " ".join(str(index.id) for index in indexes),
+            f"{record.created_at:%m-%d %H:%M}",
+        )
+    return table
+
+
+def last_words(
+    records: Sequence[ModelRecord],
+    events: Sequence[ModelEvent],
+    latest: Mapping[str, GivenVerdict],
+    online: Mapping[str, OnlineOutcome],
+) -> Iterator[Text]:
+    """Why each model is in its state, what the gate said of it last, and what interleaved searches say."""
+    reasoned = {event.version: event for event in reversed(events) if event.reasons}
+    for record in records:
+        short = record.version[:12]
+        event, given = reasoned.get(record.version), latest.get(record.version)
+        if event is not None and event.actor != "gate":
+            yield Text(f"{short} became {event.to_state} ({event.actor}): {' '.join(event.reasons)}")
+        if given is not None:
+            style = _DECISIONS.get(given.verdict.decision, "")
+            said = " ".join(given.verdict.reasons)
+            yield Text.assemble(f"{short} gate: ", (given.verdict.decision, style), f". {said}")
+        if record.version in online:
+            yield Text(f"{short} online: {online_sentence(online[record.version])}")
+
+
+def verdict_parts(given: GivenVerdict, online: OnlineOutcome | None) -> Iterator[RenderableType]:
+    """One verdict with its reasons, all that was looked at, and the online evidence beside it."""
+    verdict = given.verdict
+    yield Text.assemble(
+        "\n",
+        (verdict.decision.capitalize(), f"bold {_DECISIONS.get(verdict.decision, '')}".strip()),
+        f" {given.at:%Y-%m-%d %H:%M}, against {verdict.serving_version[:12]}, on test set "
+        f"{verdict.test_set[:12]}",
+    )
+    for reason in verdict.reasons:
+        yield Text(f"• {reason}")
+    if verdict.findings:
+        yield Padding(findings_table(verdict, slices=_ALL_SLICES), (1, 0, 0, 2), expand=False)
+        if left_out := not_shown(verdict, slices=_ALL_SLICES):
+            yield Text(f"  {left_out}", style="dim")
+    if online is not None:
+        yield Text(f"\nOnline, by interleaved searches: {online_sentence(online)}")
+
+
+def _metric(record: ModelRecord, name: str) -> str:
+    overall: dict[str, Any] = record.metrics.get("evaluation", {}).get("overall", {})
+    return f"{overall[name][0]:.3f}" if name in overall else ""
