@@ -206,7 +206,11 @@ def test_no_negative_is_better_than_one_over_the_threshold(
     wrong = separate([candidate("how much free space is on the disk", named("indent"))], SETTINGS)
     miner = Miner(minilm, corpus, wrong.kept, SETTINGS, Silent())
     assert miner.mine([2], Fairness(wrong, contents), contents) == [[]]
-    assert miner.tally.without == 1
+    assert miner.tally.without == {"feedback": 1}
+    tally = miner.tally
+    assert (tally.candidates, tally.over_threshold, tally.taken) == (40, 40, 0)
+    assert tally.at_thresholds["feedback"].rejected[0.95] == 40
+    assert tally.at_thresholds["feedback"].pairs_without[0.95] == 1
     assert miner.tally.over_threshold == SETTINGS.hard_negative_pool
 
 

@@ -148,7 +148,7 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
             break
     if of_comment and 2 * sum(bool(_CODE.search(line)) for line in paragraph) > len(paragraph):
         return ""
-    return _shortened(_plain(" ".join(paragraph)))
+    return shortened(_plain(" ".join(paragraph)))
 
 
 def _plain(text: str) -> str:
@@ -158,7 +158,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """At most about `MAX_LEAD_TOKENS` tokens, a long word being several; whole sentences if there are any."""
     tokens = 0
     for match in _WORD.finditer(text):
