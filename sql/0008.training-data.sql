@@ -28,6 +28,7 @@ CREATE TABLE commit_functions (
     symbol        text NOT NULL,
     code          text NOT NULL,              -- without its documentation
     change        double precision NOT NULL CHECK (change >= 0 AND change <= 1), -- share of it; 1: it is new
+    aside         boolean NOT NULL,           -- of a test or an example: no answer, and no negative
     PRIMARY KEY (repository_id, commit_id, path, symbol),
     FOREIGN KEY (repository_id, commit_id) REFERENCES commits ON DELETE CASCADE
 );

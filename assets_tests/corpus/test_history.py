@@ -119,7 +119,15 @@ def test_tests_examples_links_submodules_and_other_files_are_beside_the_point(ma
         },
     )
     assert symbols(changes) == ["caf\\xe9.py:latin"]
-    assert changes.aside == 2
+    assert [each.symbol for each in changes.aside] == ["show", "test_it"]
+
+
+def test_what_has_only_a_signature_is_no_function(made: GitRepository) -> None:
+    stubs = "@overload\ndef first(a: int) -> int: ...\n@overload\ndef first(a: str) -> str:\n    pass\n"
+    found = functions_in((stubs + BODY).encode(), get_language("python"))
+    assert list(found) == ["first#3", "second"]
+    changes = change(made, {"a.py": stubs + BODY}, {"a.py": stubs.replace("int", "float") + BODY})
+    assert symbols(changes) == []
 
 
 def test_deleted_functions_are_gone_and_no_change(made: GitRepository) -> None:

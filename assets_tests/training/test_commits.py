@@ -217,6 +217,24 @@ def test_a_detail_of_a_long_function_is_no_answer_and_no_negative(
     assert len({each.group_key for each in both}) == 1
 
 
+def test_the_tests_a_commit_changed_are_no_negatives_for_it(
+    db: Database, settings: Settings, made: GitRepository, mine: Callable[..., list[Mined]]
+) -> None:
+    test = "def test_waiting():\n    start = now()\n    retry(broken, 3)\n    assert now() - start > 3\n"
+    made.commit(
+        {"net.py": WAITING, "text.py": PARSE, "tests/test_net.py": test},
+        message="Wait longer after each failure",
+    )
+    mine()
+    found, dropped = candidates(db, settings)
+    assert [each.because["symbol"] for each in found] == ["retry"]
+    assert not dropped
+    with db.connect() as connection:
+        row = connection.execute("SELECT content_hash FROM snippets WHERE symbol = 'test_waiting'").fetchone()
+    assert row is not None
+    assert found[0].unsure == {row[0]}
+
+
 def test_words_of_many_commits_and_the_same_commit_twice(
     db: Database, settings: Settings, made: GitRepository, mine: Callable[..., list[Mined]]
 ) -> None:

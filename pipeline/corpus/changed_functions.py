@@ -10,7 +10,7 @@ from pipeline.corpus.decoding import decode
 from pipeline.corpus.definitions import Definition, unique_symbols
 from pipeline.corpus.languages import Language
 from pipeline.corpus.parsing import ParsedFile, parse_file
-from pipeline.corpus.rendering import render_range
+from pipeline.corpus.rendering import is_empty_body, render_range
 
 _TOKEN = re.compile(rb"\w+|[^\w\s]")
 # Trailing commas are what formatters add when they break a line.
@@ -32,7 +32,10 @@ class Function:
 
 
 def functions_in(source: bytes, language: Language) -> dict[str, Function]:
-    """The functions and methods of a file by their symbols, which are those of its snippets."""
+    """The functions and methods of a file that do something, by the symbols that their snippets have.
+
+    What has a body with nothing in it is only a signature: an overload, an abstract method.
+    """
     parsed = parse_file(decode(source).text.encode(), language)
     snippets = sorted(
         (definition for definition in parsed.definitions if definition.snippet),
@@ -45,8 +48,16 @@ def functions_in(source: bytes, language: Language) -> dict[str, Function]:
             _essence(parsed, definition),
         )
         for symbol, definition in zip(symbols, snippets, strict=True)
-        if definition.kind in ("function", "method")
+        if definition.kind in ("function", "method") and not _is_signature(parsed, definition)
     }
+
+
+def _is_signature(parsed: ParsedFile, definition: Definition) -> bool:
+    if definition.open_byte is None:
+        return False
+    return is_empty_body(
+        render_range(parsed, definition, definition.open_byte, definition.end_byte, documented=False)
+    )
 
 
 def _essence(parsed: ParsedFile, definition: Definition) -> bytes:

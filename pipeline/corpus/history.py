@@ -85,13 +85,13 @@ class Changes:
     Attributes:
         files: How many files it touched.
         functions: The functions whose code it changed, those of tests and examples left out.
-        aside: How many functions of tests, examples and documentation it changed.
+        aside: The functions of tests, examples and documentation that it changed.
         code_files: How many of the files are code of the project itself.
     """
 
     files: int = 0
     functions: list[ChangedFunction] = field(default_factory=list[ChangedFunction])
-    aside: int = 0
+    aside: list[ChangedFunction] = field(default_factory=list[ChangedFunction])
     code_files: int = 0
 
 
@@ -192,10 +192,10 @@ class History:
             for symbol, function in functions.items():
                 if function.essence in before:
                     continue
-                if aside or _ASIDE_SYMBOL.search(symbol):
-                    changes.aside += 1
-                else:
-                    changes.functions.append(ChangedFunction(path, symbol, function.code, called.get(symbol)))
+                beside = aside or _ASIDE_SYMBOL.search(symbol)
+                (changes.aside if beside else changes.functions).append(
+                    ChangedFunction(path, symbol, function.code, called.get(symbol))
+                )
         return changes
 
     def _functions_of(self, raw_path: bytes, blob: str, mode: int) -> dict[str, Function] | None:

@@ -57,6 +57,10 @@ _TICKET = re.compile(
     r"|(?-i:\b(?!UTF|ISO|SHA|RFC|CVE|PEP|HTTP|AES|MD|UCS|CP)[A-Z]{2,10}-\d+\b))(?:\s+(?:pr|issue)\b)?",
     re.IGNORECASE,
 )
+_HASH = re.compile(
+    r"\s*\(?(?:(?:introduced |broken |added )?(?:in|by|since|from|of)\s+)?(?:commit\s+)?"
+    r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}\b\)?"
+)
 _SKIP_CI = re.compile(r"\[(?:skip|no)[ -]?ci\]|\[ci[ -]skip\]|\*{3}NO_CI\*{3}", re.IGNORECASE)
 _MARKUP = re.compile(
     r"`+|\*\*|(?<!\w)__(?=\w[^_]* )"
@@ -64,6 +68,7 @@ _MARKUP = re.compile(
 )
 _LINK = re.compile(r"!?\[([^\[\]]+)\]\([^)]*\)")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
+_REFERENCE = re.compile(rf"{_URL.pattern}|(?<![\w(\[&])#\d+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{7,40}}\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(`])")
 _NUMBER = re.compile(r"\d[\d.,]*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -104,6 +109,7 @@ _ASIDE = re.compile(
     r"\b(?:typos?|spelling|misspell\w*|changelog|readme|doc ?strings?|type (?:annotations?|hints?)|typing"
     r"|copyright|tests|test (?:suite|cases?|failures?)|(?:unit|regression|integration) test|doctests?"
     r"|licen[cs]e headers?|coverage|grammar)\b"
+    r"|^(?:fix|add|improve|update|correct)\w*\b.*\bannotations?\b"
     r"|^(?:add|fix|update|improve|more|move|clean ?up|remove|skip|simplify|speed up|refactor)?\s*"
     r"(?:\w+\s+){0,2}(?:unit |regression |missing |integration )?"
     r"(?:tests?|docs?|documentation|comments?)\b[.!]?$",
@@ -243,14 +249,15 @@ def _prose(paragraph: list[str]) -> str:
     if any(_BULLET.match(line) or line.startswith(("    ", "\t", ">", "|", "$", "#")) for line in paragraph):
         return ""
     sentences = _SENTENCE_END.split(" ".join(line.strip() for line in paragraph))
-    # Without its link a sentence may make no sense.
-    text = _plain(" ".join(sentence for sentence in sentences if not _URL.search(sentence)))
+    # Without its link or number a sentence may make no sense.
+    text = _plain(" ".join(sentence for sentence in sentences if not _REFERENCE.search(sentence)))
     if 3 * len(_NUMBER.findall(text)) > len(_WORD.findall(text)):
         return ""  # measurements
     return text if len(_WORD.findall(text)) >= 2 * MIN_WORDS and unusable(text) is None else ""
 
 
 def _plain(text: str) -> str:
+    text = _HASH.sub(" ", text)
     text = _LINK.sub(r"\1", _SKIP_CI.sub(" ", text))
     text = _MARKUP.sub("", _TICKET.sub(" ", _URL.sub(" ", text)))
     text = re.sub(r"\(\s*[,;:]?\s*\)|\[\s*\]", " ", text)

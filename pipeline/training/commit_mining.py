@@ -25,6 +25,8 @@ from pipeline.training.commit_messages import left_out, query_of, reverted_by
 from pipeline.training.commit_store import FoundCommit, FoundFunction, ReadHistory
 from pipeline.training.near_duplicates import overlap, tokens_of
 
+# Tests that a commit changed too are no negatives for it; a commit with more of them is no usual one.
+MAX_ASIDE = 50
 _DECIDING_MODULES = (commit_messages, documentation, history, changed_functions)
 # So much of a hash is looked up when a message names what it reverts.
 _HASH_PREFIX = 7
@@ -118,7 +120,9 @@ def _found(past: History, commit: Commit, settings: Settings, *, undone: bool) -
             reason = "objects are missing"
         else:
             reason = _reason_by_changes(changes, settings)
-            functions = () if reason else tuple(map(_function, changes.functions))
+            if reason is None:
+                beside = [_function(each, aside=True) for each in changes.aside[:MAX_ASIDE]]
+                functions = (*(_function(each, aside=False) for each in changes.functions), *beside)
     return FoundCommit(commit.id, commit.at, None if reason else query_of(commit.message), reason, functions)
 
 
@@ -142,11 +146,11 @@ def _reason_by_changes(changes: Changes, settings: Settings) -> str | None:
     return "comments, layout or no function" if changes.code_files else "no code"
 
 
-def _function(changed: ChangedFunction) -> FoundFunction:
+def _function(changed: ChangedFunction, *, aside: bool) -> FoundFunction:
     change = 1.0
     if changed.before is not None:
         change = 1.0 - overlap(tokens_of(changed.before), tokens_of(changed.code))[1]
-    return FoundFunction(changed.path, changed.symbol, changed.code, change)
+    return FoundFunction(changed.path, changed.symbol, changed.code, change, aside)
 
 
 def _rules(settings: Settings) -> str:

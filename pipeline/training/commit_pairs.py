@@ -48,12 +48,16 @@ def commit_candidates(connection: Connection, settings: Settings) -> tuple[list[
     chosen: list[tuple[CommitFunction, LiveFunction, float, int, frozenset[bytes]]] = []
     for commit, functions in commits.items():
         if sharing[keys[commit]] >= REPEATED:
-            dropped["a message of many commits"] += len(functions)
+            dropped["a message of many commits"] += sum(not function.aside for function in functions)
             continue
         matched: dict[bytes, tuple[CommitFunction, LiveFunction, float]] = {}
         beside: set[bytes] = set()
         for function in functions:
             live, likeness = _now(function, places)
+            if function.aside:
+                if live is not None and likeness >= settings.min_commit_likeness:
+                    beside.add(live.content_hash)
+                continue
             reason = _unfit(function, live, likeness, settings)
             if live is not None and reason is None:
                 matched.setdefault(live.content_hash, (function, live, likeness))

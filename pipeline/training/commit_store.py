@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from pipeline.store.connections import Connection
@@ -20,12 +20,21 @@ class ReadHistory:
 
 @dataclass(frozen=True)
 class FoundFunction:
-    """A function as a commit left it; `change` is the share of it that the commit changed, 1 if it is new."""
+    """A function as a commit left it.
+
+    Attributes:
+        path: Where it stood.
+        symbol: What it was called.
+        code: What it was then, without documentation.
+        change: The share of it that the commit changed, 1 if it is new.
+        aside: Whether it is one of a test, an example or documentation.
+    """
 
     path: str
     symbol: str
     code: str
     change: float
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class CommitFunction:
         symbol: What it was called.
         code: What it was then, without documentation.
         change: The share of it that the commit changed.
+        aside: Whether it is one of a test, an example or documentation.
     """
 
     repository_id: int
@@ -62,6 +72,7 @@ class CommitFunction:
     symbol: str
     code: str
     change: float
+    aside: bool
 
 
 @dataclass(frozen=True)
@@ -150,14 +161,12 @@ def save_history(
     with (
         connection.cursor() as cursor,
         cursor.copy(
-            "COPY commit_functions (repository_id, commit_id, path, symbol, code, change) FROM STDIN"
+            "COPY commit_functions (repository_id, commit_id, path, symbol, code, change, aside) FROM STDIN"
         ) as copy,
     ):
         for commit in commits:
             for each in commit.functions:
-                copy.write_row(
-                    (repository_id, commit.commit_id, each.path, each.symbol, each.code, each.change)
-                )
+                copy.write_row((repository_id, commit.commit_id, *astuple(each)))
 
 
 def commit_functions(connection: Connection) -> list[CommitFunction]:
@@ -165,7 +174,8 @@ def commit_functions(connection: Connection) -> list[CommitFunction]:
     return [
         CommitFunction(*row)
         for row in connection.execute(
-            "SELECT f.repository_id, r.name, f.commit_id, c.query, f.path, f.symbol, f.code, f.change"
+            "SELECT f.repository_id, r.name, f.commit_id, c.query,"
+            " f.path, f.symbol, f.code, f.change, f.aside"
             " FROM commit_functions f JOIN commits c USING (repository_id, commit_id)"
             " JOIN repositories r ON r.id = f.repository_id WHERE c.query IS NOT NULL"
             ' ORDER BY r.name, f.commit_id, f.path COLLATE "C", f.symbol COLLATE "C"'

@@ -155,6 +155,8 @@ class Fairness:
                 "same name as the positive",
                 lambda: not judged and bool(content.names & self._contents[pair.content_hash].names),
             ),
+            # A class lists its methods, and a function holds the functions that are defined in it.
+            ("around the positive, or inside it", lambda: not judged and self._encloses(content, pair)),
             ("near-duplicate of an answer", lambda: self._is_like_any(content_hash, answers)),
             (
                 "held out for measuring",
@@ -162,6 +164,10 @@ class Fairness:
             ),
         )
         return next((reason for reason, holds in objections if holds()), None)
+
+    def _encloses(self, content: Content, pair: Candidate) -> bool:
+        positive = self._contents[pair.content_hash]
+        return content.is_around(positive) or positive.is_around(content)
 
     def _is_like_any(self, content_hash: bytes, answers: Iterable[bytes]) -> bool:
         tokens = self._tokens_of(content_hash)

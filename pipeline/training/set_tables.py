@@ -106,6 +106,14 @@ def mining_table(counts: Mapping[str, Any]) -> Table:
     rows = [(reason, f"{count:,}", _share(count, candidates)) for reason, count in lines]
     without = mining["nothing_found"]
     rows.append(("pairs left without a negative", f"{without:,}", f"{_share(without, asking)} of {asking:,}"))
+    rows += [
+        (
+            f"  of origin {origin}",
+            f"{count:,}",
+            f"{_share(count, mining['asking'][origin])} of {mining['asking'][origin]:,}",
+        )
+        for origin, count in mining["nothing_found_by_origin"].items()
+    ]
     return Table("hard negatives", ("candidates", "how many", "share"), tuple(rows))
 
 
@@ -115,7 +123,7 @@ def thresholds_table(counts: Mapping[str, Any]) -> Table:
     in_force = counts.get("mining", {}).get("max_ratio")
     for origin, at in counts.get("mining", {}).get("at_thresholds", {}).items():
         pairs = counts["mining"]["asking"].get(origin, 0)
-        for ratio, rejected in at["rejected"].items():
+        for ratio, rejected in sorted(at["rejected"].items(), key=lambda item: float(item[0])):
             rows.append(
                 (
                     origin,
@@ -126,8 +134,8 @@ def thresholds_table(counts: Mapping[str, Any]) -> Table:
                 )
             )
     return Table(
-        "thresholds",
-        ("origin", "share of the positive's score", "neighbours rejected", "share", "pairs left without any"),
+        "what thresholds reject (shares of the positive's score)",
+        ("origin", "threshold", "neighbours rejected", "share", "pairs left without"),
         tuple(rows),
     )
 
@@ -137,8 +145,8 @@ def margins_table(counts: Mapping[str, Any]) -> Table:
     by_reason = counts.get("margins", {}).get("by_reason", {})
     names = list(next(iter(by_reason.values()))["quantiles"]) if by_reason else []
     return Table(
-        "margins before training (cosine of positive − negative)",
-        ("negative", "triplets", "nearer than the positive", *names),
+        "margins before training (cosine of the positive less that of the negative)",
+        ("negatives", "triplets", "nearer", *names),
         tuple(
             (
                 reason,

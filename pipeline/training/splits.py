@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Settings
 from pipeline.feedback.grouping import group_key, normalise_query
-from pipeline.training.near_duplicates import NearDuplicates, Tokens, tokens_of
+from pipeline.training.near_duplicates import NearDuplicates, Tokens, tokens_of, words_of
 from pipeline.training.pairs import Candidate, Origin, Split
 
 ORIGINS: tuple[Origin, ...] = ("feedback", "docstring", "commit")
@@ -118,7 +118,7 @@ def separate(candidates: Iterable[Candidate], settings: Settings) -> Separated:
         if origin in caps and taken[origin, split] >= caps[origin][split]:
             reasons["over the cap"] += 1
             continue
-        words = tokens_of(normalise_query(candidate.query))
+        words = words_of(normalise_query(candidate.query))
         if origin != "feedback" and any(side_of_query[other] != split for other in queries.of(words)):
             reasons["near-identical words on another side"] += 1
             continue

@@ -24,6 +24,11 @@ SELECT c.content_hash, c.text, c.undocumented_text, c.documentation IS NOT NULL,
     coalesce((
         SELECT array_agg(DISTINCT (regexp_match(s.symbol, '([^.:@#]*)(?:[@#].*)?$'))[1])
         FROM snippets s WHERE s.content_hash = c.content_hash AND s.vanished_at IS NULL
+    ), '{}'),
+    coalesce((
+        SELECT array_agg(DISTINCT
+            s.repository_id || ' ' || s.path || ' ' || regexp_replace(s.symbol, '@[0-9]+$', ''))
+        FROM snippets s WHERE s.content_hash = c.content_hash AND s.vanished_at IS NULL
     ), '{}')
 FROM contents c WHERE c.content_hash = ANY(%s)
 """
@@ -56,12 +61,18 @@ class Content:
         undocumented: Without its documentation; None if it has none, or if nothing else would be left.
         documented: Whether it has documentation.
         names: The last parts of the symbols it has in live files.
+        places: Where it stands in them: repository, path and symbol.
     """
 
     text: str
     undocumented: str | None
     documented: bool
     names: frozenset[str]
+    places: frozenset[str] = frozenset()
+
+    def is_around(self, other: Content) -> bool:
+        """Whether `other` is defined inside this: a method in its class, a function in a function."""
+        return any(inner.startswith(f"{outer}.") for outer in self.places for inner in other.places)
 
     @property
     def code(self) -> str:
@@ -85,8 +96,8 @@ def documented(connection: Connection) -> Iterator[tuple[bytes, str, str]]:
 def contents(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, Content]:
     """The contents with these hashes."""
     return {
-        content_hash: Content(text, undocumented, is_documented, frozenset(names))
-        for content_hash, text, undocumented, is_documented, names in connection.execute(
+        content_hash: Content(text, undocumented, documented, frozenset(names), frozenset(where))
+        for content_hash, text, undocumented, documented, names, where in connection.execute(
             _CONTENTS, [list(hashes)]
         )
     }

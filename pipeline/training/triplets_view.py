@@ -66,7 +66,14 @@ def render_triplets(
 def _answer(pair: Pair, where: Mapping[bytes, Place]) -> RenderableType:
     scores = [each.positive_score for each in pair.negatives if each.positive_score is not None]
     said = why_positive(pair) + (f" Cosine {scores[0]:.3f}." if scores else "")
-    return _panel("answers", where.get(pair.positive_hash), pair.positive_text, pair.language, said, "green")
+    return _panel(
+        "answers",
+        place=where.get(pair.positive_hash),
+        code=pair.positive_text,
+        language=pair.language,
+        said=said,
+        style="green",
+    )
 
 
 def _no_answer(pair: Pair, negative: Negative, where: Mapping[bytes, Place]) -> RenderableType:
