@@ -83,8 +83,8 @@ _REVERT = re.compile(
 _REVERTED = re.compile(r"this reverts commits? ([0-9a-f]{7,40})", re.IGNORECASE)
 _BOT = re.compile(
     r"\[bot\]|\b(?:ro)?bot\b|-bot\b|\bbot-|dependabot|renovate|greenkeeper|pre-commit-ci|github-actions|snyk"
-    r"|weblate|transifex|\bpyup\b|imgbot|allcontributors|semantic-release|\bbors\b|mergify|codecov|travis"
-    r"|jenkins|gerrit|copybara|autoroll|automation|buildkite|circleci",
+    r"|weblate|transifex|\bpyup\b|imgbot|allcontributors|semantic-release|\bbors\b|mergify|codecov"
+    r"|travis-?ci|^jenkins\b|copybara|autoroll|buildkite|circleci|^[\w-]*-(?:ci|automation)\b",
     re.IGNORECASE,
 )
 _RELEASE = re.compile(
@@ -108,8 +108,8 @@ _FORMATTING = re.compile(
 _ASIDE = re.compile(
     r"\b(?:typos?|spelling|misspell\w*|changelog|readme|doc ?strings?|type (?:annotations?|hints?)|typing"
     r"|copyright|tests|test (?:suite|cases?|failures?)|(?:unit|regression|integration) test|doctests?"
-    r"|licen[cs]e headers?|coverage|grammar)\b"
-    r"|^(?:fix|add|improve|update|correct)\w*\b.*\bannotations?\b"
+    r"|licen[cs]e headers?|coverage)\b"
+    r"|^(?:fix|add|improve|update|correct)\w*\b.*\b(?:annotations?|grammar)\b"
     r"|^(?:add|fix|update|improve|more|move|clean ?up|remove|skip|simplify|speed up|refactor)?\s*"
     r"(?:\w+\s+){0,2}(?:unit |regression |missing |integration )?"
     r"(?:tests?|docs?|documentation|comments?)\b[.!]?$",
@@ -250,7 +250,10 @@ def _prose(paragraph: list[str]) -> str:
         return ""
     sentences = _SENTENCE_END.split(" ".join(line.strip() for line in paragraph))
     # Without its link or number a sentence may make no sense.
-    text = _plain(" ".join(sentence for sentence in sentences if not _REFERENCE.search(sentence)))
+    kept = [sentence for sentence in sentences if not _REFERENCE.search(sentence)]
+    text = _plain(" ".join(kept))
+    if len(kept) < len(sentences) and text[:1].isascii() and not text[:1].isupper():
+        return ""  # the rest of a sentence that was cut at a name
     if 3 * len(_NUMBER.findall(text)) > len(_WORD.findall(text)):
         return ""  # measurements
     return text if len(_WORD.findall(text)) >= 2 * MIN_WORDS and unusable(text) is None else ""
