@@ -279,3 +279,23 @@ def test_a_repository_that_cannot_be_read_keeps_what_was_found(
     made.path.rename(made.path.with_name("elsewhere"))
     assert mine_commits(db, settings, Silent()) == []
     assert [each.query for each in candidates(db, settings)[0]] == ["Wait longer after each failure"]
+
+
+def test_the_history_of_a_url_is_read_from_its_clone(
+    db: Database, settings: Settings, made: GitRepository
+) -> None:
+    made.commit({"net.py": WAITING, "text.py": PARSE}, message="Wait longer after each failure")
+    made.commit(
+        {"net.py": WAITING, "text.py": QUOTED},
+        "refs/heads/next",
+        message="Keep quoted commas together",
+        parents=[str(made.git.references["refs/heads/main"].target)],
+    )
+    add_repository(db, "made", f"file://{made.path}", ref="next")
+    extract_repository(db, get_repository(db, "made"), settings, token_budget("minilm"), Silent())
+    made.path.rename(made.path.with_name("elsewhere"))  # nothing is fetched for it
+    assert mine_commits(db, settings, Silent()) == [Mined("made", 3, 0, 0)]
+    assert {each.query for each in candidates(db, settings)[0]} == {
+        "Wait longer after each failure",
+        "Keep quoted commas together",
+    }

@@ -119,6 +119,7 @@ _ASIDE = re.compile(
 _SHAPE = re.compile(
     r"\brefactor|\bcyclomatic|\boptimi[sz]e codes?\b|\btype[- ]ignore|\bclean(?:ing|ed|s)?[ -]?up\b"
     r"|\btid(?:y|ied)\b|^(?:small |minor )?(?:tweak|polish|nit)s?\b|^dedup"
+    r"|^renam|^mov(?:e|ed|ing)\b.*(?:\b\w+\.[a-z]{1,4}\b|\b(?:module|file|package|namespace)s?\b)"
     r"|^(?:re-?)?(?:order|organi[sz]e|structur)|\breview (?:comments?|feedback)\b|\bcode review\b",
     re.IGNORECASE,
 )
