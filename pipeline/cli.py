@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import agents, feedback, loop, models, operations, searching, serving, sources
+from pipeline.commands import (
+    agents,
+    feedback,
+    loop,
+    models,
+    operations,
+    searching,
+    serving,
+    sources,
+    triplets,
+)
 from pipeline.commands.errors import SentenceErrors
 
 app = typer.Typer(
@@ -37,6 +47,7 @@ searching.register(app)
 serving.register(app)
 agents.register(app)
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(triplets.app, name="triplets")
 models.register(app)
 operations.register(app)
 

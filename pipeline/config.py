@@ -120,6 +120,40 @@ class Settings(BaseSettings):
     )
     max_test_documentation_pairs: int = Field(default=500, ge=1)
     max_validation_documentation_pairs: int = Field(default=200, ge=1)
+    max_commits: int = Field(
+        default=2000,
+        ge=0,
+        description="Newest commits of a git repository that are looked at for pairs; what was found stays.",
+    )
+    max_commit_functions: int = Field(
+        default=3, ge=1, description="A commit that changes more functions says little about each of them."
+    )
+    max_commit_files: int = Field(
+        default=20, ge=1, description="A commit that touches more files is a bulk change."
+    )
+    min_commit_change: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of a long function that a commit has to have changed; less is a detail of it.",
+    )
+    min_commit_likeness: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How like what the commit left a function still has to be; else the message is outdated.",
+    )
+    commit_weight: float = Field(
+        default=0.5,
+        gt=0,
+        le=0.7,
+        description="Weight of a commit, shared by its functions; feedback that makes a pair has more.",
+    )
+    max_commit_pairs: int = Field(
+        default=1000, ge=0, description="Training pairs taken from commits, at the most."
+    )
+    max_test_commit_pairs: int = Field(default=200, ge=0)
+    max_validation_commit_pairs: int = Field(default=100, ge=0)
     validation_percent: int = Field(default=10, ge=1, le=45)
     test_percent: int = Field(default=20, ge=1, le=45)
     hard_negatives: int = Field(default=1, ge=0, le=8, description="Mined negatives per pair.")

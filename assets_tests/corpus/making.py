@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,9 +28,21 @@ class GitRepository:
     def __init__(self, path: Path, *, bare: bool = False) -> None:
         self.path = path
         self.git = pygit2.init_repository(str(path), bare=bare, initial_head="main")
+        self._minutes = 0
 
-    def commit(self, files: Mapping[str | bytes, Entry], ref: str = "refs/heads/main") -> str:
-        """Commits exactly these files, and moves `ref` there; returns the commit."""
+    def commit(
+        self,
+        files: Mapping[str | bytes, Entry],
+        ref: str = "refs/heads/main",
+        *,
+        message: str | bytes = "A commit",
+        author: pygit2.Signature = AUTHOR,
+        parents: Sequence[str] | None = None,
+    ) -> str:
+        """Commits exactly these files, and moves `ref` there; returns the commit.
+
+        Its parent is what `ref` names, unless `parents` are given. Each commit is a minute after the last.
+        """
         entries: dict[bytes, tuple[FileMode, str]] = {}
         for path, content in files.items():
             raw = path.encode() if isinstance(path, str) else path
@@ -42,9 +54,17 @@ class GitRepository:
                 data = content.encode() if isinstance(content, str) else content
                 entries[raw] = (FileMode.BLOB, str(self.git.create_blob(data)))
         known = self.git.references.get(ref)
-        parents = [known.peel(pygit2.Commit).id] if known is not None else []
-        tree = self._tree(entries)
-        return str(self.git.create_commit(ref, AUTHOR, AUTHOR, "A commit", pygit2.Oid(hex=tree), parents))
+        if parents is None:
+            parents = [str(known.peel(pygit2.Commit).id)] if known is not None else []
+        self._minutes += 1
+        # Raw, because pygit2 takes a message as text only, and it need not be; nor need it have a parent.
+        lines = [f"tree {self._tree(entries)}", *(f"parent {parent}" for parent in parents)]
+        moment = f"{author.time + 60 * self._minutes} +0000"
+        lines += [f"{role} {author.name} <{author.email}> {moment}" for role in ("author", "committer")]
+        raw = message.encode() if isinstance(message, str) else message
+        commit = self.git.odb.write(ObjectType.COMMIT, "\n".join([*lines, "", ""]).encode() + raw)
+        self.git.references.create(ref, commit, force=True)
+        return str(commit)
 
     def _tree(self, entries: Mapping[bytes, tuple[FileMode, str]]) -> str:
         # Raw, because pygit2 takes names as text only, and a path need not be.

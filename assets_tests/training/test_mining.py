@@ -15,7 +15,7 @@ from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
 from pipeline.training import mining
 from pipeline.training.mining import Corpus, Fairness, Mined, Miner, nearest
-from pipeline.training.near_duplicates import are_near_duplicates, tokens_of
+from pipeline.training.near_duplicates import NearDuplicates, are_near_duplicates, tokens_of
 from pipeline.training.pairs import Candidate
 from pipeline.training.splits import Separated, separate, split_of
 from pipeline.training.store import Content
@@ -87,6 +87,27 @@ def separated(chosen: list[Function]) -> Separated:
         if function.documentation
     ]
     return separate([*judged, *documented[:40]], SETTINGS)
+
+
+def test_what_is_around_the_positive_or_inside_it_is_no_fair_negative() -> None:
+    def content(*places: str) -> Content:
+        text = " ".join(f"{place}_{n}" for place in places[:1] for n in range(5)).replace(".", "_")
+        return Content(text, None, False, frozenset(places), frozenset(places))
+
+    method, holder = content("1 a.py Editor.open"), content("1 a.py Editor")
+    assert holder.is_around(method)
+    assert not method.is_around(holder)
+    assert not content("1 b.py Editor").is_around(method)
+    assert not content("1 a.py Edit").is_around(method)
+    inner = content("7 x.py f", "1 a.py Editor.open.save")
+    assert method.is_around(inner)
+    contents = {b"m": method, b"h": holder, b"i": inner, b"o": content("1 a.py other")}
+    asked = Candidate("feedback", "q", b"g", "train", b"m", method.text, method.text, 0.9, "python")
+    fairness = Fairness(Separated((asked,), {}, {}, NearDuplicates(), {b"g": {b"m"}}), contents)
+    reasons = [fairness.reason(asked, content_hash) for content_hash in (b"h", b"i", b"o")]
+    assert reasons == ["around the positive, or inside it"] * 2 + [None]
+    # Who rejected the class has looked at it.
+    assert fairness.reason(asked, b"h", judged=True) is None
 
 
 def test_nearest_is_exact(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +227,11 @@ def test_no_negative_is_better_than_one_over_the_threshold(
     wrong = separate([candidate("how much free space is on the disk", named("indent"))], SETTINGS)
     miner = Miner(minilm, corpus, wrong.kept, SETTINGS, Silent())
     assert miner.mine([2], Fairness(wrong, contents), contents) == [[]]
-    assert miner.tally.without == 1
+    assert miner.tally.without == {"feedback": 1}
+    tally = miner.tally
+    assert (tally.candidates, tally.over_threshold, tally.taken) == (40, 40, 0)
+    assert tally.at_thresholds["feedback"].rejected[0.95] == 40
+    assert tally.at_thresholds["feedback"].pairs_without[0.95] == 1
     assert miner.tally.over_threshold == SETTINGS.hard_negative_pool
 
 

@@ -75,7 +75,10 @@ def train(
         loop.train(base)
         loop.result.raise_for_failure()
         bench, evaluated = loop.workbench, loop.result.training["model_evaluation"]
-    _print_comparison(bench, evaluated, json)
+        training_set = loop.result.training["training_set"]
+    if not json:
+        _print_training_set(bench, training_set["training_set_id"])
+    _print_comparison(bench, evaluated, training_set, json)
 
 
 def _report(settings: Settings, result: RunResult, *, as_json: bool, trained: bool) -> None:
@@ -124,7 +127,21 @@ def _example(example: tuple[str, list[str], list[str]]) -> ExampleSearch:
     return ExampleSearch(*example)
 
 
-def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: bool) -> None:
+def _print_training_set(bench: Workbench, training_set_id: int) -> None:
+    """What it was trained on, and what mining did."""
+    from pipeline.training.training_set import load_training_set
+    from pipeline.training.triplets_view import render_set
+
+    console = output()
+    console.print(f"\nTraining set [bold]{training_set_id}[/bold]\n")
+    for part in render_set(load_training_set(bench.db, training_set_id)):
+        console.print(part)
+    console.print("`honeloop triplets show` shows samples of it, with the reasons.", style="dim")
+
+
+def _print_comparison(
+    bench: Workbench, evaluated: Mapping[str, Any], training_set: Mapping[str, Any], as_json: bool
+) -> None:
     """The candidate beside what serves and the base, from their stored measurements."""
     from pipeline.evaluation import report
     from pipeline.evaluation.changes import changes_table
@@ -150,6 +167,10 @@ def _print_comparison(bench: Workbench, evaluated: Mapping[str, Any], as_json: b
                 "test_set": evaluated["test_set"],
                 "queries": evaluated["queries"],
                 "corpus": evaluated["corpus"],
+                "training_set": {
+                    "id": training_set["training_set_id"],
+                    "counts": training_set["counts"],
+                },
                 "evaluations": {
                     role: {"model_version": one.model_version, **breakdown_to_json(one)}
                     for role, one in found.items()

@@ -54,6 +54,16 @@ _STOP = re.compile(
     r"|examples?|usage|notes?|see also|references|attributes|methods|warnings?|inputs?|outputs?)\s*:*\s*$)",
     re.IGNORECASE,
 )
+# The same with something after it on its line, which ends a paragraph that has begun.
+_SECTION = re.compile(
+    r"^(?:globals|arguments|args|parameters|params|outputs?|returns|raises|throws|yields)\s*:", re.IGNORECASE
+)
+# What only points elsewhere, or says what is yet to be done, is nobody's query.
+_POINTER = re.compile(
+    r"^\W*(?:see\b(?! (?:if|whether|what|how|that|which)\b)|ditto\b|same as\b"
+    r"|as (?:above|below)\b|cf\b|refer to\b|(?:todo|fixme|xxx|hack)\b|https?://)",
+    re.IGNORECASE,
+)
 # A first line that repeats the signature, or only shouts.
 _NO_PROSE = re.compile(r"^(?:[\w.*]+\([^()]*\)(?:\s*[-=]>.*)?|[*_]+\w+[*_]+:?)$")
 _HEADING = re.compile(r"^#{1,6}\s")
@@ -134,7 +144,7 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
             if paragraph:
                 break
             continue
-        if _STOP.match(line):
+        if _STOP.match(line) or (paragraph and _SECTION.match(line)):
             if not paragraph and line.startswith("<p"):
                 line = line.partition(">")[2]
             else:
@@ -148,7 +158,7 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
             break
     if of_comment and 2 * sum(bool(_CODE.search(line)) for line in paragraph) > len(paragraph):
         return ""
-    return _shortened(_plain(" ".join(paragraph)))
+    return shortened(_plain(" ".join(paragraph)))
 
 
 def _plain(text: str) -> str:
@@ -158,7 +168,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """At most about `MAX_LEAD_TOKENS` tokens, a long word being several; whole sentences if there are any."""
     tokens = 0
     for match in _WORD.finditer(text):
@@ -171,7 +181,12 @@ def _shortened(text: str) -> str:
 
 
 def says_enough(lead: str) -> bool:
-    """Whether a lead could be somebody's query: `MIN_WORDS` words, or as much in a script without spaces."""
+    """Whether a lead could be somebody's query: `MIN_WORDS` words, or as much in a script without spaces.
+
+    One that only points elsewhere could not.
+    """
+    if _POINTER.match(lead):
+        return False
     words = sum(any(map(str.isalpha, word)) for word in lead.split())
     return words + len(_CJK.findall(lead)) // 2 >= MIN_WORDS
 

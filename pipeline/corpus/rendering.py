@@ -20,6 +20,11 @@ _TAIL = re.compile(rb"[ \t]*[;,)]*(?=[ \t]*\r?(?:\n|\Z))")
 _EMPTY_BODY = re.compile(r"(?:\W|\b(?:pass|end|do)\b)*")
 
 
+def is_empty_body(body: str) -> bool:
+    """Whether nothing is done in a body."""
+    return _EMPTY_BODY.fullmatch(body) is not None
+
+
 @dataclass(frozen=True)
 class Pieces:
     """A definition in pieces that it may be split between.
@@ -168,7 +173,7 @@ def render_undocumented(parsed: ParsedFile, definition: Definition, pieces: Piec
         return text if "\n" in text else None
     body_end = min(pieces.begins_at(end), definition.end_byte)
     body = render_range(parsed, definition, definition.open_byte, body_end, documented=False)
-    return None if _EMPTY_BODY.fullmatch(body) else text
+    return None if is_empty_body(body) else text
 
 
 def _one_line(source: bytes, start: int, end: int) -> str:

@@ -156,8 +156,11 @@ def adjust_training_sets(
             negatives = _adjust_negatives(connection, pair_id, pair)
             removed, changed = 0, int((query, weight) != (pair.query, pair.weight) or negatives > 0)
             connection.execute(
-                "UPDATE training_pairs SET query = %s, weight = %s WHERE id = %s",
-                [pair.query, pair.weight, pair_id],
+                "UPDATE training_pairs SET query = %s, weight = %s, because = because || %s WHERE id = %s",
+                [
+                    *(pair.query, pair.weight),
+                    *(Jsonb({"judgement": pair.judgement, "people": pair.users}), pair_id),
+                ],
             )
         if removed or changed:
             of_set = changed_sets.setdefault(set_id, {"pairs_removed": 0, "pairs_changed": 0})
@@ -166,6 +169,13 @@ def adjust_training_sets(
         adjusted.pairs_removed += removed
         adjusted.pairs_changed += changed
         adjusted.negatives_removed += negatives
+    # What else was spared rests on what people liked, and those may be gone.
+    connection.execute(
+        "UPDATE training_pairs p SET spared = ARRAY(SELECT DISTINCT coalesce(o.copy_group, o.positive_hash)"
+        " FROM training_pairs o WHERE o.training_set_id = p.training_set_id AND o.group_key = p.group_key)"
+        " WHERE p.origin = 'feedback' AND p.group_key = ANY(%s)",
+        [list(groups)],
+    )
     for set_id, counts in changed_sets.items():
         name = secrets.token_hex(32)
         connection.execute(

@@ -76,6 +76,7 @@ def documentation_candidates(
                 code=code,
                 weight=settings.documentation_weight,
                 language=row.language,
+                because={"documentation": "its own"},
             )
         )
     return candidates, dropped

@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,15 @@ from numpy.typing import NDArray
 from pipeline.config import Settings
 from pipeline.progress import Progress
 from pipeline.training.near_duplicates import Tokens, are_near_duplicates, tokens_of
-from pipeline.training.pairs import Candidate
-from pipeline.training.splits import Separated
+from pipeline.training.pairs import Candidate, Origin
+from pipeline.training.splits import ORIGINS, Separated
 from pipeline.training.store import Content
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 Vectors = NDArray[np.float32]
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 # So near to the positive that it is the same code for any purpose.
 SAME_CODE_COSINE = 0.95
@@ -50,6 +51,8 @@ SAME_CODE_COSINE = 0.95
 DOCUMENTED_MAX_RATIO = 0.9
 # How many candidates per documentation pair are compared without documentation.
 COMPARED = 16
+# The thresholds that are shown beside the one in force.
+SHOWN_RATIOS = (0.8, 0.85, 0.9, 0.95, 1.0)
 # Scores held in memory at once, 256 MB.
 SCORES_AT_ONCE = 64_000_000
 
@@ -68,14 +71,37 @@ class Tally:
     """What mining did.
 
     Attributes:
-        over_threshold: Candidates that came too near to their positive.
-        passed: Candidates that were not asked for their score, by reason.
-        without: Pairs for which nothing was found.
+        asking: Pairs that asked for a negative, by origin.
+        candidates: Neighbours of their queries that were looked at, until each pair had what it asked for.
+        over_threshold: Those that came too near to their positive.
+        passed: Those below the threshold that are no fair negatives, by reason.
+        taken: Those that became negatives.
+        without: Pairs for which nothing was found, by origin.
+        at_thresholds: What thresholds would do to all the neighbours of the pairs that asked.
     """
 
+    asking: Counter[Origin] = field(default_factory=Counter[Origin])
+    candidates: int = 0
     over_threshold: int = 0
     passed: Counter[str] = field(default_factory=Counter[str])
-    without: int = 0
+    taken: int = 0
+    without: Counter[Origin] = field(default_factory=Counter[Origin])
+    at_thresholds: dict[Origin, AtThresholds] = field(default_factory=dict[Origin, "AtThresholds"])
+
+
+@dataclass(frozen=True)
+class AtThresholds:
+    """What thresholds relative to the positive's score do, by the scores of contents as they are stored.
+
+    Attributes:
+        candidates: Neighbours looked at in all.
+        rejected: How many of them each threshold (share of the positive's score) rejects.
+        pairs_without: How many pairs it leaves without any neighbour.
+    """
+
+    candidates: int
+    rejected: dict[float, int]
+    pairs_without: dict[float, int]
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,12 @@ class Fairness:
         # From the cheapest to the dearest; what follows the first that holds is not computed.
         objections: tuple[tuple[str, Callable[[], bool]], ...] = (
             ("answers the query", lambda: content_hash in answers),
-            ("somebody liked it for the query", lambda: content_hash in pair.unsure),
+            (
+                "changed by the same commit"
+                if pair.origin == "commit"
+                else "somebody liked it for the query",
+                lambda: content_hash in pair.unsure,
+            ),
             (
                 "nothing but documentation",
                 lambda: pair.origin == "docstring" and content.without_documentation is None,
@@ -124,6 +155,8 @@ class Fairness:
                 "same name as the positive",
                 lambda: not judged and bool(content.names & self._contents[pair.content_hash].names),
             ),
+            # A class lists its methods, and a function holds the functions that are defined in it.
+            ("around the positive, or inside it", lambda: not judged and self._encloses(content, pair)),
             ("near-duplicate of an answer", lambda: self._is_like_any(content_hash, answers)),
             (
                 "held out for measuring",
@@ -131,6 +164,10 @@ class Fairness:
             ),
         )
         return next((reason for reason, holds in objections if holds()), None)
+
+    def _encloses(self, content: Content, pair: Candidate) -> bool:
+        positive = self._contents[pair.content_hash]
+        return content.is_around(positive) or positive.is_around(content)
 
     def _is_like_any(self, content_hash: bytes, answers: Iterable[bytes]) -> bool:
         tokens = self._tokens_of(content_hash)
@@ -177,6 +214,11 @@ def nearest(
         scores[start : start + block] = np.take_along_axis(part_scores, order, axis=1)
         advance(len(all_scores))
     return rows, scores
+
+
+def threshold(positive_score: Number, max_ratio: float) -> Number:
+    """What a candidate's cosine must stay below: a share of the positive's, even of a negative one."""
+    return positive_score - (1 - max_ratio) * abs(positive_score)
 
 
 class Miner:
@@ -233,6 +275,7 @@ class Miner:
             contents: The pairs' positives and `neighbours`.
         """
         found: list[list[Mined]] = [[] for _ in self._pairs]
+        self._weigh_thresholds(wanted)
         compared: dict[int, list[bytes]] = {}
         for number, (pair, count) in enumerate(zip(self._pairs, wanted, strict=True)):
             if count == 0:
@@ -246,8 +289,32 @@ class Miner:
                 found[number] = [Mined(*each) for each in islice(below, count)]
         if compared:
             self._compare_without_documentation(compared, wanted, contents, found)
-        self.tally.without = sum(count > 0 and not mined for count, mined in zip(wanted, found, strict=True))
+        for pair, count, mined in zip(self._pairs, wanted, found, strict=True):
+            self.tally.asking[pair.origin] += count > 0
+            self.tally.without[pair.origin] += count > 0 and not mined
+            self.tally.taken += len(mined)
         return found
+
+    def _weigh_thresholds(self, wanted: Sequence[int]) -> None:
+        """Counts what each threshold would reject, for the pairs that ask for negatives."""
+        for origin in ORIGINS:
+            numbers = [
+                number
+                for number, (pair, count) in enumerate(zip(self._pairs, wanted, strict=True))
+                if pair.origin == origin and count
+            ]
+            if not numbers:
+                continue
+            positives = np.array([self.positive_score(number) for number in numbers])[:, None]
+            own = np.array([self._corpus.position[self._pairs[number].content_hash] for number in numbers])
+            others = self._rows[numbers] != own[:, None]
+            rejected: dict[float, int] = {}
+            without: dict[float, int] = {}
+            for ratio in sorted({*SHOWN_RATIOS, self._settings.hard_negative_max_ratio}):
+                over = self._scores[numbers] >= threshold(positives, ratio)
+                rejected[ratio] = int((over & others).sum())
+                without[ratio] = int((~(~over & others).any(axis=1)).sum())
+            self.tally.at_thresholds[origin] = AtThresholds(int(others.sum()), rejected, without)
 
     def _vector(self, content_hash: bytes) -> Vectors:
         return self._corpus.vectors[self._corpus.position[content_hash]]
@@ -263,7 +330,8 @@ class Miner:
             content_hash, score = self._corpus.hashes[row], float(found)
             if content_hash == pair.content_hash:
                 continue
-            if score >= max_ratio * positive_score:
+            self.tally.candidates += 1
+            if score >= threshold(positive_score, max_ratio):
                 self.tally.over_threshold += 1
                 continue
             if float(self._corpus.vectors[row] @ positive) > SAME_CODE_COSINE:
@@ -294,7 +362,7 @@ class Miner:
             below = [
                 Mined(content_hash, positive_score, score)
                 for score, content_hash in scored
-                if score < self._settings.hard_negative_max_ratio * positive_score
+                if score < threshold(positive_score, self._settings.hard_negative_max_ratio)
             ]
             self.tally.over_threshold += len(scored) - len(below)
             below.sort(key=lambda mined: (-mined.negative_score, mined.content_hash))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
@@ -12,6 +13,7 @@ from pipeline.feedback.pairs import JudgedNegative
 from pipeline.progress import Progress
 from pipeline.store.connections import Database
 from pipeline.training import store
+from pipeline.training.copies import copy_groups
 from pipeline.training.mining import Corpus, Fairness, Mined, Miner, Tally
 from pipeline.training.pairs import Candidate, Negative, Pair
 from pipeline.training.splits import Separated
@@ -63,9 +65,16 @@ def with_negatives(
     ]
     wanted = [max(0, settings.hard_negatives - len(each)) for each in said]
     mined = miner.mine(wanted, fairness, contents)
-    pairs = [
-        _finished(pair, [*by_people, *_mined(pair, found, contents)])
+    negatives = [
+        [*by_people, *_mined(pair, found, contents)]
         for pair, by_people, found in zip(separated.kept, said, mined, strict=True)
+    ]
+    used = {negative.content_hash for each in negatives for negative in each}
+    used.update(*(separated.answers[pair.group_key] for pair in separated.kept))
+    groups = copy_groups({content_hash: contents[content_hash].code for content_hash in used})
+    pairs = [
+        _finished(pair, each, separated.answers[pair.group_key], groups)
+        for pair, each in zip(separated.kept, negatives, strict=True)
     ]
     return pairs, miner.tally, unfair
 
@@ -113,7 +122,12 @@ def _mined(pair: Candidate, found: Iterable[Mined], contents: Contents) -> list[
     ]
 
 
-def _finished(pair: Candidate, negatives: Iterable[Negative]) -> Pair:
+def _finished(
+    pair: Candidate,
+    negatives: Iterable[Negative],
+    answers: Iterable[bytes],
+    groups: Mapping[bytes, bytes],
+) -> Pair:
     return Pair(
         id=0,
         split=pair.split,
@@ -124,5 +138,10 @@ def _finished(pair: Candidate, negatives: Iterable[Negative]) -> Pair:
         weight=pair.weight,
         language=pair.language,
         group_key=pair.group_key,
-        negatives=tuple(negatives),
+        negatives=tuple(
+            replace(negative, copy_group=groups[negative.content_hash]) for negative in negatives
+        ),
+        because=pair.because,
+        copy_group=groups[pair.content_hash],
+        spared=frozenset(groups.get(content_hash, content_hash) for content_hash in (*answers, *pair.unsure)),
     )

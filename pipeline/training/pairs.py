@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.feedback.pairs import JudgedNegative
@@ -27,7 +28,9 @@ class Candidate:
         weight: Over 0, at most 1.
         language: Of the content.
         judged: Contents that people found irrelevant for the query, how they showed it, and what it weighs.
-        unsure: Contents that somebody liked for the query, though not surely enough to make a positive.
+        unsure: Contents that are no positive for the query, and no negative either: somebody liked them, but
+            not surely enough; or the commit changed them too.
+        because: What it rests on, for people to read; names nobody. JSON.
     """
 
     origin: Origin
@@ -41,6 +44,7 @@ class Candidate:
     language: str
     judged: tuple[JudgedNegative, ...] = ()
     unsure: frozenset[bytes] = frozenset()
+    because: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Negative:
         negative_score: Cosine of query and this snippet, likewise.
         code: Without its documentation, where that differs from `text`.
         weight: Over 0, at most 1: how far it is believed; less than 1 for one that was passed over.
+        copy_group: What it shares with its near-duplicates; None: with nothing, so its own content hash.
     """
 
     content_hash: bytes
@@ -64,6 +69,12 @@ class Negative:
     negative_score: float | None
     code: str | None = None
     weight: float = 1.0
+    copy_group: bytes | None = None
+
+    @property
+    def group(self) -> bytes:
+        """What all its near-duplicates in the training set share with it, 32 bytes."""
+        return self.copy_group or self.content_hash
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,11 @@ class Pair:
         group_key: What all spellings of the query share.
         negatives: What people said first, then mined ones; may be empty.
         positive_code: The content without its documentation, where that differs from `positive_text`.
+        because: What it rests on, for people to read; names nobody. JSON.
+        copy_group: What the positive shares with its near-duplicates; None: its own content hash.
+        spared: The groups (`group`, `Negative.group`) of all that may not count as a negative for the query:
+            its answers, the ones dropped from the set too, and what may be one. In a batch, a document of
+            such a group is masked for this query.
     """
 
     id: int
@@ -95,6 +111,18 @@ class Pair:
     group_key: bytes
     negatives: tuple[Negative, ...] = ()
     positive_code: str | None = None
+    because: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    copy_group: bytes | None = None
+    spared: frozenset[bytes] = frozenset()
+
+    @property
+    def group(self) -> bytes:
+        """What all near-duplicates of the positive in the training set share with it, 32 bytes."""
+        return self.copy_group or self.positive_hash
+
+    def spares(self, group: bytes) -> bool:
+        """Whether a document of this group may not count as a negative for the query."""
+        return group == self.group or group in self.spared
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ The side is a hash of the query's group, so it never moves, whatever else arrive
 dropping pairs, never by moving them. A snippet, with all its near-duplicates, stands on one side only; where
 two pairs disagree, the one that comes later in this order is dropped:
 
-1. Feedback before documentation. A judgement costs somebody's attention and there are few; documentation is
-   plentiful, and another piece of it takes the place of the one dropped. Of 779 pairs that people accepted
-   among 6,267 documented functions (CoSQA), 37 are dropped this way, and 85 if documentation may test what
-   people judged for training.
+1. Feedback before documentation before commits. A judgement costs somebody's attention and there are few;
+   documentation is plentiful, and another piece of it takes the place of the one dropped. Of 779 pairs that
+   people accepted among 6,267 documented functions (CoSQA), 37 are dropped this way, and 85 if documentation
+   may test what people judged for training.
 2. Test before validation before train: what measures is never given up for what trains.
 3. By hash, so that growth does not change which of the earlier pairs are in.
+
+What documentation and commits say is held apart as well: in words all but the same as those of a query on
+another side they are dropped, whatever code they are about. What people asked is never dropped for its words.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Settings
-from pipeline.feedback.grouping import group_key
-from pipeline.training.near_duplicates import NearDuplicates, Tokens, tokens_of
+from pipeline.feedback.grouping import group_key, normalise_query
+from pipeline.training.near_duplicates import NearDuplicates, Tokens, tokens_of, words_of
 from pipeline.training.pairs import Candidate, Origin, Split
 
 ORIGINS: tuple[Origin, ...] = ("feedback", "docstring", "commit")
@@ -80,25 +83,44 @@ def documentation_caps(settings: Settings) -> dict[Split, int]:
     }
 
 
+def commit_caps(settings: Settings) -> dict[Split, int]:
+    """How many commit pairs each side takes at the most."""
+    return {
+        "test": settings.max_test_commit_pairs,
+        "validation": settings.max_validation_commit_pairs,
+        "train": settings.max_commit_pairs,
+    }
+
+
 def separate(candidates: Iterable[Candidate], settings: Settings) -> Separated:
-    """Drops what leaks, and what is over the caps for documentation; see above for who gives way."""
-    caps = documentation_caps(settings)
+    """Drops what leaks, and what is over the caps; see above for who gives way."""
+    caps: dict[Origin, dict[Split, int]] = {
+        "docstring": documentation_caps(settings),
+        "commit": commit_caps(settings),
+    }
     sides: dict[bytes, Split] = {}
     known: NearDuplicates[bytes] = NearDuplicates()
-    asked: set[tuple[bytes, bytes]] = set()
-    taken: Counter[Split] = Counter()
+    asked: dict[tuple[bytes, bytes], Origin] = {}
+    queries: NearDuplicates[bytes] = NearDuplicates()
+    side_of_query: dict[bytes, Split] = {}
+    taken: Counter[tuple[Origin, Split]] = Counter()
     dropped: dict[Origin, Counter[str]] = {}
     kept: list[Candidate] = []
     answers: dict[bytes, set[bytes]] = {}
     for candidate in sorted(candidates, key=_rank):
         answers.setdefault(candidate.group_key, set()).add(candidate.content_hash)
         reasons = dropped.setdefault(candidate.origin, Counter())
-        content_hash, split = candidate.content_hash, candidate.split
+        content_hash, split, origin = candidate.content_hash, candidate.split, candidate.origin
         if (candidate.group_key, content_hash) in asked:
-            reasons["known from feedback"] += 1
+            first = asked[candidate.group_key, content_hash]
+            reasons["known from feedback" if first == "feedback" else "the same pair once more"] += 1
             continue
-        if candidate.origin == "docstring" and taken[split] >= caps[split]:
+        if origin in caps and taken[origin, split] >= caps[origin][split]:
             reasons["over the cap"] += 1
+            continue
+        words = words_of(normalise_query(candidate.query))
+        if origin != "feedback" and any(side_of_query[other] != split for other in queries.of(words)):
+            reasons["near-identical words on another side"] += 1
             continue
         if content_hash not in sides:
             tokens = tokens_of(candidate.code)
@@ -110,8 +132,11 @@ def separate(candidates: Iterable[Candidate], settings: Settings) -> Separated:
         elif sides[content_hash] != split:
             reasons["same snippet on another side"] += 1
             continue
-        taken[split] += candidate.origin == "docstring"
-        asked.add((candidate.group_key, content_hash))
+        taken[origin, split] += 1
+        asked[candidate.group_key, content_hash] = origin
+        if candidate.group_key not in side_of_query:
+            side_of_query[candidate.group_key] = split
+            queries.add(candidate.group_key, words)
         kept.append(candidate)
     return Separated(tuple(kept), dropped, sides, known, answers)
 

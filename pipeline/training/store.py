@@ -24,20 +24,25 @@ SELECT c.content_hash, c.text, c.undocumented_text, c.documentation IS NOT NULL,
     coalesce((
         SELECT array_agg(DISTINCT (regexp_match(s.symbol, '([^.:@#]*)(?:[@#].*)?$'))[1])
         FROM snippets s WHERE s.content_hash = c.content_hash AND s.vanished_at IS NULL
+    ), '{}'),
+    coalesce((
+        SELECT array_agg(DISTINCT
+            s.repository_id || ' ' || s.path || ' ' || regexp_replace(s.symbol, '@[0-9]+$', ''))
+        FROM snippets s WHERE s.content_hash = c.content_hash AND s.vanished_at IS NULL
     ), '{}')
 FROM contents c WHERE c.content_hash = ANY(%s)
 """
 
 _PAIRS = """
 SELECT p.id, p.split, p.origin, p.query, p.positive_hash, p.positive_text, p.weight, p.language, p.group_key,
-    coalesce(c.undocumented_text, c.text)
+    coalesce(c.undocumented_text, c.text), p.because, p.copy_group, p.spared
 FROM training_pairs p JOIN contents c ON c.content_hash = p.positive_hash
 WHERE p.training_set_id = %s ORDER BY p.id
 """
 
 _NEGATIVES = """
 SELECT n.pair_id, n.negative_hash, n.negative_text, n.reason, n.positive_score, n.negative_score,
-    n.weight, coalesce(c.undocumented_text, c.text)
+    n.weight, coalesce(c.undocumented_text, c.text), n.copy_group
 FROM training_negatives n
 JOIN training_pairs p ON p.id = n.pair_id
 JOIN contents c ON c.content_hash = n.negative_hash
@@ -56,12 +61,18 @@ class Content:
         undocumented: Without its documentation; None if it has none, or if nothing else would be left.
         documented: Whether it has documentation.
         names: The last parts of the symbols it has in live files.
+        places: Where it stands in them: repository, path and symbol.
     """
 
     text: str
     undocumented: str | None
     documented: bool
     names: frozenset[str]
+    places: frozenset[str] = frozenset()
+
+    def is_around(self, other: Content) -> bool:
+        """Whether `other` is defined inside this: a method in its class, a function in a function."""
+        return any(inner.startswith(f"{outer}.") for outer in self.places for inner in other.places)
 
     @property
     def code(self) -> str:
@@ -85,8 +96,8 @@ def documented(connection: Connection) -> Iterator[tuple[bytes, str, str]]:
 def contents(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, Content]:
     """The contents with these hashes."""
     return {
-        content_hash: Content(text, undocumented, is_documented, frozenset(names))
-        for content_hash, text, undocumented, is_documented, names in connection.execute(
+        content_hash: Content(text, undocumented, documented, frozenset(names), frozenset(where))
+        for content_hash, text, undocumented, documented, names, where in connection.execute(
             _CONTENTS, [list(hashes)]
         )
     }
@@ -145,11 +156,20 @@ def load_set(connection: Connection, set_id: int, *, reused: bool) -> TrainingSe
     if row is None:
         return None
     negatives: dict[int, list[Negative]] = {}
-    for pair_id, content_hash, text, reason, positive, negative, weight, code in connection.execute(
+    for pair_id, content_hash, text, reason, positive, negative, weight, code, group in connection.execute(
         _NEGATIVES, [set_id]
     ):
         negatives.setdefault(pair_id, []).append(
-            Negative(content_hash, text, reason, positive, negative, None if code == text else code, weight)
+            Negative(
+                content_hash,
+                text,
+                reason,
+                positive,
+                negative,
+                None if code == text else code,
+                weight,
+                group,
+            )
         )
     pairs = tuple(
         Pair(
@@ -164,10 +184,25 @@ def load_set(connection: Connection, set_id: int, *, reused: bool) -> TrainingSe
             group_key=key,
             negatives=tuple(negatives.get(pair_id, ())),
             positive_code=None if code == text else code,
+            because=because,
+            copy_group=group,
+            spared=frozenset(spared),
         )
-        for pair_id, split, origin, query, positive_hash, text, weight, language, key, code in (
-            connection.execute(_PAIRS, [set_id])
-        )
+        for (
+            pair_id,
+            split,
+            origin,
+            query,
+            positive_hash,
+            text,
+            weight,
+            language,
+            key,
+            code,
+            because,
+            group,
+            spared,
+        ) in connection.execute(_PAIRS, [set_id])
     )
     return TrainingSet(set_id, *row, pairs=pairs, reused=reused)
 
@@ -185,7 +220,7 @@ def _copy_pairs(connection: Connection, set_id: int, pairs: Sequence[Pair]) -> N
         connection.cursor() as cursor,
         cursor.copy(
             "COPY training_pairs (id, training_set_id, split, origin, query, positive_hash, positive_text, "
-            "weight, language, group_key) FROM STDIN"
+            "weight, language, group_key, because, copy_group, spared) FROM STDIN"
         ) as copy,
     ):
         for pair_id, pair in zip(ids, pairs, strict=True):
@@ -201,13 +236,16 @@ def _copy_pairs(connection: Connection, set_id: int, pairs: Sequence[Pair]) -> N
                     pair.weight,
                     pair.language,
                     pair.group_key,
+                    Jsonb(dict(pair.because)),
+                    pair.copy_group,
+                    sorted(pair.spared),
                 )
             )
     with (
         connection.cursor() as cursor,
         cursor.copy(
             "COPY training_negatives (pair_id, negative_hash, negative_text, reason, positive_score, "
-            "negative_score, weight) FROM STDIN"
+            "negative_score, weight, copy_group) FROM STDIN"
         ) as copy,
     ):
         for pair_id, pair in zip(ids, pairs, strict=True):
@@ -221,5 +259,6 @@ def _copy_pairs(connection: Connection, set_id: int, pairs: Sequence[Pair]) -> N
                         negative.positive_score,
                         negative.negative_score,
                         negative.weight,
+                        negative.copy_group,
                     )
                 )

@@ -1,4 +1,4 @@
-"""The training set: pairs from feedback and documentation, split, with negatives, stored under one name.
+"""The training set: pairs from feedback, documentation and commits; split, with negatives, stored by name.
 
 The same pairs and settings give the stored set again, without mining. What serves may have changed since; but
 if every model had its own set, every promotion would be followed by another training on nothing new.
@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
@@ -20,11 +18,15 @@ from pipeline.feedback.pairs import FeedbackPair, JudgedNegative, feedback_pairs
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
 from pipeline.training import store
+from pipeline.training.accounting import counts_of
+from pipeline.training.commit_mining import mine_commits
+from pipeline.training.commit_pairs import commit_candidates
+from pipeline.training.commit_store import commit_counts
 from pipeline.training.documentation_pairs import documentation_candidates
 from pipeline.training.negatives import with_negatives
 from pipeline.training.pairs import Candidate, Negative, Origin, Pair, TrainingSet
 from pipeline.training.soundness import no_leakage, validate_triplets
-from pipeline.training.splits import ORIGINS, Separated, separate, split_of_group
+from pipeline.training.splits import Separated, separate, split_of_group
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -41,19 +43,23 @@ __all__ = [
 
 # Part of a set's name: raised when the rules of this room change, so that sets made by the old ones are not
 # taken for the new.
-RULES = 1
+RULES = 2
 
 _DECIDING = (
+    "commit_weight",
     "documentation_weight",
     "encoder",
     "hard_negative_max_ratio",
     "hard_negative_pool",
     "hard_negatives",
     "imported_click_confidence",
+    "max_commit_pairs",
     "max_documentation_pairs",
+    "max_test_commit_pairs",
     "max_test_documentation_pairs",
     "max_user_pairs_per_snippet",
     "max_user_share",
+    "max_validation_commit_pairs",
     "max_validation_documentation_pairs",
     "positive_confidence",
     "test_percent",
@@ -76,7 +82,12 @@ def build_training_set(db: Database, encoder: Encoder, settings: Settings, progr
         HoneloopError: there are fewer than `settings.min_pairs` real pairs, or none of them is for training;
             or some live contents have no vector yet.
     """
-    separated, dropped = _pairs(db, settings)
+    for mined in mine_commits(db, settings, progress):
+        progress.note(
+            f"{mined.repository}: {mined.looked_at:,} commits looked at, {mined.kept:,} known before"
+            + (f", {mined.forgotten:,} no longer in its history." if mined.forgotten else ".")
+        )
+    separated, dropped, commits = _pairs(db, settings)
     _require_enough(separated, dropped, settings)
     deciding = {name: getattr(settings, name) for name in _DECIDING}
     pairs_fingerprint = _fingerprint(deciding, map(_candidate_fields, separated.kept))
@@ -86,18 +97,14 @@ def build_training_set(db: Database, encoder: Encoder, settings: Settings, progr
             progress.note(f"The pairs are those of training set {known}: nothing to mine.")
             return _load(connection, known, reused=True)
     pairs, tally, unfair = with_negatives(db, encoder, separated, settings, progress)
-    counts = {
-        "pairs": _by_split(pairs),
-        "dropped": {origin: dict(sorted(reasons.items())) for origin, reasons in dropped.items()},
-        "negatives": dict(Counter(negative.reason for pair in pairs for negative in pair.negatives)),
-        "judged_negatives_dropped": dict(unfair),
-        "mining": {
-            "over_threshold": tally.over_threshold,
-            "passed": dict(sorted(tally.passed.items())),
-            "nothing_found": tally.without,
-            "margin": _margins(pairs),
-        },
-    }
+    counts = counts_of(
+        pairs,
+        dropped=dropped,
+        commits=commits,
+        unfair=unfair,
+        tally=tally,
+        max_ratio=settings.hard_negative_max_ratio,
+    )
     with db.connect() as connection:
         set_id = store.save_set(
             connection,
@@ -132,22 +139,24 @@ def load_training_set(db: Database, training_set_id: int | None = None) -> Train
         return _load(connection, wanted, reused=True)
 
 
-def _pairs(db: Database, settings: Settings) -> tuple[Separated, Dropped]:
-    """The pairs that leak nowhere, and what was dropped on the way."""
+def _pairs(db: Database, settings: Settings) -> tuple[Separated, Dropped, dict[str, dict[str, int]]]:
+    """The pairs that leak nowhere, what was dropped on the way, and what commits were looked at."""
     with db.connect() as connection:
         documentation, unusable = documentation_candidates(connection, settings)
+        committed, unfit = commit_candidates(connection, settings)
+        commits = commit_counts(connection)
     feedback = feedback_pairs(db, settings)
     with db.connect() as connection:
         texts = store.contents(connection, sorted({pair.content_hash for pair in feedback.pairs}))
     judged = [_judged_candidate(pair, texts, settings) for pair in feedback.pairs]
-    separated = separate([*judged, *documentation], settings)
-    dropped: Dropped = {"feedback": Counter(feedback.dropped), "docstring": unusable}
+    separated = separate([*judged, *documentation, *committed], settings)
+    dropped: Dropped = {"feedback": Counter(feedback.dropped), "docstring": unusable, "commit": unfit}
     for origin, reasons in separated.dropped.items():
         dropped[origin].update(reasons)
     for reasons in dropped.values():
         for reason in [reason for reason, count in reasons.items() if count == 0]:
             del reasons[reason]
-    return separated, dropped
+    return separated, dropped, commits
 
 
 def _judged_candidate(
@@ -166,6 +175,7 @@ def _judged_candidate(
         language=pair.language,
         judged=pair.negatives,
         unsure=pair.unsure,
+        because={"judgement": pair.judgement, "people": pair.users},
     )
 
 
@@ -184,8 +194,8 @@ def _require_enough(separated: Separated, dropped: Dropped, settings: Settings) 
         )
         raise HoneloopError(
             f"There are {len(pairs)} real pairs to train on, and {settings.min_pairs} are needed: "
-            f"{by_origin['feedback']} from feedback, {by_origin['docstring']} from documentation."
-            + (f" Not used: {lost}." if lost else ""),
+            f"{by_origin['feedback']} from feedback, {by_origin['docstring']} from documentation, "
+            f"{by_origin['commit']} from commits." + (f" Not used: {lost}." if lost else ""),
             hint=f"{what_to_do}, or lower HONELOOP_MIN_PAIRS.",
         )
     if not any(pair.split == "train" for pair in pairs):
@@ -200,34 +210,6 @@ def _load(connection: Connection, set_id: int, *, reused: bool) -> TrainingSet:
     if loaded is None:
         raise BadInputError(f"There is no training set {set_id}.", hint="Ids are those of training_sets.")
     return loaded
-
-
-def _by_split(pairs: Sequence[Pair]) -> dict[str, dict[str, int]]:
-    counted = Counter((pair.split, pair.origin) for pair in pairs)
-    return {
-        split: {origin: counted[split, origin] for origin in ORIGINS if counted[split, origin]}
-        for split in ("train", "validation", "test")
-    }
-
-
-def _margins(pairs: Sequence[Pair]) -> dict[str, float]:
-    """Quantiles of how far, in cosine, the mined negatives stay below their positives."""
-    margins = [
-        negative.positive_score - negative.negative_score
-        for pair in pairs
-        for negative in pair.negatives
-        if negative.reason == "mined"
-        and negative.positive_score is not None
-        and negative.negative_score is not None
-    ]
-    if not margins:
-        return {}
-    quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
-    values = np.quantile(margins, quantiles)
-    return {
-        f"p{quantile * 100:g}": round(float(value), 4)
-        for quantile, value in zip(quantiles, values, strict=True)
-    }
 
 
 def _candidate_fields(pair: Candidate) -> list[Any]:

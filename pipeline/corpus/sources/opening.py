@@ -9,7 +9,7 @@ import pygit2
 from pipeline.config import Settings
 from pipeline.corpus.repositories import Repository
 from pipeline.corpus.sources.base import Source
-from pipeline.corpus.sources.clones import fetched_clone, is_url, remote_commit
+from pipeline.corpus.sources.clones import clone_path, fetched_clone, is_url, remote_commit
 from pipeline.corpus.sources.directory import DirectorySource
 from pipeline.corpus.sources.distribution import DistributionSource, find_distribution
 from pipeline.corpus.sources.git import GitSource, open_repository, resolve_commit
@@ -45,4 +45,11 @@ def open_git(repository: Repository, settings: Settings) -> pygit2.Repository:
     """The git repository itself: where it stands, or its clone, fetched now. Raises SourceError."""
     if is_url(repository.location):
         return fetched_clone(repository.location, repository.ref, settings)
+    return open_repository(Path(repository.location))
+
+
+def open_git_as_read(repository: Repository, settings: Settings) -> pygit2.Repository:
+    """The git repository as it was last read: of a URL the clone, without fetching. Raises SourceError."""
+    if is_url(repository.location):
+        return open_repository(clone_path(repository.location, settings))
     return open_repository(Path(repository.location))

@@ -1,7 +1,6 @@
 """From feedback to a checkpoint: the training set, the fine-tuned model, its files."""
 
 import shutil
-from collections import Counter
 from typing import Any
 
 import dagster as dg
@@ -16,10 +15,12 @@ from pipeline.promotion.registry import ModelRecord, ensure_registered, list_mod
 from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, take_over
-from pipeline.training.pairs import TrainingSet
+from pipeline.training.pairs import Negative, TrainingSet
 from pipeline.training.recipe import recipe_key
 from pipeline.training.runs import history_of, run_directory
+from pipeline.training.set_tables import tables_of
 from pipeline.training.training_set import build_training_set, load_training_set
+from pipeline.training.triplets import why_negative, why_positive
 from pipeline.workbench import Workbench
 
 GROUP = "training"
@@ -46,9 +47,9 @@ class FineTuning(dg.Config):
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "postgres"},
-    description="Pairs from feedback and documentation, hard negatives mined with the model that serves, "
-    "split into "
-    "training, validation and test by the query, the same way night after night. Too few real pairs fail it.",
+    description="Pairs from feedback, documentation and commits; hard negatives mined with the model that "
+    "serves; split into training, validation and test by the query, the same way night after night. Too few "
+    "real pairs fail it.",
 )
 def training_set(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
@@ -70,7 +71,7 @@ def training_set(
                 "feedback_through": through,
                 **{f"{split} pairs": count for split, count in counted.items()},
                 "counts": dg.MetadataValue.json(built.counts),
-                "pairs": _pairs_table(built),
+                **{each.title: table(each.headings, each.rows) for each in tables_of(built)},
                 "sample triplets": _sample_triplets(built),
             },
             data_version=dg.DataVersion(built.fingerprint),
@@ -182,35 +183,31 @@ def _registered(workbench: Workbench, checkpoint: Checkpoint) -> ModelRecord | N
     return None
 
 
-def _pairs_table(built: TrainingSet) -> dg.MarkdownMetadataValue:
-    """How many pairs of each origin stand in each split, and how many of them have negatives."""
-    counts: Counter[tuple[str, str]] = Counter((pair.origin, pair.split) for pair in built.pairs)
-    with_negatives = Counter(pair.origin for pair in built.pairs if pair.negatives)
-    return table(
-        ["origin", *SPLITS, "with negatives"],
-        [
-            [origin, *(f"{counts[origin, split]:,}" for split in SPLITS), f"{with_negatives[origin]:,}"]
-            for origin in sorted({pair.origin for pair in built.pairs})
-        ],
-    )
-
-
 def _sample_triplets(built: TrainingSet, count: int = 5) -> dg.MarkdownMetadataValue:
     """A few training triplets: what was asked, what answers it, what does not and how near that is."""
     chosen = [pair for pair in built.of("train") if pair.negatives][:count]
     return table(
-        ["query", "relevant", "not relevant", "why not"],
+        ["query", "relevant", "why", "not relevant", "why not"],
         [
             [
                 pair.query,
                 _head(pair.positive_text),
+                why_positive(pair),
                 _head(pair.negatives[0].text),
-                pair.negatives[0].reason
-                if pair.negatives[0].negative_score is None
-                else f"{pair.negatives[0].reason}, cosine {pair.negatives[0].negative_score:.3f}",
+                f"{why_negative(pair.negatives[0])}{_scores(pair.negatives[0])}",
             ]
             for pair in chosen
         ],
+    )
+
+
+def _scores(negative: Negative) -> str:
+    """How near a negative is to its query, and how far below its positive."""
+    if negative.negative_score is None or negative.positive_score is None:
+        return ""
+    return (
+        f" Cosine {negative.negative_score:.3f}, "
+        f"margin {negative.positive_score - negative.negative_score:+.3f}."
     )
 
 
