@@ -104,8 +104,19 @@ def real_embeddings(
     return vectors, texts, asked
 
 
-def fill(db: Database, encoder: Encoder, code: list[Code], vectors: NDArray[np.float32], count: int) -> Sizes:
-    """Stores `count` snippets with their vectors, as extraction and embedding would have left them."""
+def fill(
+    db: Database,
+    encoder: Encoder,
+    code: list[Code],
+    vectors: NDArray[np.float32],
+    count: int,
+    *,
+    words: bool = True,
+) -> Sizes:
+    """Stores `count` snippets with their vectors, as extraction and embedding would have left them.
+
+    Without `words` the words of the texts are left out, which take most of the time.
+    """
     ensure_registered(db, encoder, "minilm")
     with db.connect() as connection:
         table = ensure_embedding_table(connection, encoder)
@@ -124,6 +135,8 @@ def fill(db: Database, encoder: Encoder, code: list[Code], vectors: NDArray[np.f
         rows = [(number, *_text(code, number)) for number in numbers]
         hashes = [hashlib.sha256(text.encode()).digest() for _, _, text in rows]
         with db.connect() as connection, connection.cursor() as cursor:
+            if not words:
+                cursor.execute("ALTER TABLE contents DISABLE TRIGGER words_of_new_contents")
             with cursor.copy("COPY contents (content_hash, text) FROM STDIN (FORMAT BINARY)") as copy:
                 copy.set_types(["bytea", "text"])
                 for key, (_, _, text) in zip(hashes, rows, strict=True):
