@@ -24,6 +24,7 @@ def glob_to_regex(glob: str) -> str:
         raise BadInputError(
             f"The path {glob[:50]!r} is {'empty' if not pattern else 'too long'}.",
             hint="Give a glob such as src/**/*.py.",
+            field="path",
         )
     if pattern.endswith("/"):
         pattern += "**"
@@ -60,7 +61,9 @@ def _set(pattern: str, at: int) -> tuple[str, int]:
     members = pattern[start:end]
     if end < 0 or "/" in members or any(high < low for low, high in re.findall("(.)-(.)", members)):
         raise BadInputError(
-            f"The path {pattern!r} has a set that is not one.", hint="Write [abc], [a-z] or [!abc]."
+            f"The path {pattern!r} has a set that is not one.",
+            hint="Write [abc], [a-z] or [!abc].",
+            field="path",
         )
     # In Postgres a backslash escapes inside a set, too, and a second [ may open a class such as [:alpha:].
     escaped = re.sub(r"([\\\[\]^])", r"\\\1", members)

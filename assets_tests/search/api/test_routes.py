@@ -122,9 +122,21 @@ def test_unknown_names_are_told_with_what_there_is(client: TestClient) -> None:
     response = client.post("/search", json={"query": "q", "source": "nope"})
     assert (response.status_code, response.json()["error"]) == (422, "There is no source 'nope'.")
     assert "click" in response.json()["hint"]
-    response = client.post("/search", json={"query": "q", "language": "cobol"})
+    assert response.json()["fields"] == [{"field": "source", "problem": "There is no source 'nope'."}]
+    response = client.post("/search", json={"query": "q", "language": ["python", "cobol"]})
     assert response.status_code == 422
     assert "python" in response.json()["hint"]
+    problem = "No snippet is in the language 'cobol'."
+    assert response.json()["fields"] == [{"field": "language", "problem": problem}]
+
+
+def test_feedback_on_what_was_not_shown_names_the_field(client: TestClient) -> None:
+    answer = ask(client, k=1)
+    said = {"search_id": answer["search_id"], "snippet_id": 999_999_999, "judgement": "accept"}
+    response = client.post("/feedback", json=said)
+    assert response.status_code == 422
+    assert [each["field"] for each in response.json()["fields"]] == ["snippet_id"]
+    assert "was not shown" in response.json()["fields"][0]["problem"]
 
 
 @pytest.mark.parametrize(
