@@ -16,9 +16,16 @@ class HoneloopError(Exception):
 
 
 class BadInputError(HoneloopError):
-    """What was asked for cannot be done as asked: a wrong name, file, line or value. Exits with 2."""
+    """What was asked for cannot be done as asked: a wrong name, file, line or value. Exits with 2.
+
+    `field` names the one part of a request that is wrong, as the HTTP service calls it; empty: no single one.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "", field: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
 
 
 class UnavailableError(HoneloopError):

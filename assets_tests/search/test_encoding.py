@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assets_tests.index.click_corpus import another_model
 from pipeline.encoders.encoder import Encoder
-from pipeline.search.encoding import QueryEncoder
+from pipeline.search.encoding import EncodingCounter, QueryEncoder
 
 Vector = NDArray[np.float32]
 QUERIES = [f"open file number {number} for {'reading ' * (number % 7)}" for number in range(40)]
@@ -72,6 +72,28 @@ def test_the_same_query_is_embedded_once(gated: tuple[QueryEncoder, Gate]) -> No
     assert again.done()
     assert again.result() is first[0].result()
     assert gate.batches == [["same"]]
+
+
+def test_what_is_counted_adds_up(minilm: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two encoders, as over a flip from one model version to the next."""
+    counter = EncodingCounter()
+    gate = Gate(minilm)
+    for _ in range(2):
+        encoder = another_model(minilm)
+        monkeypatch.setattr(encoder, "embed_queries", gate)
+        gate.open.clear()
+        gate.entered.clear()
+        queries = QueryEncoder(encoder, cache_size=100, max_batch=16, counter=counter)
+        futures = [queries.submit(QUERIES[0])]
+        assert gate.entered.wait(30)
+        futures += [queries.submit(query) for query in [*QUERIES[1:], QUERIES[3]]]
+        gate.open.set()
+        assert all(future.result(30).any() for future in futures)
+        queries.submit(QUERIES[5])
+        queries.close()
+    counts = counter.counts()
+    assert (counts.hits, counts.joined, counts.misses) == (2, 2, 80)
+    assert counts.batches == {1: 2, 16: 4, 7: 2}
 
 
 def test_a_vector_cannot_be_changed_by_who_asked_for_it(gated: tuple[QueryEncoder, Gate]) -> None:

@@ -115,6 +115,25 @@ def test_random_globs_match_as_python_does_and_never_upset_postgres(db: Database
     assert compared > 1000
 
 
+def test_random_sets_match_as_python_does(db: Database) -> None:
+    """Where a hyphen stands first, last, or between ranges, it is one; no set matches a folder's border."""
+    rng = random.Random(19)
+    names = [chr(code) for code in range(32, 127) if chr(code) not in "/%"]
+    compared = 0
+    with db.connect() as connection:
+        for _ in range(3000):
+            members = "".join(rng.choice("-]^[\\a!c.:+z") for _ in range(rng.randint(1, 5)))
+            glob = f"[{rng.choice(['', '!'])}{members}]"
+            try:
+                glob_to_regex(f"/{glob}")
+            except BadInputError:
+                continue
+            expected = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+            assert matched(connection, f"/{glob}", [*names, "/"]) == expected, glob
+            compared += 1
+    assert compared > 1000
+
+
 @pytest.mark.parametrize(
     "glob", ["*a" * 200, "**/" * 150 + "x", "**" * 200 + "b", "?*" * 200, "[a-z]*" * 80, "**/*a" * 80 + "/b"]
 )

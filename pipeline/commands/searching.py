@@ -65,7 +65,9 @@ def search(
 
 
 def _shown(answer: SearchAnswer) -> dict[str, Any]:
-    return asdict(answer)
+    shown = asdict(answer)
+    del shown["times"]  # how long each part took is the service's to watch
+    return shown
 
 
 def _print(answer: SearchAnswer) -> None:

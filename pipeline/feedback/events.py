@@ -47,10 +47,16 @@ def add_feedback(
     """
     if judgement not in JUDGEMENTS:
         raise BadInputError(
-            f"{judgement!r} is not a judgement.", hint=f"It is one of {', '.join(JUDGEMENTS)}."
+            f"{judgement!r} is not a judgement.",
+            hint=f"It is one of {', '.join(JUDGEMENTS)}.",
+            field="judgement",
         )
     if dwell_ms is not None and not 0 <= dwell_ms <= MAX_DWELL_MS:
-        raise BadInputError(f"A dwell time of {dwell_ms} ms cannot be.", hint="Give milliseconds, 0 or more.")
+        raise BadInputError(
+            f"A dwell time of {dwell_ms} ms cannot be.",
+            hint="Give milliseconds, 0 or more.",
+            field="dwell_ms",
+        )
     user = _name(user)
     try:
         search = UUID(search_id)
@@ -68,6 +74,7 @@ def add_feedback(
             raise BadInputError(
                 f"Snippet {snippet_id} was not shown in search {search_id}.",
                 hint="Feedback is about what was shown: take a snippet_id from that search's results.",
+                field="snippet_id",
             )
         if _already_said(connection, search, snippet_id, judgement, dwell_ms=dwell_ms, user=user):
             return FeedbackResult(added=False)
@@ -85,7 +92,9 @@ def _name(user: str | None) -> str | None:
     """A name without the space around it, as an import reads it; a blank one is nobody's."""
     if not can_be_stored(user):
         raise BadInputError(
-            "The user's name has characters that are no text.", hint="Send it as valid UTF-8."
+            "The user's name has characters that are no text.",
+            hint="Send it as valid UTF-8.",
+            field="user",
         )
     return (user or "").strip() or None
 
@@ -121,4 +130,5 @@ def _unknown_search(search_id: str) -> BadInputError:
     return BadInputError(
         f"There is no search {search_id!r}.",
         hint="Take the search_id that `honeloop search` printed; searches that nobody judged expire in time.",
+        field="search_id",
     )

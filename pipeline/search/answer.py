@@ -38,6 +38,19 @@ class SearchResult:
 
 
 @dataclass(frozen=True)
+class SearchTimes:
+    """What the parts of one answer took, in ms; the rest of `latency_ms` is waiting for what serves.
+
+    `encode`: from the query to its vector, waiting for a batch and for the cache included. `search`: names of
+    filters looked up, texts found and put in order. `fetch`: their places and their code.
+    """
+
+    encode_ms: float = 0.0
+    search_ms: float = 0.0
+    fetch_ms: float = 0.0
+
+
+@dataclass(frozen=True)
 class SearchAnswer:
     """What a search gave. `search_id` is what feedback refers to; None when it was not recorded."""
 
@@ -47,6 +60,7 @@ class SearchAnswer:
     index_version_id: int
     latency_ms: float
     results: tuple[SearchResult, ...]
+    times: SearchTimes = SearchTimes()
 
 
 def ranked(near: Sequence[Near], places: Mapping[bytes, Found], k: int) -> tuple[SearchResult, ...]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,57 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncodingCounts:
+    """How queries became vectors.
+
+    Args:
+        hits: Queries whose vectors were in the cache.
+        joined: Queries that were being embedded for somebody else already.
+        misses: Queries that had to be embedded.
+        batches: How many forward passes there were, by their number of queries.
+    """
+
+    hits: int
+    joined: int
+    misses: int
+    batches: Mapping[int, int]
+
+
+class EncodingCounter:
+    """Counts for one or several `QueryEncoder`s. For many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hits = self._joined = self._misses = 0
+        self._batches: Counter[int] = Counter()
+
+    def hit(self) -> None:
+        """A vector was in the cache."""
+        with self._lock:
+            self._hits += 1
+
+    def join(self) -> None:
+        """A query is being embedded already."""
+        with self._lock:
+            self._joined += 1
+
+    def miss(self) -> None:
+        """A query has to be embedded."""
+        with self._lock:
+            self._misses += 1
+
+    def batch(self, queries: int) -> None:
+        """So many queries went through the model together."""
+        with self._lock:
+            self._batches[queries] += 1
+
+    def counts(self) -> EncodingCounts:
+        """All of it until now."""
+        with self._lock:
+            return EncodingCounts(self._hits, self._joined, self._misses, dict(self._batches))
 
 
 class QueryEncoder:
@@ -28,10 +82,19 @@ class QueryEncoder:
         encoder: The model version.
         cache_size: Queries whose vectors are remembered.
         max_batch: Queries per forward pass, at the most.
+        counter: Told of every query and batch; None: nobody asks.
     """
 
-    def __init__(self, encoder: Encoder, *, cache_size: int, max_batch: int = 16) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        cache_size: int,
+        max_batch: int = 16,
+        counter: EncodingCounter | None = None,
+    ) -> None:
         self.encoder = encoder
+        self._counter = counter or EncodingCounter()
         self._max_batch = max_batch
         self._cache: LRUCache[str, Vector] = LRUCache(maxsize=cache_size)
         self._lock = threading.Lock()
@@ -47,13 +110,16 @@ class QueryEncoder:
         with self._lock:
             known = self._cache.get(query)
             if known is not None:
+                self._counter.hit()
                 done: Future[Vector] = Future()
                 done.set_result(known)
                 return done
             # Whoever asks what is being embedded already waits for that.
             future = self._waiting.get(query)
             if future is not None:
+                self._counter.join()
                 return future
+            self._counter.miss()
             future = Future()
             # Several may wait for it, so nobody can cancel it.
             future.set_running_or_notify_cancel()
@@ -95,6 +161,7 @@ class QueryEncoder:
     def _embed(self, queries: list[str]) -> None:
         """Settles the futures of all these queries, whatever happens: somebody waits for each."""
         try:
+            self._counter.batch(len(queries))
             vectors = [vector.copy() for vector in self.encoder.embed_queries(queries)]
             settled = dict(zip(queries, vectors, strict=True))
         except Exception as error:

@@ -19,7 +19,7 @@ from pipeline.config import Settings
 from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.search.answer import SearchAnswer
-from pipeline.search.encoding import QueryEncoder
+from pipeline.search.encoding import EncodingCounter, EncodingCounts, QueryEncoder
 from pipeline.search.models import ModelNotReadyError, ServingModels
 from pipeline.search.query import ANEW, ATTEMPTS, answer_query
 from pipeline.search.recording import NoRecorder, Recorder, SearchRecord
@@ -65,7 +65,8 @@ class SearchEngine:
         self._recorder = recorder or NoRecorder()
         self._lock = threading.Lock()
         self._current: Serving | None = None
-        self._models = ServingModels(settings)
+        self._encoding = EncodingCounter()
+        self._models = ServingModels(settings, self._encoding)
         self._closing = threading.Event()
         self.pool = ConnectionPool(
             db.url,
@@ -147,6 +148,10 @@ class SearchEngine:
             self._current = serving
         return serving
 
+    def encoding_counts(self) -> EncodingCounts:
+        """How queries became vectors since it was made, by whatever models served."""
+        return self._encoding.counts()
+
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """What `work` gives on a pooled connection, in one transaction that sees one state of the database.
 
@@ -186,12 +191,15 @@ class SearchEngine:
 
         None, where that is asked for, if this version serves no longer, or went away.
         """
+        asked = time.perf_counter()
         vector = serving.encoder.submit(request.query).result()
+        encode_ms = (time.perf_counter() - asked) * 1000
 
         def answer(connection: Connection) -> SearchAnswer | None:
             if only_if_it_serves and serving_index(connection) != serving.index:
                 return None
-            return answer_query(connection, serving.index, vector, request, started=started)
+            answer = answer_query(connection, serving.index, vector, request, started=started)
+            return replace(answer, times=replace(answer.times, encode_ms=encode_ms))
 
         try:
             return self.read(answer)

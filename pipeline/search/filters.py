@@ -101,7 +101,9 @@ def _repository_ids(connection: Connection, sources: Sequence[str]) -> tuple[int
     known = dict(connection.execute("SELECT name, id FROM repositories ORDER BY name").fetchall())
     for source in sources:
         if source not in known:
-            raise BadInputError(f"There is no source {source!r}.", hint=f"Known: {', '.join(known)}.")
+            raise BadInputError(
+                f"There is no source {source!r}.", hint=f"Known: {', '.join(known)}.", field="source"
+            )
     return tuple(known[source] for source in sources)
 
 
@@ -118,5 +120,6 @@ def _languages(connection: Connection, languages: Sequence[str]) -> tuple[str, .
             raise BadInputError(
                 f"No snippet is in the language {language!r}.",
                 hint=f"There are: {', '.join(name for (name,) in names)}.",
+                field="language",
             )
     return wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pipeline.errors import BadInputError
 
@@ -24,6 +25,7 @@ def glob_to_regex(glob: str) -> str:
         raise BadInputError(
             f"The path {glob[:50]!r} is {'empty' if not pattern else 'too long'}.",
             hint="Give a glob such as src/**/*.py.",
+            field="path",
         )
     if pattern.endswith("/"):
         pattern += "**"
@@ -58,10 +60,32 @@ def _set(pattern: str, at: int) -> tuple[str, int]:
     start = at + 2 if pattern.startswith("!", at + 1) else at + 1
     end = pattern.find("]", start + 1)
     members = pattern[start:end]
-    if end < 0 or "/" in members or any(high < low for low, high in re.findall("(.)-(.)", members)):
+    ranges = list(_ranges(members))
+    if end < 0 or "/" in members or any(high < low for low, high in ranges):
         raise BadInputError(
-            f"The path {pattern!r} has a set that is not one.", hint="Write [abc], [a-z] or [!abc]."
+            f"The path {pattern!r} has a set that is not one.",
+            hint="Write [abc], [a-z] or [!abc].",
+            field="path",
         )
+    # Whatever stands in the set, it stays within a folder, as `*` does.
+    escaped = "".join(
+        _in_set(low) if low == high else f"{_in_set(low)}-{_in_set(high)}" for low, high in ranges
+    )
+    return f"(?!/)[{'^' if start == at + 2 else ''}{escaped}]", end + 1
+
+
+def _ranges(members: str) -> Iterator[tuple[str, str]]:
+    """The first and the last character of each member; a hyphen that stands between no two is a member."""
+    at = 0
+    while at < len(members):
+        if members.startswith("-", at + 1) and at + 2 < len(members):
+            yield members[at], members[at + 2]
+            at += 3
+        else:
+            yield members[at], members[at]
+            at += 1
+
+
+def _in_set(character: str) -> str:
     # In Postgres a backslash escapes inside a set, too, and a second [ may open a class such as [:alpha:].
-    escaped = re.sub(r"([\\\[\]^])", r"\\\1", members)
-    return f"[{'^/' if start == at + 2 else ''}{escaped}]", end + 1
+    return f"\\{character}" if character in "\\[]^-" else character

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError, UnavailableError
-from pipeline.search.encoding import QueryEncoder
+from pipeline.search.encoding import EncodingCounter, QueryEncoder
 
 # The serving model and the one about to serve, or the one that did.
 KEPT = 2
@@ -53,10 +53,12 @@ class ServingModels:
 
     Args:
         settings: Device, batch size, size of the query cache.
+        counter: Counts what the encoders of all versions do.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counter: EncodingCounter) -> None:
         self._settings = settings
+        self._counter = counter
         self._lock = threading.Lock()
         self._models: dict[str, _Loading] = {}
         self._closed = False
@@ -130,7 +132,7 @@ class ServingModels:
                 f"{location} no longer holds the model version {version[:12]} but {encoder.version[:12]}.",
                 hint="Put the model's files back, or let another version serve with `honeloop promote`.",
             )
-        return QueryEncoder(encoder, cache_size=self._settings.query_cache_size)
+        return QueryEncoder(encoder, cache_size=self._settings.query_cache_size, counter=self._counter)
 
 
 def _close(model: _Loading) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.index.serving import ServingIndex, WrongModelError, connected, serving_index
-from pipeline.search.answer import SearchAnswer, SearchResult, ranked
+from pipeline.search.answer import SearchAnswer, SearchResult, SearchTimes, ranked
 from pipeline.search.filters import Filters, resolve_filters
 from pipeline.search.hybrid.candidates import find_candidates
 from pipeline.search.hybrid.fusion import fused
@@ -136,6 +136,7 @@ def answer_query(
     Raises:
         BadInputError: unknown language or source.
     """
+    begun, search_seconds, fetch_seconds = time.perf_counter(), 0.0, 0.0
     filters = resolve_filters(connection, request)
     results: tuple[SearchResult, ...] = ()
     wanted = request.k
@@ -143,8 +144,12 @@ def answer_query(
         near = best_texts(
             connection, serving, vector, request.query, k=wanted, filters=filters, ef_search=ef_search
         )
+        found = time.perf_counter()
         places = find_places(connection, [each.content_hash for each in near], filters)
         results = ranked(near, places, request.k)
+        search_seconds += found - begun
+        begun = time.perf_counter()
+        fetch_seconds += begun - found
         if len(near) < wanted:  # that is all there is
             break
         wanted *= 2  # parts of one definition stood in others' places
@@ -155,6 +160,7 @@ def answer_query(
         serving.index_version_id,
         (time.perf_counter() - started) * 1000,
         results,
+        SearchTimes(search_ms=search_seconds * 1000, fetch_ms=fetch_seconds * 1000),
     )
 
 

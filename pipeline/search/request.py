@@ -54,22 +54,28 @@ class SearchRequest:
     def check(self) -> None:
         """Raises BadInputError if it cannot be answered as asked, whatever is indexed."""
         if not self.query.strip():
-            raise BadInputError("The query is empty.", hint="Say in a few words what the code should do.")
+            raise BadInputError(
+                "The query is empty.", hint="Say in a few words what the code should do.", field="query"
+            )
         if len(self.query) > MAX_QUERY_CHARACTERS:
             raise BadInputError(
                 f"The query has {len(self.query):,} characters; at most {MAX_QUERY_CHARACTERS:,} are taken.",
                 hint="Ask with a few words, or with the part of the code that matters.",
+                field="query",
             )
         for what, text in (("query", self.query), ("user", self.user), ("path", self.path)):
             _require_text(what, text)
-        for name in (*self.languages, *self.sources):
-            _require_text("filter", name)
+        for what, names in (("language", self.languages), ("source", self.sources)):
+            for name in names:
+                _require_text(what, name)
         if not 1 <= self.k <= MAX_K:
-            raise BadInputError(f"k is {self.k}; it must be from 1 to {MAX_K:,}.")
+            raise BadInputError(f"k is {self.k}; it must be from 1 to {MAX_K:,}.", field="k")
         for kind in self.kinds:
             if kind not in KINDS:
                 raise BadInputError(
-                    f"There is no kind of snippet {kind!r}.", hint=f"Known: {', '.join(KINDS)}."
+                    f"There is no kind of snippet {kind!r}.",
+                    hint=f"Known: {', '.join(KINDS)}.",
+                    field="kind",
                 )
         if self.path is not None:
             glob_to_regex(self.path)
@@ -77,4 +83,6 @@ class SearchRequest:
 
 def _require_text(what: str, text: str | None) -> None:
     if not can_be_stored(text):
-        raise BadInputError(f"The {what} has characters that are no text.", hint="Send it as valid UTF-8.")
+        raise BadInputError(
+            f"The {what} has characters that are no text.", hint="Send it as valid UTF-8.", field=what
+        )

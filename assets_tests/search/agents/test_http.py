@@ -16,9 +16,13 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation
+from pydantic import SecretStr
+from starlette.testclient import TestClient
 
 from assets_tests.search.agents.conftest import feedback_of
-from pipeline.search.agents.http import transport_security
+from pipeline.config import Settings
+from pipeline.search.agents.backend import AgentBackend
+from pipeline.search.agents.http import http_app, transport_security
 from pipeline.store.connections import Database
 
 TOKEN = "a token of some length"
@@ -106,6 +110,27 @@ def test_http(server: tuple[str, subprocess.Popen[str]], indexed: Database) -> N
     assert process.returncode == 0, said
     assert TOKEN not in said
     assert "Traceback" not in said
+
+
+def test_one_client_may_ask_so_often(settings: Settings) -> None:
+    """As often as the search service lets it, with the token or without: guessing is asking, too."""
+    limited = settings.model_copy(update={"rate_limit": "4/minute", "api_token": SecretStr(TOKEN)})
+    good = {"Authorization": f"Bearer {TOKEN}", "Accept": "application/json, text/event-stream"}
+    backend = AgentBackend(limited)  # opens nothing before a tool is called
+    app = http_app(backend, limited, host="127.0.0.1")
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+        statuses = [client.post("/mcp", json=PING, headers=good).status_code for _ in range(3)]
+        assert not {401, 429} & set(statuses)
+        assert client.post("/mcp", json=PING).status_code == 401
+        for headers in (good, {}):
+            refused = client.post("/mcp", json=PING, headers=headers)
+            assert refused.status_code == 429
+            assert "more than 4 per 1 minute" in refused.json()["error"]
+            assert 1 <= int(refused.headers["retry-after"]) <= 61
+        # Another client is not concerned.
+        other = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.2", 1))
+        assert other.post("/mcp", json=PING).status_code == 401
+    backend.close()
 
 
 def test_others_reach_it_only_with_a_token(environment: dict[str, str], honeloop: str) -> None:

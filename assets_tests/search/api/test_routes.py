@@ -15,6 +15,7 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.search.query import search
 
 QUERY = "open a file for reading"
+PARTS = ("total", "encode", "search", "fetch")
 
 
 def ask(client: TestClient, **body: Any) -> dict[str, Any]:
@@ -121,9 +122,21 @@ def test_unknown_names_are_told_with_what_there_is(client: TestClient) -> None:
     response = client.post("/search", json={"query": "q", "source": "nope"})
     assert (response.status_code, response.json()["error"]) == (422, "There is no source 'nope'.")
     assert "click" in response.json()["hint"]
-    response = client.post("/search", json={"query": "q", "language": "cobol"})
+    assert response.json()["fields"] == [{"field": "source", "problem": "There is no source 'nope'."}]
+    response = client.post("/search", json={"query": "q", "language": ["python", "cobol"]})
     assert response.status_code == 422
     assert "python" in response.json()["hint"]
+    problem = "No snippet is in the language 'cobol'."
+    assert response.json()["fields"] == [{"field": "language", "problem": problem}]
+
+
+def test_feedback_on_what_was_not_shown_names_the_field(client: TestClient) -> None:
+    answer = ask(client, k=1)
+    said = {"search_id": answer["search_id"], "snippet_id": 999_999_999, "judgement": "accept"}
+    response = client.post("/feedback", json=said)
+    assert response.status_code == 422
+    assert [each["field"] for each in response.json()["fields"]] == ["snippet_id"]
+    assert "was not shown" in response.json()["fields"][0]["problem"]
 
 
 @pytest.mark.parametrize(
@@ -276,3 +289,33 @@ def test_metrics_count_what_happens(client: TestClient, minilm: Encoder) -> None
     info = f'{{index_version_id="{answer["index_version_id"]}",model_version="{minilm.version}"}}'
     assert found[f"honeloop_serving_info{info}"] == 1
     assert not [name for name in found if "python_gc" in name]
+
+
+def test_metrics_tell_the_parts_of_a_search(client: TestClient) -> None:
+    answers = [ask(client, query=f"parts of a search {number}") for number in range(3)]
+    found = samples(client)
+    spent = {part: found[f'honeloop_search_seconds_sum{{part="{part}"}}'] for part in PARTS}
+    assert {found[f'honeloop_search_seconds_count{{part="{part}"}}'] for part in PARTS} == {3}
+    assert spent["total"] == pytest.approx(sum(answer["latency_ms"] for answer in answers) / 1000)
+    assert all(spent.values())
+    assert spent["encode"] + spent["search"] + spent["fetch"] <= spent["total"]
+    # A vector that is remembered costs hardly anything.
+    ask(client, query="parts of a search 0")
+    again = samples(client)['honeloop_search_seconds_sum{part="encode"}'] - spent["encode"]
+    assert again < spent["encode"] / 3
+
+
+def test_metrics_tell_where_vectors_came_from_and_how_many_at_once(client: TestClient) -> None:
+    """The engine counts for all its life; here it is what three searches added."""
+    before = samples(client)
+    for query in ("a query of its own", "a query of its own", "and another of its own"):
+        ask(client, query=query)
+    after = samples(client)
+    added = {name: after[name] - before[name] for name in before}
+    assert added['honeloop_query_vectors_total{cache="hit"}'] == 1
+    assert added['honeloop_query_vectors_total{cache="joined"}'] == 0
+    assert added['honeloop_query_vectors_total{cache="miss"}'] == 2
+    assert added["honeloop_query_batch_size_count"] == 2
+    assert added["honeloop_query_batch_size_sum"] == 2
+    assert added['honeloop_query_batch_size_bucket{le="1.0"}'] == 2
+    assert added['honeloop_query_batch_size_bucket{le="+Inf"}'] == 2

@@ -6,7 +6,7 @@ import hmac
 import json
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
@@ -16,12 +16,33 @@ from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.search.agents.backend import AgentBackend
 from pipeline.search.agents.server import build_server
+from pipeline.search.api.errors import RefusedError
+from pipeline.search.api.limits import RateLimit
 from pipeline.search.api.security import require_safe_host
 
 PATH = "/mcp"
 # Streams that clients hold open are cut after this long when the server ends.
 STOP_SECONDS = 3
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class RateGuard:
+    """Lets each client, told by its address, ask only so often; those without the token are counted, too."""
+
+    def __init__(self, app: ASGIApp, rate: RateLimit) -> None:
+        self._app = app
+        self._rate = rate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "http":
+            client = scope.get("client")
+            try:
+                self._rate.take(client[0] if client else "unknown")
+            except RefusedError as error:
+                await _refuse(send, error.status, str(error), error.headers)
+                return
+        await self._app(scope, receive, send)
 
 
 class TokenGuard:
@@ -36,14 +57,8 @@ class TokenGuard:
         if scope["type"] == "lifespan" or self._has_token(scope):
             await self._app(scope, receive, send)
             return
-        body = json.dumps({"error": "This server takes requests with its bearer token only."}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"www-authenticate", b"Bearer"),
-        ]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        said = "This server takes requests with its bearer token only."
+        await _refuse(send, 401, said, {"WWW-Authenticate": "Bearer"})
 
     def _has_token(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
@@ -67,7 +82,7 @@ def serve_http(
 
     Args:
         backend: What the tools work with; its owner closes it.
-        settings: For the token and the size of requests.
+        settings: For the token, and how large and how frequent requests may be.
         host: Address to listen at.
         port: 0: any that is free.
         allowed_hosts: Further names that clients may call this server by.
@@ -79,14 +94,7 @@ def serve_http(
         HoneloopError: the address cannot be listened at.
     """
     require_safe_host(host, settings.api_token)
-    app: ASGIApp = build_server(backend, user=user).streamable_http_app(
-        streamable_http_path=PATH,
-        max_request_body_size=settings.max_body_bytes,
-        transport_security=transport_security(host, allowed_hosts),
-        host=host,
-    )
-    if settings.api_token is not None:
-        app = TokenGuard(app, settings.api_token.get_secret_value())
+    app = http_app(backend, settings, host=host, allowed_hosts=allowed_hosts, user=user)
     with _listen(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}{PATH}")
@@ -104,6 +112,26 @@ def serve_http(
         server.run(sockets=[listener])
 
 
+def http_app(
+    backend: AgentBackend,
+    settings: Settings,
+    *,
+    host: str,
+    allowed_hosts: Sequence[str] = (),
+    user: str | None = None,
+) -> ASGIApp:
+    """The server as an application, with the limits that the search service has. Arguments: `serve_http`."""
+    app: ASGIApp = build_server(backend, user=user).streamable_http_app(
+        streamable_http_path=PATH,
+        max_request_body_size=settings.max_body_bytes,
+        transport_security=transport_security(host, allowed_hosts),
+        host=host,
+    )
+    if settings.api_token is not None:
+        app = TokenGuard(app, settings.api_token.get_secret_value())
+    return RateGuard(app, RateLimit(settings.rate_limit))
+
+
 def transport_security(host: str, allowed_hosts: Sequence[str] = ()) -> TransportSecuritySettings:
     """Which names a request may call the server by, so that no web page reaches it by one of its own.
 
@@ -119,6 +147,14 @@ def transport_security(host: str, allowed_hosts: Sequence[str] = ()) -> Transpor
         allowed_hosts=hosts,
         allowed_origins=[f"{scheme}://{each}" for scheme in ("http", "https") for each in hosts],
     )
+
+
+async def _refuse(send: Send, status: int, error: str, headers: Mapping[str, str]) -> None:
+    body = json.dumps({"error": error}).encode()
+    told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    raw = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _listen(host: str, port: int) -> socket.socket:

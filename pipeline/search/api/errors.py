@@ -163,4 +163,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _body(error: HoneloopError) -> ErrorOut:
-    return ErrorOut(error=error.message, hint=error.hint)
+    wrong = error.field if isinstance(error, BadInputError) else ""
+    fields = [FieldProblem(field=wrong, problem=error.message)] if wrong else []
+    return ErrorOut(error=error.message, hint=error.hint, fields=fields)

@@ -119,7 +119,12 @@ class Service:
             serving = None
         else:
             serving = (index.model_version, index.index_version_id)
-        return self.metrics.text(queue_depth=self.spool.depth, unusable=self.spool.unusable, serving=serving)
+        return self.metrics.text(
+            queue_depth=self.spool.depth,
+            unusable=self.spool.unusable,
+            serving=serving,
+            encoding=self.engine.encoding_counts(),
+        )
 
     def queue_depth(self) -> int | None:
         """How many records wait; None if the queue's file cannot be read."""
