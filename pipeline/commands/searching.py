@@ -59,7 +59,7 @@ def search(
         tuple(source or ()),
         tuple(kind or ()),
         path,
-        user=(user or "").strip() or None,  # a blank name is nobody's
+        user=user,
         client="cli",
     )
     request.check()

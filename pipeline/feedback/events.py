@@ -51,7 +51,11 @@ def add_feedback(
         )
     if dwell_ms is not None and not 0 <= dwell_ms <= MAX_DWELL_MS:
         raise BadInputError(f"A dwell time of {dwell_ms} ms cannot be.", hint="Give milliseconds, 0 or more.")
-    user = _name(user)
+    if not can_be_stored(user):
+        raise BadInputError(
+            "The user's name has characters that are no text.", hint="Send it as valid UTF-8."
+        )
+    user = name_of(user)
     try:
         search = UUID(search_id)
     except (ValueError, AttributeError, TypeError):
@@ -81,12 +85,8 @@ def add_feedback(
     return FeedbackResult(added=True)
 
 
-def _name(user: str | None) -> str | None:
-    """A name without the space around it, as an import reads it; a blank one is nobody's."""
-    if not can_be_stored(user):
-        raise BadInputError(
-            "The user's name has characters that are no text.", hint="Send it as valid UTF-8."
-        )
+def name_of(user: str | None) -> str | None:
+    """A name without the space around it, or one person would be two; a blank one is nobody's."""
     return (user or "").strip() or None
 
 
