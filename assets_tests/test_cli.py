@@ -20,10 +20,12 @@ import pytest
 from psycopg import sql
 from typer.testing import CliRunner, Result
 
+from assets_tests.feedback.world import add_code, show
 from pipeline.cli import app
 from pipeline.commands.common import shown_url
 from pipeline.config import Settings
 from pipeline.corpus.repositories import list_repositories
+from pipeline.feedback.events import add_feedback
 from pipeline.store.connections import Database
 
 Cli = Callable[..., Result]
@@ -151,6 +153,29 @@ def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path
     assert "mine" in cli("source", "list").stdout
     assert only_json(cli("source", "remove", "mine", "--json")) == {"removed": "mine"}
     assert list_repositories(db) == []
+
+
+def test_a_source_with_judgements_is_removed_only_if_that_is_meant(
+    cli: Cli, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    ids = list(add_code(db, {"a.py": {"f": "def f(): 1", "g": "def g(): 2"}}).values())
+    search = show(db, "find it", ids, "ann")
+    add_feedback(db, search, ids[0], "accept")
+    add_feedback(db, search, ids[1], "reject")
+    for arguments in (["demo"], ["demo", "--json"]):
+        sentence = one_sentence(cli("source", "remove", *arguments), 2)
+        assert "2 judgements" in sentence
+        assert "--yes" in sentence
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.commands.common.on_a_terminal", lambda: True)
+        refused = CliRunner().invoke(app, ["source", "remove", "demo"], input="n\n")
+        assert refused.exit_code == 130
+        assert "2 judgements" in refused.stderr
+    assert len(list_repositories(db)) == 1
+    assert only_json(cli("source", "remove", "demo", "--yes", "--json")) == {"removed": "demo"}
+    assert list_repositories(db) == []
+    with db.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM feedback").fetchone() == (0,)
 
 
 def test_bad_sources_are_bad_input(cli: Cli, tmp_path: Path):

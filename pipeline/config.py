@@ -89,6 +89,12 @@ class Settings(BaseSettings):
         description="How often one person's repeated judgement of a snippet for the same query counts.",
     )
     max_user_share: float = Field(default=0.5, gt=0, le=1, description="Cap of one person on all feedback.")
+    max_user_snippet_weight: float = Field(
+        default=5.0,
+        gt=0,
+        description="What one person's pairs of one snippet weigh together, at the most, whatever they "
+        "asked; those without a name count as one person here.",
+    )
     max_rejected_per_pair: int = Field(
         default=8, ge=1, description="Rejected snippets that a pair takes as negatives, at the most."
     )

@@ -97,8 +97,8 @@ def test_a_passed_over_snippet_weighs_by_how_likely_anybody_looked_and_less_than
 
 
 def test_only_who_judges_without_measure_loses_votes() -> None:
-    assert vote_scales({"eager": 0.1, "flood": 0.004, "few": 1.0}) == pytest.approx(
-        {"eager": 1, "flood": 0.04, "few": 1}
+    assert vote_scales({"eager": 0.4, "flood": 0.01, "few": 1.0}) == pytest.approx(
+        {"eager": 1, "flood": 0.03, "few": 1}
     )
 
 

@@ -122,7 +122,7 @@ def test_what_is_read_is_what_was_shown_at_several_ranks_and_by_whom(db: Databas
     add_feedback(db, one, ids[0], "click")
     add_feedback(db, one, ids[0], "accept")
     add_feedback(db, one, ids[1], "reject")
-    two = show(db, "parse json ", [ids[1], ids[0], ids[2]])
+    two = show(db, "ＰＡＲＳＥ json ", [ids[1], ids[0], ids[2]])  # full width: the same compatibility form
     show(db, "parse json", [ids[3]], "ann")  # shown once only
     agent = show(db, "parse json", [ids[2], ids[3]], "bot")
     expired = show(db, "parse json", [ids[3], ids[2]], "old")
@@ -169,9 +169,60 @@ class TestOnePerson:
         assert len(kept) == 9
         assert all(0.7 < pair.weight < 0.95 for pair in kept)
 
+    def test_one_snippet_for_everything_weighs_no_more_than_one_person_may_say_of_a_snippet(
+        self, db: Database, settings: Settings, ids: list[int]
+    ) -> None:
+        """Below the cap in total, as one of many."""
+        flood(db, 40, "accept", ids[0], "eve")
+        for number in range(60):
+            search = show(db, f"of {number}", ids, f"user {number % 12}")
+            add_feedback(db, search, ids[1 + number % 3], "accept")
+        pairs = feedback_pairs(db, settings).pairs
+        assert sum(pair.weight for pair in pairs if pair.content_hash == HASHES[0]) == pytest.approx(5)
+        assert {pair.weight for pair in pairs if pair.content_hash != HASHES[0]} == {0.95}
+
+    @pytest.mark.parametrize("name", [None, "web:{:032x}"])
+    def test_without_a_name_or_with_ever_new_cookies_it_weighs_no_more(
+        self, db: Database, settings: Settings, ids: list[int], name: str | None
+    ) -> None:
+        for number in range(40):
+            user = name and name.format(number)
+            add_feedback(db, show(db, f"query {number}", ids, user), ids[0], "accept")
+        for number in range(3):
+            add_feedback(db, show(db, f"of {number}", ids, f"user {number}"), ids[1], "accept")
+        pairs = feedback_pairs(db, settings).pairs
+        assert sum(pair.weight for pair in pairs if pair.content_hash == HASHES[0]) == pytest.approx(5)
+        assert {pair.weight for pair in pairs if pair.content_hash == HASHES[1]} == {0.95}
+
+    def test_who_makes_nine_tenths_of_all_judgements_does_not_strike_out_the_others(
+        self, db: Database, settings: Settings, ids: list[int]
+    ) -> None:
+        flood(db, 90, "reject", ids[0], "eve")
+        for number in range(10):
+            add_feedback(db, show(db, f"query {number}", ids, f"user {number}"), ids[0], "accept")
+        found = feedback_pairs(db, settings)
+        # Of 90 judgements the cap leaves her what the others made, 10: three times a ninth of a vote.
+        assert [pair.weight for pair in found.pairs] == pytest.approx([0.95 * 3 / 4] * 10)
+        assert found.dropped["outvoted by other people"] == 10
+
+    def test_twenty_people_together_outvote_one_and_still_make_one_pair(
+        self, db: Database, settings: Settings, ids: list[int]
+    ) -> None:
+        """Names are all that people are told apart by: who signs with twenty has twenty votes."""
+        for number in range(20):
+            search = show(db, "find it", ids, f"sock {number}")
+            add_feedback(db, search, ids[0], "reject")
+            add_feedback(db, search, ids[1], "accept")
+        add_feedback(db, show(db, "find it", ids, "ann"), ids[0], "accept")
+        add_feedback(db, show(db, "another", ids, "ann"), ids[2], "accept")
+        found = feedback_pairs(db, settings)
+        assert {(pair.query, pair.weight) for pair in found.pairs} == {("find it", 0.95), ("another", 0.95)}
+        assert found.dropped["outvoted by other people"] == 1
+
     def test_a_few_rejects_do_as_ever(self, db: Database, settings: Settings, ids: list[int]) -> None:
         for number in range(9):
-            add_feedback(db, show(db, f"query {number}", ids, "ann"), ids[0], "accept")
+            name = "ann" if number % 3 else "ben"
+            add_feedback(db, show(db, f"query {number}", ids, name), ids[0], "accept")
         add_feedback(db, show(db, "query 0", ids, "eve"), ids[0], "reject")
         found = feedback_pairs(db, settings)
         assert len(found.pairs) == 8

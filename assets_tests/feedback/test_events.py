@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import pairwise
 from uuid import uuid4
 
@@ -11,6 +12,9 @@ import pytest
 from assets_tests.feedback.world import add_code, show
 from pipeline.errors import BadInputError
 from pipeline.feedback.events import add_feedback
+from pipeline.search.answer import SearchAnswer
+from pipeline.search.recording import SearchRecord
+from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database
 
 
@@ -93,6 +97,16 @@ def test_a_blank_name_is_nobodys_own(db: Database, shown: tuple[str, int, int], 
     add_feedback(db, search, one, "accept", user=user)
     assert not add_feedback(db, search, one, "accept", user=" ann ").added
     assert recorded(db) == [("accept", None, "ann")]  # of whoever searched
+
+
+@pytest.mark.parametrize(("user", "recorded_as"), [(" ann\n", "ann"), ("  ", None), (None, None)])
+def test_a_search_is_recorded_under_the_same_name_as_its_feedback(
+    user: str | None, recorded_as: str | None
+) -> None:
+    """Or one person would be two: capped twice as high, and forgotten by half."""
+    answer = SearchAnswer(None, "find it", "0" * 64, 1, 2.0, ())
+    request = SearchRequest("find it", user=user)
+    assert SearchRecord.of(str(uuid4()), datetime.now(UTC), request, answer).user == recorded_as
 
 
 @pytest.mark.parametrize("user", ["a\0b", "half a \ud83d"])

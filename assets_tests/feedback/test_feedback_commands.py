@@ -111,7 +111,7 @@ def test_forgetting_is_asked_about_and_tells_what_it_removed(cli: Cli, db: Datab
 
 @pytest.mark.usefixtures("judged")
 def test_on_a_terminal_the_answer_decides(cli: Cli, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.commands.feedback.on_a_terminal", lambda: True)
+    monkeypatch.setattr("pipeline.commands.common.on_a_terminal", lambda: True)
     assert cli("forget", "ann", input="n\n").exit_code != 0
     assert searches(db) == ["ann", "bob"]
     assert cli("forget", "ann", input="y\n").exit_code == 0
@@ -131,6 +131,19 @@ def test_expiring(cli: Cli, db: Database) -> None:
     assert cli("expire", "--older-than", "-1").exit_code == 2
     found = parsed(cli("stats", "--json"))
     assert (found["expired_searches"], found["searches_counted_by_day"]) == (2, 2)
+
+
+@pytest.mark.usefixtures("judged")
+def test_who_judges_can_be_said(cli: Cli, db: Database) -> None:
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT search_id::text, snippet_id::text FROM feedback WHERE judgement = 'accept'"
+        ).fetchone()
+    assert row is not None
+    assert parsed(cli("add", *row, "accept", "--user", " ann ", "--json")) == {"added": False}
+    assert parsed(cli("add", *row, "reject", "--user", "bob", "--json")) == {"added": True}
+    assert parsed(cli("add", *row, "reject", "--json", env={"HONELOOP_USER": "cyd"})) == {"added": True}
+    assert parsed(cli("stats", "--json"))["dropped"]["outvoted by other people"] == 1
 
 
 def searches(db: Database) -> list[str]:

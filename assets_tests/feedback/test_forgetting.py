@@ -355,6 +355,31 @@ def test_searches_that_wait_in_the_queue_go_too(
     assert left == ["bob", None]
 
 
+def test_nothing_of_them_stays_readable_in_the_queues_files_while_the_service_runs(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uuid import uuid4
+
+    from pipeline.search import spool as spooling
+
+    with spooling.SearchSpool(settings, db) as spool:
+        assert spool.record(queued(str(uuid4()), "ann"))
+        assert spool.flush()  # this one is in the database
+        monkeypatch.setattr(spooling, "store_searches", _away)
+        for user in ("ann", "bob"):  # these wait
+            assert spool.record(queued(str(uuid4()), user))
+        assert b"asked by ann" in files_of(spool.path)
+        report = forget_user(db, settings, "ann")
+        assert (report.searches, report.queued_searches) == (1, 1)
+        assert b"asked by ann" not in files_of(spool.path)
+        assert b"asked by bob" in files_of(spool.path)
+
+
+def files_of(path: Path) -> bytes:
+    """The queue's file with its log, as they are on disk."""
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
+
+
 def _away(*_: object) -> None:
     raise psycopg.OperationalError("away")
 

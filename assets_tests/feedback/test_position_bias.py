@@ -32,6 +32,43 @@ def simulated(queries: int, seed: int, *, known: np.ndarray = KNOWN, people: int
     return rows
 
 
+def halves_shuffled(queries: int, seed: int, *, linked: int) -> list[Shown]:
+    """The second ranking shuffles ranks 1–5 and 6–10 of the first, but swaps 5 and 6 for `linked` queries."""
+    random = np.random.default_rng(seed)
+    rows: list[Shown] = []
+    for query in range(queries):
+        relevance = random.beta(1, 2, len(KNOWN))
+        order = np.concatenate([random.permutation(5), 5 + random.permutation(5)])
+        if query < linked:
+            order = np.array([0, 1, 2, 3, 5, 4, 6, 7, 8, 9])
+        rows += clicked(query, np.arange(10), relevance, random) + clicked(query, order, relevance, random)
+    return rows
+
+
+def neighbours_swapped(queries: int, seed: int) -> list[Shown]:
+    """The second ranking swaps ranks 1 and 2, 3 and 4, …; for every other query 2 and 3, 4 and 5, …"""
+    random = np.random.default_rng(seed)
+    swaps = [np.array([1, 0, 3, 2, 5, 4, 7, 6, 9, 8]), np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 9])]
+    rows: list[Shown] = []
+    for query in range(queries):
+        relevance = random.beta(1, 2, len(KNOWN))
+        rows += clicked(query, np.arange(10), relevance, random)
+        rows += clicked(query, swaps[query % 2], relevance, random)
+    return rows
+
+
+def clicked(query: int, order: np.ndarray, relevance: np.ndarray, random: np.random.Generator) -> list[Shown]:
+    """One search that showed the snippets in that order, to one of fifty people."""
+    person = f"person {random.integers(50)}"
+    chances = KNOWN * relevance[order]
+    return [
+        Shown(f"query {query}", int(snippet), rank, person, 1, int(chosen))
+        for rank, (snippet, chosen) in enumerate(
+            zip(order, random.random(len(order)) < chances, strict=True), start=1
+        )
+    ]
+
+
 def estimate(rows: list[Shown], *, min_clicks: int = 200, max_share: float = 0.5) -> PositionBias:
     return estimate_position_bias(rows, max_rank=10, min_ranks=6, min_clicks=min_clicks, max_share=max_share)
 
@@ -103,7 +140,28 @@ def test_ranks_that_no_snippet_links_to_the_top_are_not_compared_with_it() -> No
     ]
     bias = estimate(apart)
     assert not bias.examination.estimated
-    assert bias.missing == {4: 1}
+    assert bias.missing == {4: 200}
+
+
+def test_a_few_snippets_that_link_lower_ranks_to_the_top_do_not_decide_how_they_compare() -> None:
+    """Much moves within ranks 1 to 5 and within 6 to 10; next to nothing from one half to the other."""
+    bias = estimate(halves_shuffled(3000, 1, linked=5))
+    assert not bias.examination.estimated
+    assert set(bias.missing) == {6}
+    assert bias.missing[6] >= 195
+    # With enough of them the estimate is there, and right.
+    assert worst_error(estimate(halves_shuffled(5000, 1, linked=2500))) < 0.1
+
+
+def test_two_rankings_that_swap_neighbours_converge_to_the_known_bias() -> None:
+    """As when one model replaces another: the same queries, with neighbours the other way round."""
+    few, enough, many = (estimate(neighbours_swapped(count, 2)) for count in (1500, 5000, 10_000))
+    assert few.examination is BY_THE_TABLE
+    assert min(few.evidence[:6]) < 200
+    assert all(bias.examination.estimated for bias in (enough, many))
+    assert worst_error(enough) < 0.15
+    assert worst_error(many) < 0.1
+    assert len(many.examination.by_rank) == 10
 
 
 def test_the_same_search_repeated_by_a_script_adds_nothing() -> None:

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.feedback.weights import inverse_propensity, mean_scale, self_normalised, shared_totals
+from pipeline.feedback.weights import (
+    Given,
+    capped_weights,
+    inverse_propensity,
+    mean_scale,
+    self_normalised,
+    shared_totals,
+)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -40,6 +47,36 @@ def test_the_rarer_weighs_more() -> None:
 def test_inverse_propensity_is_a_clipped_mean() -> None:
     assert inverse_propensity([1.0], 5) == 1
     assert inverse_propensity([0.5, 0.05], 5) == pytest.approx((2 + 5) / 2)
+
+
+def test_caps_per_snippet_and_in_total_hold_together() -> None:
+    given = [
+        *(Given(1.0, b"x", ["eve"]) for _ in range(50)),
+        *(Given(1.0, bytes([number]), ["eve"]) for number in range(30)),
+        Given(1.0, b"x", ["eve", "ann"]),
+        *(Given(1.0, b"y", [f"web:{number}"]) for number in range(20)),
+        *(Given(1.0, b"z", [name]) for name in ("ann", "ben", "cyd")),
+    ]
+    found = capped_weights(
+        given, max_share=0.4, max_per_snippet=5, nameless=lambda person: person.startswith("web:")
+    )
+    parts: dict[tuple[str, bytes], float] = {}
+    for weight, each in zip(found, given, strict=True):
+        if len(each.people) == 1:
+            key = ("web" if each.people[0].startswith("web:") else each.people[0], each.content_hash)
+            parts[key] = parts.get(key, 0.0) + weight
+    eve = sum(weight for (person, _), weight in parts.items() if person == "eve")
+    # Of x she keeps 5 / 50.5 a time; then all she said is cut to 0.4 of what is left.
+    assert parts["web", b"y"] == pytest.approx(5)
+    assert parts["ann", b"z"] == pytest.approx(1)
+    assert eve <= 0.4 * sum(found)
+    assert parts["eve", b"x"] / parts["eve", b"\x00"] == pytest.approx(50 * 5 / 50.5)
+    assert all(0 < weight <= 1 for weight in found)
+
+
+def test_without_any_excess_nothing_is_cut() -> None:
+    given = [Given(0.95, bytes([number]), [f"user {number}"]) for number in range(4)]
+    assert capped_weights(given, max_share=0.5, max_per_snippet=5, nameless=lambda _: False) == [0.95] * 4
 
 
 def test_what_several_said_is_shared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from pipeline.workbench import Workbench
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")]
+User = Annotated[
+    str | None,
+    typer.Option("--user", metavar="NAME", envvar="HONELOOP_USER", help="Who you are, for the record."),
+]
 
 
 def settings_in_force() -> Settings:
@@ -63,6 +69,31 @@ def shown_progress(as_json: bool) -> Generator[Progress]:
     else:
         with TerminalProgress() as progress:
             yield progress
+
+
+def confirm(warning: str, question: str, *, yes: bool, json: bool) -> None:
+    """Goes on only if what cannot be undone is meant.
+
+    Args:
+        warning: What will be lost, a sentence.
+        question: What is asked on a terminal.
+        yes: It was said beforehand that it is meant: nothing is asked.
+        json: Whether nothing may be asked.
+
+    Raises:
+        BadInputError: nobody is there to be asked.
+        typer.Abort: the answer was no.
+    """
+    if yes:
+        return
+    if json or not on_a_terminal():
+        raise BadInputError(f"{warning} Nobody is there to be asked.", hint="Say --yes if it is meant.")
+    typer.confirm(f"{warning} {question}", abort=True, err=True)
+
+
+def on_a_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -10,15 +9,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.common import Json, output, print_json, working
-from pipeline.errors import BadInputError
+from pipeline.commands.common import Json, User, Yes, confirm, output, print_json, working
 
 app = typer.Typer(no_args_is_help=True, help="Say which answers were right; the next run learns from it.")
-
-
-def on_a_terminal() -> bool:
-    """Whether somebody is there to be asked."""
-    return sys.stdin.isatty()
 
 
 class Judgement(StrEnum):
@@ -38,16 +31,18 @@ def add(
     search_id: Annotated[str, typer.Argument(help="The search, as `honeloop search` printed it.")],
     snippet_id: Annotated[int, typer.Argument(help="One of the snippets that it showed.")],
     judgement: Annotated[Judgement, typer.Argument(help="What you did with it.")],
+    *,
     dwell_ms: Annotated[
         int | None, typer.Option(min=0, help="How long you looked at it, in milliseconds.")
     ] = None,
+    user: User = None,
     json: Json = False,
 ) -> None:
-    """Records what you did with one result of a search."""
+    """Records what you did with one result of a search; without a name, whoever searched is meant."""
     from pipeline.feedback.events import add_feedback
 
     with working(json) as bench:
-        result = add_feedback(bench.db, search_id, snippet_id, judgement.value, dwell_ms=dwell_ms)
+        result = add_feedback(bench.db, search_id, snippet_id, judgement.value, dwell_ms=dwell_ms, user=user)
     if json:
         print_json({"added": result.added})
     else:
@@ -113,7 +108,7 @@ def stats(json: Json = False) -> None:
 @app.command(epilog="Example:\n\n[cyan]honeloop feedback forget ann[/cyan]")
 def forget(
     user: Annotated[str, typer.Argument(help="The name that the person's searches and judgements carry.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Removes a person: their searches and judgements, and what was stored for training because of them.
@@ -123,13 +118,7 @@ def forget(
     """
     from pipeline.feedback.forgetting import forget_user
 
-    if not yes:
-        if json or not on_a_terminal():
-            raise BadInputError(
-                "Forgetting somebody cannot be undone, and nobody is there to be asked.",
-                hint="Say --yes if it is meant.",
-            )
-        typer.confirm(f"Forget {user!r}? It cannot be undone.", abort=True, err=True)
+    confirm("Forgetting somebody cannot be undone.", f"Forget {user!r}?", yes=yes, json=json)
     with working(json) as bench:
         report = forget_user(bench.db, bench.settings, user)
     if json:
@@ -154,6 +143,10 @@ def forget(
         if count:
             console.print(f"{count:>7,} {what}", markup=False)
     console.print("Removed. Imports of what that name said until now are set aside.")
+    console.print(
+        "Files that were imported, what was set aside beside them (*.rejected.jsonl) and backups are yours "
+        "to clean."
+    )
     if report.models:
         names = ", ".join(f"{model.name} ({model.state})" for model in report.models)
         console.print(

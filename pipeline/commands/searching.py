@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.common import Json, output, print_json, working
+from pipeline.commands.common import Json, User, output, print_json, working
 
 if TYPE_CHECKING:
     from pipeline.search.answer import SearchAnswer, SearchResult
@@ -41,6 +41,7 @@ def search(
     path: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only files whose path matches, such as 'src/**/*.py'.")
     ] = None,
+    user: User = None,
     json: Json = False,
 ) -> None:
     """Searches the indexed code by meaning.
@@ -52,7 +53,14 @@ def search(
     from pipeline.search.request import SearchRequest
 
     request = SearchRequest(
-        query, k, tuple(language or ()), tuple(source or ()), tuple(kind or ()), path, client="cli"
+        query,
+        k,
+        tuple(language or ()),
+        tuple(source or ()),
+        tuple(kind or ()),
+        path,
+        user=user,
+        client="cli",
     )
     request.check()
     with working(json) as bench:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.common import Json, output, print_json, working
+from pipeline.commands.common import Json, Yes, confirm, output, print_json, working
 
 app = typer.Typer(no_args_is_help=True, help="Register code: git repositories, directories, distributions.")
 
@@ -89,11 +89,25 @@ def list_sources(json: Json = False) -> None:
 @app.command()
 def remove(
     name: Annotated[str, typer.Argument(help="A registered source; see `honeloop source list`.")],
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Forgets a source and its snippets. The next `honeloop index` takes them out of the index."""
-    from pipeline.corpus.repositories import remove_repository
+    """Forgets a source with its snippets and what people said of them.
 
+    The next `honeloop index` takes the snippets out of the index. If there are judgements of them, it asks
+    first: those cannot be made again.
+    """
+    from pipeline.corpus.repositories import count_judgements, remove_repository
+
+    with working(json) as bench:
+        judgements = count_judgements(bench.db, name)
+    if judgements:
+        confirm(
+            f"{judgements:,} judgements of snippets of {name} go with it, and cannot be made again.",
+            f"Remove {name} all the same?",
+            yes=yes,
+            json=json,
+        )
     with working(json) as bench:
         remove_repository(bench.db, name, bench.settings)
     if json:

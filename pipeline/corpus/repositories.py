@@ -123,6 +123,19 @@ def get_repository(db: Database, name: str) -> Repository:
     return found
 
 
+def count_judgements(db: Database, name: str) -> int:
+    """How many judgements go with a repository: all that were made of its snippets, vanished ones too."""
+    repository = get_repository(db, name)
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM feedback f JOIN snippets s ON s.id = f.snippet_id"
+            " WHERE s.repository_id = %s",
+            [repository.id],
+        ).fetchone()
+    assert row is not None  # an aggregate without GROUP BY has one row
+    return row[0]
+
+
 def remove_repository(db: Database, name: str, settings: Settings | None = None) -> None:
     """Removes a repository with its files, snippets, and the feedback given on those.
 

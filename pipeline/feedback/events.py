@@ -57,7 +57,13 @@ def add_feedback(
             hint="Give milliseconds, 0 or more.",
             field="dwell_ms",
         )
-    user = _name(user)
+    if not can_be_stored(user):
+        raise BadInputError(
+            "The user's name has characters that are no text.",
+            hint="Send it as valid UTF-8.",
+            field="user",
+        )
+    user = name_of(user)
     try:
         search = UUID(search_id)
     except (ValueError, AttributeError, TypeError):
@@ -88,14 +94,8 @@ def add_feedback(
     return FeedbackResult(added=True)
 
 
-def _name(user: str | None) -> str | None:
-    """A name without the space around it, as an import reads it; a blank one is nobody's."""
-    if not can_be_stored(user):
-        raise BadInputError(
-            "The user's name has characters that are no text.",
-            hint="Send it as valid UTF-8.",
-            field="user",
-        )
+def name_of(user: str | None) -> str | None:
+    """A name without the space around it, or one person would be two; a blank one is nobody's."""
     return (user or "").strip() or None
 
 

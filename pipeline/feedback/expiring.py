@@ -6,9 +6,8 @@ counts stay.
 
 A judged search keeps its query, what was judged, and what stood above that: training needs them. Its person
 becomes a random name, the same throughout one run, so that the caps on one person still hold within it. That
-name leads back to
-nobody: `honeloop feedback forget` does not find it either. Imported judgements are somebody's data set, not
-searches; they stay until their people are forgotten.
+name leads back to nobody: `honeloop feedback forget` does not find it either. Imported judgements are
+somebody's data set, not searches; they stay until their people are forgotten.
 """
 
 from __future__ import annotations

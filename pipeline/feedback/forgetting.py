@@ -14,10 +14,10 @@ Gone, in one transaction:
 Besides: their searches waiting in the queue on disk, and their queries in the records of past runs.
 
 What remains: figures (aggregates, metrics); the model versions that learned from their judgements, until
-models are
-trained again: weights hold no text, and the report names them; judgements that lost their name when their
-search expired; files that were imported, and backups, which are not Honeloop's. A salted hash of the name
-remains, too, so that importing an old file again does not bring them back (forgotten.py).
+models are trained again: weights hold no text, and the report names them; judgements that lost their name
+when their search expired; files that were imported, with what was set aside beside them, and backups, which
+are not Honeloop's. A salted hash of the name remains, too, so that importing an old file again does not bring
+them back (forgotten.py).
 """
 
 from __future__ import annotations
@@ -153,6 +153,11 @@ def forget_in_queue(settings: Settings, name: str) -> int:
                     " THEN trim(json_extract(record, '$.user')) = ? ELSE instr(record, ?) > 0 END",
                     (name, name),
                 ).rowcount
+        # What was carried to the database or deleted just now still stands in the log of a service that runs.
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as file:
+            blocked = file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if blocked:
+            raise sqlite3.OperationalError("another process keeps reading it")
     except sqlite3.Error as error:
         raise HoneloopError(
             f"The queue of searches {path} cannot be cleaned ({error}); all else of that name is forgotten.",

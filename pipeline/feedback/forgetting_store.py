@@ -30,8 +30,9 @@ WHERE btrim(user_name) = %(name)s OR id IN (SELECT search_id FROM feedback WHERE
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM searches WHERE btrim(user_name) = %(name)s),
-    (SELECT count(*) FROM impressions JOIN searches s ON s.id = search_id WHERE btrim(s.user_name) =
-    %(name)s), (SELECT count(*) FROM feedback f JOIN searches s ON s.id = f.search_id
+    (SELECT count(*) FROM impressions JOIN searches s ON s.id = search_id
+        WHERE btrim(s.user_name) = %(name)s),
+    (SELECT count(*) FROM feedback f JOIN searches s ON s.id = f.search_id
         WHERE btrim(coalesce(f.user_name, s.user_name)) = %(name)s),
     (SELECT count(*) FROM feedback f JOIN searches s ON s.id = f.search_id
         WHERE btrim(s.user_name) = %(name)s AND btrim(f.user_name) <> %(name)s)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline.feedback.events import name_of
+
 REQUIRED = ("query", "repository", "path", "judgement")
 OPTIONAL = ("symbol", "user", "at")
 IMPORTABLE = ("accept", "reject", "click")
@@ -73,7 +75,7 @@ def parse_line(line: bytes, now: datetime) -> FeedbackLine:
         path=fields["path"],
         symbol=fields.get("symbol"),
         judgement=fields["judgement"],
-        user=(fields.get("user") or "").strip() or None,  # a blank name is nobody's
+        user=name_of(fields.get("user")),
         at=None if at is None else _date(at, now),
     )
 

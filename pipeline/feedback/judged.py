@@ -10,6 +10,9 @@ from pipeline.feedback import store
 from pipeline.feedback.confidence import Signal
 from pipeline.feedback.grouping import group_key
 
+# How the web page names a browser whose person has said no name.
+ANONYMOUS = "web:"
+
 
 @dataclass
 class Judged:
@@ -48,6 +51,11 @@ def grouped(events: Iterable[store.Event]) -> dict[bytes, Group]:
             Signal(event.judgement, event.rank, event.dwell_ms, str(event.search_id), event.at, event.id)
         )
     return groups
+
+
+def is_nameless(person: str) -> bool:
+    """Whether a person, as `grouped` tells them apart, said no name."""
+    return person.startswith(("nobody:", f"name:{ANONYMOUS}"))
 
 
 def _person(event: store.Event, key: bytes) -> str:

@@ -21,9 +21,7 @@ Shown = Mapping[UUID, Sequence[tuple[bytes, int]]]
 
 
 class JudgedNegative(NamedTuple):
-    """A content that people showed to be irrelevant for a query, how, and how much that counts, over 0 to
-    1.
-    """
+    """A content that people showed to be irrelevant for a query, how, and how much that counts (0 to 1]."""
 
     content_hash: bytes
     reason: NegativeReason

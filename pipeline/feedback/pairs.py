@@ -9,8 +9,8 @@ from datetime import datetime
 
 from pipeline.config import Settings
 from pipeline.feedback import store
-from pipeline.feedback.confidence import Examination, Judgement, capped_scales
-from pipeline.feedback.judged import Judged, grouped
+from pipeline.feedback.confidence import Examination, Judgement
+from pipeline.feedback.judged import Judged, grouped, is_nameless
 from pipeline.feedback.negatives import (
     JudgedNegative,
     NegativeReason,
@@ -19,7 +19,7 @@ from pipeline.feedback.negatives import (
 )
 from pipeline.feedback.position_bias import PositionBias, estimate_position_bias
 from pipeline.feedback.resolving import Positive, Rejected, resolved, verdicts_of
-from pipeline.feedback.weights import inverse_propensity, mean_scale, self_normalised, shared_totals
+from pipeline.feedback.weights import Given, capped_weights, inverse_propensity, self_normalised
 from pipeline.store.connections import Connection, Database
 
 __all__ = ["FeedbackPair", "FeedbackPairs", "JudgedNegative", "NegativeReason", "feedback_pairs"]
@@ -169,12 +169,13 @@ def _weights(positives: Sequence[Positive], examination: Examination, settings: 
         ]
         corrected = self_normalised([positive.confidence for positive in implicit], corrections)
         weights.update((id(positive), weight) for positive, weight in zip(implicit, corrected, strict=True))
-    totals = shared_totals([(weights[id(positive)], positive.supporters) for positive in positives])
-    scales = capped_scales(totals, settings.max_user_share)
-    return {
-        id(positive): weights[id(positive)] * mean_scale(positive.supporters, scales)
-        for positive in positives
-    }
+    capped = capped_weights(
+        [Given(weights[id(each)], each.content_hash, each.supporters) for each in positives],
+        max_share=settings.max_user_share,
+        max_per_snippet=settings.max_user_snippet_weight,
+        nameless=is_nameless,
+    )
+    return {id(positive): weight for positive, weight in zip(positives, capped, strict=True)}
 
 
 def _looked_at(judged: Judged, person: str, examination: Examination) -> float:

@@ -19,13 +19,15 @@ relevance to the query alone, so an edit of its code in between is ignored; and 
 the other has nothing to do with whether it would be clicked that time. It is known only up to a factor, so
 p(1) is set to 1.
 
-How much is enough: each rank needs `propensity_min_clicks` chosen (query, snippet)s that were shown at
-another rank too, counted once however often they were shown, and with any one person's part capped. With c of
-them at both ranks the standard error of p(k)/p(1) is about p(k)/p(1) · √(2/c): a tenth of the value for the
-default of 200. (Clicks simulated from a known p, decaying from 1 to 0.2 over ten ranks, give it back within
-0.15 at that size, and within 0.1 at three times that size; see the tests.) As far down as there is enough at
-every rank, p is estimated; if that is not at least to `propensity_min_ranks`, it is not, and
-`PositionBias.missing` says what every rank lacks.
+How much is enough: each rank needs `propensity_min_clicks` (query, snippet)s that were chosen there and shown
+nearer to the top, too (for rank 1: at any other), counted once however often they were shown, and with any
+one person's part capped. What moved among the lower ranks alone says nothing of how they compare with the
+top. With c of them at both ranks the standard error of p(k)/p(1) is about p(k)/p(1) · √(2/c): a tenth of the
+value for the default of 200, and √s times that where the way to rank 1 leads over s such steps. (Clicks
+simulated from a known p, decaying from 1 to 0.2 over ten ranks, give it back within 0.15 at that size, and
+within 0.1 at three times that size; see the tests.) As far down as there is enough at every rank, p is
+estimated; if that is not at least to `propensity_min_ranks`, it is not, and `PositionBias.missing` says what
+every rank lacks.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ CONVERGED = 1e-7
 
 @dataclass(frozen=True)
 class Shown:
-    """How often one person was shown one snippet for one query at one rank, and how often they chose it."""
+    """How often one person was shown one snippet for one query, in any spelling, at one rank and chose it."""
 
     query: str
     snippet_id: int
@@ -64,7 +66,7 @@ class PositionBias:
 
     Attributes:
         examination: What is in force: estimated, or the table's.
-        evidence: By rank from 1: chosen (query, snippet)s that were shown at another rank too.
+        evidence: By rank from 1: (query, snippet)s chosen there that were shown nearer to the top, too.
         missing: By rank, how much of that is lacking before the data are believed; empty if nothing is.
         comparable: How many (query, snippet)s were shown at several ranks.
     """
@@ -89,16 +91,13 @@ def estimate_position_bias(
         max_share: Cap of one person on what was chosen at any one rank.
     """
     cells = _cells(rows, max_rank, max_share)
-    evidence = np.zeros(max_rank)
-    for at in cells:
-        for rank, (weight, rate) in at.items():
-            evidence[rank - 1] += weight * rate
-    depth = _depth(cells, evidence, min_clicks)
+    evidence = _evidence(cells, max_rank)
+    depth = next((rank for rank, found in enumerate(evidence) if found < min_clicks), max_rank)
     enough = depth >= min_ranks
     missing = {
-        rank: max(1, int(np.ceil(min_clicks - evidence[rank - 1])))
+        rank: int(np.ceil(min_clicks - evidence[rank - 1]))
         for rank in range(1, min_ranks + 1)
-        if not enough and (evidence[rank - 1] < min_clicks or rank == depth + 1)
+        if evidence[rank - 1] < min_clicks
     }
     return PositionBias(
         examination=Examination(_fitted(cells, depth), estimated=True) if enough else BY_THE_TABLE,
@@ -157,18 +156,15 @@ def _scales(kept: list[dict[int, list[tuple[str, float]]]], max_share: float) ->
     return scales
 
 
-def _depth(cells: list[dict[int, tuple[float, float]]], evidence: Numbers, min_clicks: int) -> int:
-    """The last rank to which every rank has enough, and shares (query, snippet)s with those above it."""
-    linked = np.zeros((len(evidence), len(evidence)), dtype=bool)
+def _evidence(cells: list[dict[int, tuple[float, float]]], max_rank: int) -> Numbers:
+    """By rank, of shape (max_rank,): how many were chosen there that stood nearer to the top, too."""
+    evidence = np.zeros(max_rank)
     for at in cells:
-        ranks = [rank - 1 for rank in at]
-        linked[np.ix_(ranks, ranks)] = True
-    depth = 0
-    for rank, found in enumerate(evidence):
-        if found < min_clicks or (rank > 0 and not linked[rank, :rank].any()):
-            break
-        depth = rank + 1
-    return depth
+        nearest = min(at)
+        for rank, (weight, rate) in at.items():
+            if rank > nearest or rank == 1:  # nothing is nearer than rank 1, with which all is compared
+                evidence[rank - 1] += weight * rate
+    return evidence
 
 
 def _fitted(cells: list[dict[int, tuple[float, float]]], depth: int) -> tuple[float, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from pipeline.feedback.confidence import Judgement
+from pipeline.feedback.grouping import group_key
 from pipeline.feedback.position_bias import Shown
 from pipeline.store.connections import Connection
 
@@ -48,29 +50,27 @@ ORDER BY content_hash, id
 
 # What tells how likely a rank is looked at: snippets shown for one query at several ranks (position_bias.py).
 # Left out: agents, who read all they get; and searches that expired, which have lost what stood below the
-# chosen. Spellings that differ in case and spacing are one query. Most queries are asked once, and say
-# nothing.
-_SHOWN_AT_SEVERAL_RANKS = r"""
+# chosen.
+_TELLING = "source = 'search' AND expired_at IS NULL AND client IS DISTINCT FROM 'mcp'"
+_TIMES_ASKED = f"SELECT query, count(*) FROM searches WHERE {_TELLING} GROUP BY query"
+_SHOWN_AT_SEVERAL_RANKS = f"""
 WITH asked AS (
-    SELECT id, lower(btrim(regexp_replace(query, '\s+', ' ', 'g'))) AS query,
-        coalesce('name:' || user_name, 'search:' || id) AS person
-    FROM searches
-    WHERE source = 'search' AND expired_at IS NULL AND client IS DISTINCT FROM 'mcp'
-), again AS (
-    SELECT query FROM asked GROUP BY query HAVING count(*) > 1
+    SELECT id, name, coalesce('name:' || user_name, 'search:' || id) AS person
+    FROM searches JOIN unnest(%(spellings)s::text[], %(names)s::text[]) AS again (query, name) USING (query)
+    WHERE {_TELLING}
 ), counted AS (
-    SELECT asked.query, i.snippet_id, i.rank, asked.person, count(*) AS shown, count(*) FILTER (WHERE EXISTS (
+    SELECT name, i.snippet_id, i.rank, person, count(*) AS shown, count(*) FILTER (WHERE EXISTS (
         SELECT FROM feedback f
         WHERE f.search_id = i.search_id AND f.snippet_id = i.snippet_id AND f.judgement <> 'reject'
     )) AS chosen
-    FROM asked JOIN again USING (query) JOIN impressions i ON i.search_id = asked.id
-    WHERE i.rank <= %s
+    FROM asked JOIN impressions i ON i.search_id = asked.id
+    WHERE i.rank <= %(max_rank)s
     GROUP BY 1, 2, 3, 4
 ), compared AS (
     SELECT *, min(rank) OVER same <> max(rank) OVER same AS moved
-    FROM counted WINDOW same AS (PARTITION BY query, snippet_id)
+    FROM counted WINDOW same AS (PARTITION BY name, snippet_id)
 )
-SELECT query, snippet_id, rank, person, shown, chosen FROM compared WHERE moved
+SELECT name, snippet_id, rank, person, shown, chosen FROM compared WHERE moved
 """
 
 _STATS = """
@@ -132,12 +132,29 @@ def languages(connection: Connection, *, with_vanished: bool = False) -> dict[by
 
 
 def shown_at_several_ranks(connection: Connection, max_rank: int) -> Iterator[Shown]:
-    """What was shown for one query at more than one rank from 1 to `max_rank`, streaming."""
+    """What was shown for one query (any spelling) at more than one rank from 1 to `max_rank`, streaming."""
+    again = _asked_again(connection)
     with connection.cursor("shown_at_several_ranks") as cursor:
         cursor.itersize = 10_000
-        cursor.execute(_SHOWN_AT_SEVERAL_RANKS, [max_rank])
+        cursor.execute(
+            _SHOWN_AT_SEVERAL_RANKS,
+            {"spellings": list(again), "names": list(again.values()), "max_rank": max_rank},
+        )
         for row in cursor:
             yield Shown(*row)
+
+
+def _asked_again(connection: Connection) -> dict[str, str]:
+    """A group's name by spelling, for queries that were asked more than once: the others say nothing."""
+    times: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    with connection.cursor("times_asked") as cursor:
+        cursor.itersize = 10_000
+        cursor.execute(_TIMES_ASKED)
+        for query, count in cursor:
+            names[query] = group_key(query).hex()
+            times[names[query]] += count
+    return {query: name for query, name in names.items() if times[name] > 1}
 
 
 @dataclass(frozen=True)

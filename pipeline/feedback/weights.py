@@ -6,7 +6,10 @@ Pure functions over values.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.feedback.confidence import capped_scales
 
 
 def shared_totals(parts: Sequence[tuple[float, Sequence[str]]]) -> dict[str, float]:
@@ -25,6 +28,61 @@ def shared_totals(parts: Sequence[tuple[float, Sequence[str]]]) -> dict[str, flo
 def mean_scale(people: Sequence[str], scales: Mapping[str, float]) -> float:
     """What the caps leave of a thing that rests on these people equally."""
     return math.fsum(scales[person] for person in people) / len(people)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A thing that people said of a snippet, before the caps.
+
+    Attributes:
+        weight: Over 0.
+        content_hash: The snippet's content.
+        people: Who said it, at least one; each has given an equal part of it.
+    """
+
+    weight: float
+    content_hash: bytes
+    people: Sequence[str]
+
+
+def capped_weights(
+    given: Sequence[Given], *, max_share: float, max_per_snippet: float, nameless: Callable[[str], bool]
+) -> list[float]:
+    """What each thing weighs when no person weighs too much, for one snippet or in total.
+
+    First, what a person says of one snippet, for whatever queries, is cut to `max_per_snippet` together: or
+    one of many could make a snippet the answer to everything. The nameless count as one person there, since
+    whoever clears their cookies is somebody new each time. Then nobody keeps more than `max_share` of all.
+
+    Args:
+        given: What people said.
+        max_share: See `capped_scales`.
+        max_per_snippet: Above 0.
+        nameless: Whether a person is one of those without a name.
+    """
+
+    def whose(person: str, content_hash: bytes) -> tuple[str | None, bytes]:
+        return (None if nameless(person) else person), content_hash
+
+    of_snippet: dict[tuple[str | None, bytes], float] = {}
+    for each in given:
+        for person in each.people:
+            key = whose(person, each.content_hash)
+            of_snippet[key] = of_snippet.get(key, 0.0) + each.weight / len(each.people)
+    parts = [
+        [
+            (person, each.weight / len(each.people) * min(1.0, max_per_snippet / of_snippet[key]))
+            for person in each.people
+            for key in [whose(person, each.content_hash)]
+        ]
+        for each in given
+    ]
+    totals: dict[str, float] = {}
+    for of_thing in parts:
+        for person, part in of_thing:
+            totals[person] = totals.get(person, 0.0) + part
+    scales = capped_scales(totals, max_share)
+    return [math.fsum(part * scales[person] for person, part in of_thing) for of_thing in parts]
 
 
 def inverse_propensity(examined: Sequence[float], limit: float) -> float:

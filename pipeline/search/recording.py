@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from psycopg.types.json import Jsonb
 
+from pipeline.feedback.events import name_of
 from pipeline.search.answer import SearchAnswer
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Connection, Database
@@ -39,7 +40,7 @@ class SearchRecord:
             search_id,
             at.isoformat(),
             request.query,
-            request.user,
+            name_of(request.user),
             request.client,
             request.asked,
             answer.model_version,

@@ -98,5 +98,5 @@ def _same(one: str, other: str) -> bool:
 
 
 def _name(pair: Pair) -> str:
-    query = pair.query if len(pair.query) <= 60 else f"{pair.query[:59]}…"
-    return f"{pair.split} pair {pair.id} ({query!r})"
+    """Without its query: this goes into records of runs, where a forgotten person's would stay."""
+    return f"{pair.split} pair {pair.id} of origin {pair.origin}"

@@ -10,12 +10,12 @@ from uuid import uuid4
 from fastapi import Request, Response
 
 from pipeline.errors import BadInputError
+from pipeline.feedback.judged import ANONYMOUS
 
 ID_COOKIE = "honeloop_visitor"
 NAME_COOKIE = "honeloop_name"
 ONE_YEAR_SECONDS = 365 * 24 * 3600
 MAX_NAME_CHARACTERS = 60
-ANONYMOUS = "web:"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
