@@ -39,7 +39,8 @@ def test_with_nothing_indexed_the_page_says_how_to_begin(bare: Site) -> None:
     assert "honeloop run" in text(home)
     found = bare.browse("/search?q=anything")
     assert found.status_code == 503
-    assert "Nothing is indexed yet. Run `honeloop run` or `honeloop index`." in text(found)
+    assert "Nothing is indexed yet. Run honeloop run or honeloop index ." in text(found)
+    assert "<code>honeloop index</code>" in found.text
     assert found.headers["retry-after"] == "2"
     insights = bare.browse("/insights")
     assert insights.status_code == 200

@@ -6,6 +6,8 @@ const LEAST_DWELL_MS = 500;
 // Whoever copies a word may want to look it up; whoever copies this much wants the code.
 const LEAST_COPIED_CHARACTERS = 40;
 const KEPT_VERDICTS = 300;
+// A server refuses addresses of 64 KiB, with an answer that is no page; filters need some of it.
+const MOST_ADDRESS_BYTES = 60_000;
 
 const page = document.querySelector("main");
 const toast = document.getElementById("toast");
@@ -311,13 +313,23 @@ function act(what, part, event) {
   }
 }
 
-// Too long a query is said before it is sent: a longer address than this may not even arrive.
+// Too long a query is said before it is sent, and never cut.
+
+function tooLong(query) {
+  const length = [...query].length;
+  const most = Number(box.dataset.most);
+  if (length > most) {
+    return `The query has ${length.toLocaleString("en")} characters; at most ${most.toLocaleString("en")} are taken.`;
+  }
+  const bytes = new URLSearchParams({ q: query }).toString().length;
+  if (bytes <= MOST_ADDRESS_BYTES) return "";
+  return `Written as an address, the query takes ${bytes.toLocaleString("en")} bytes; at most `
+    + `${MOST_ADDRESS_BYTES.toLocaleString("en")} arrive.`;
+}
 
 box?.addEventListener("input", () => {
-  const length = [...box.value].length;
-  const most = Number(box.dataset.most);
-  box.setCustomValidity(length <= most ? "" : `The query has ${length.toLocaleString("en")} characters; `
-    + `at most ${most.toLocaleString("en")} are taken. Keep the part of the code that matters.`);
+  const problem = tooLong(box.value);
+  box.setCustomValidity(problem && `${problem} Keep the part that matters.`);
 });
 
 // A filter takes effect when its menu closes; fields left empty stay out of the address.
