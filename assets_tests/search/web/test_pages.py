@@ -39,7 +39,8 @@ def test_with_nothing_indexed_the_page_says_how_to_begin(bare: Site) -> None:
     assert "honeloop run" in text(home)
     found = bare.browse("/search?q=anything")
     assert found.status_code == 503
-    assert "Nothing is indexed yet. Run `honeloop run` or `honeloop index`." in text(found)
+    assert "Nothing is indexed yet. Run honeloop run or honeloop index ." in text(found)
+    assert "<code>honeloop index</code>" in found.text
     assert found.headers["retry-after"] == "2"
     insights = bare.browse("/insights")
     assert insights.status_code == 200
@@ -151,6 +152,43 @@ def test_a_search_is_judged_only_where_it_showed_the_snippet(site: Site) -> None
         page = site.browse(f"/snippets/{other}")
         assert page.status_code == 200
         assert 'data-do="accept"' not in page.text
+
+
+def test_the_form_of_a_judgement_takes_what_the_api_would_and_from_this_site_only(site: Site) -> None:
+    found = site.browse("/search?q=open+a+file&k=3")
+    search = re.findall(r'data-search="([^"]+)"', found.text)[0]
+    first = re.findall(r'data-snippet="(\d+)"', found.text)[0]
+    cookies = dict(found.cookies)
+
+    def sent(headers: dict[str, str] | None = None, **form: str) -> httpx.Response:
+        given = {"search": search, "snippet": first, "judgement": "accept", **form}
+        accept = {"accept": "text/html"}
+        return httpx.post(
+            f"{site.url}/judge", data=given, headers={**accept, **(headers or {})}, cookies=cookies
+        )
+
+    for headers in (
+        {"origin": "https://elsewhere.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+    ):
+        assert sent(headers).status_code == 403
+    for form, status in (
+        ({"judgement": "click"}, 422),
+        ({"judgement": "praise"}, 422),
+        ({"search": "nonsense"}, 422),
+        ({"search": str(uuid4())}, 404),
+        ({"snippet": "0"}, 422),
+        ({"snippet": str(2**70)}, 422),
+        ({"snippet": "1' OR '1'='1"}, 422),
+    ):
+        refused = sent(**form)
+        assert refused.status_code == status, form
+        assert 'role="alert"' in refused.text
+    assert site.rows("SELECT FROM feedback WHERE search_id = %s", [search]) == []
+    taken = sent()
+    assert (taken.status_code, taken.headers["location"]) == (303, f"/snippets/{first}?search={search}")
+    assert site.said(search, 1)[0][:2] == (int(first), "accept")
 
 
 def test_everybody_has_an_id_that_only_the_service_made(site: Site) -> None:

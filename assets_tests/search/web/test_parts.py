@@ -15,6 +15,7 @@ from pipeline.search.request import SearchRequest
 from pipeline.search.web.charts import Series, dots, lines, percent, stacked_columns, whole
 from pipeline.search.web.highlighting import highlighted
 from pipeline.search.web.permalinks import permalink, request_of
+from pipeline.search.web.rendering import breakable, part, sentences, whole_symbol
 
 
 def plain(html: str) -> str:
@@ -59,6 +60,20 @@ def test_a_permalink_is_read_back_as_the_same_search() -> None:
     for k in ("0", "101", "-1", "1.5", "9" * 5000):
         with pytest.raises(BadInputError):
             request_of(QueryParams({"q": "x", "k": k}), "me")
+
+
+def test_texts_are_escaped_before_anything_is_added_to_them() -> None:
+    assert breakable("src/a_b/<i>'.py") == "src/<wbr>a_<wbr>b/<wbr>&lt;i&gt;&#39;<wbr>.py"
+    assert breakable("../x__init__") == "../<wbr>x__<wbr>init__"
+    assert sentences("Run `a <b>` or `c`, not `d.") == (
+        "Run <code>a &lt;b&gt;</code> or <code>c</code>, not `d."
+    )
+
+
+def test_a_snippet_of_a_long_definition_says_which_part_it_is() -> None:
+    assert (whole_symbol("Group.run@12"), part("Group.run@12")) == ("Group.run", ", part 12")
+    for symbol in ("Group.run", "it@home", "@3x"):
+        assert (whole_symbol(symbol), part(symbol)) == (symbol, "")
 
 
 def shapes(svg: str, tag: str) -> list[ElementTree.Element]:

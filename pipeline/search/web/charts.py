@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 
 WIDTH = 720
 HEIGHT = 220
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 26
+AXIS, TOP, BOTTOM = 62, 10, 26
+PAST_AXIS = 12
 TICKS = 4
 MOST_LABELS = 10
 
@@ -59,7 +60,7 @@ def stacked_columns(
 ) -> Markup:
     """Columns, one per label, of the series on top of one another."""
     totals = [sum(each.values[at] or 0 for each in series) for at in range(len(labels))]
-    axes = _Axes(labels, max(totals, default=0), form)
+    axes = _Axes(labels, max(totals, default=0), form, latest=True)
     parts: list[Markup] = []
     width = max(1.5, axes.step * 0.72)
     for at, label in enumerate(labels):
@@ -87,7 +88,7 @@ def stacked_columns(
 def lines(title: str, labels: Sequence[str], series: Sequence[Series], form: Format) -> Markup:
     """A line per series, interrupted where there is no value."""
     highest = max((value for each in series for value in each.values if value is not None), default=0)
-    axes = _Axes(labels, highest, form)
+    axes = _Axes(labels, highest, form, latest=True)
     parts: list[Markup] = []
     for number, each in enumerate(series):
         for run in _runs(each.values):
@@ -101,9 +102,24 @@ def lines(title: str, labels: Sequence[str], series: Sequence[Series], form: For
 
 
 def dots(
-    title: str, labels: Sequence[str], series: Sequence[Series], form: Format, *, highest: float | None = None
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[Series],
+    form: Format,
+    *,
+    highest: float | None = None,
+    latest: bool = False,
 ) -> Markup:
-    """A dot per label and series, side by side, with its interval as a whisker."""
+    """A dot per label and series, side by side, with its interval as a whisker.
+
+    Args:
+        title: What it shows, for whoever cannot see it.
+        labels: Of the places, from left to right.
+        series: What is drawn.
+        form: How a value is written.
+        highest: The end of the axis; None: the highest value or end of an interval.
+        latest: The last place is the one that people look for.
+    """
     ends = [
         end
         for each in series
@@ -111,7 +127,7 @@ def dots(
         if value is not None
         for end in (value, *(interval or ()))
     ]
-    axes = _Axes(labels, highest if highest is not None else max(ends, default=0), form)
+    axes = _Axes(labels, highest if highest is not None else max(ends, default=0), form, latest=latest)
     parts: list[Markup] = []
     apart = min(16.0, axes.step / (len(series) + 1))
     for number, each in enumerate(series):
@@ -134,17 +150,23 @@ def dots(
 
 
 class _Axes:
-    """Where a place and a value are drawn, and the grid behind them."""
+    """Where a place and a value are drawn, and the grid behind them.
 
-    def __init__(self, labels: Sequence[str], highest: float, form: Format) -> None:
+    The axis stands beside what is looked for: on the right if that is the latest. On a screen narrower than
+    the chart, which is moved sideways, both are in sight.
+    """
+
+    def __init__(self, labels: Sequence[str], highest: float, form: Format, *, latest: bool = False) -> None:
+        self.latest = latest
+        self.left, self.right = (PAST_AXIS, AXIS) if latest else (AXIS, PAST_AXIS)
         self.labels = labels
         self.form = form
         self.tick = _nice(highest / TICKS, whole_numbers=form is whole)
         self.top = self.tick * max(1, math.ceil(highest / self.tick - 1e-9))
-        self.step = (WIDTH - LEFT - RIGHT) / max(1, len(labels))
+        self.step = (WIDTH - self.left - self.right) / max(1, len(labels))
 
     def x(self, at: int) -> float:
-        return LEFT + (at + 0.5) * self.step
+        return self.left + (at + 0.5) * self.step
 
     def y(self, value: float) -> float:
         return HEIGHT - BOTTOM - min(value, self.top) / self.top * (HEIGHT - TOP - BOTTOM)
@@ -155,12 +177,15 @@ class _Axes:
             y = _n(self.y(number * self.tick))
             grid.append(
                 Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                    LEFT, WIDTH - RIGHT, y, y
+                    self.left, WIDTH - self.right, y, y
                 )
             )
             grid.append(
-                Markup('<text class="tick" x="{}" y="{}" text-anchor="end" dy="4">{}</text>').format(
-                    LEFT - 7, y, self.form(number * self.tick)
+                Markup('<text class="tick" x="{}" y="{}" text-anchor="{}" dy="4">{}</text>').format(
+                    WIDTH - self.right + 7 if self.latest else self.left - 7,
+                    y,
+                    "start" if self.latest else "end",
+                    self.form(number * self.tick),
                 )
             )
         every = math.ceil(len(self.labels) / MOST_LABELS)
@@ -172,8 +197,8 @@ class _Axes:
                         _n(self.x(at)), HEIGHT - 8, label
                     )
                 )
-        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
-            WIDTH, HEIGHT, title, Markup("").join(grid), Markup("").join(parts)
+        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+            WIDTH, HEIGHT, title, Markup("").join([*grid, *parts])
         )
 
 

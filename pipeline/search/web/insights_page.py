@@ -168,4 +168,5 @@ def _models_chart(models: Sequence[ModelFigures]) -> Markup:
         series,
         three_places,
         highest=1.0,
+        latest=True,
     )

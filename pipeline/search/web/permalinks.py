@@ -10,7 +10,7 @@ from pipeline.errors import BadInputError
 from pipeline.search.request import SearchRequest
 
 DEFAULT_K = 10
-# A page of more is slow to draw and nobody reads it; the API gives up to 1,000.
+# A page of more is slow to draw and nobody reads it.
 MAX_PAGE_K = 100
 
 
@@ -67,6 +67,6 @@ def _k(text: str) -> int:
     if not 1 <= k <= MAX_PAGE_K:
         raise BadInputError(
             f"k is {k}; a page shows from 1 to {MAX_PAGE_K} results.",
-            hint="The API, POST /search, gives more.",
+            hint="Ask more precisely, or use a filter, rather than read on.",
         )
     return k

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cache
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipeline.config import Settings
 from pipeline.search.web.permalinks import query_link
@@ -95,11 +97,39 @@ def _environment() -> Environment:
         "moment": _moment,
         "day": _day,
         "one_line": _one_line,
+        "breakable": breakable,
+        "sentences": sentences,
+        "whole_symbol": whole_symbol,
+        "part": part,
     }
     environment.filters.update(filters)
     functions: dict[str, Any] = {"static": _static_address, "query_link": query_link}
     environment.globals.update(functions)
     return environment
+
+
+_PART = re.compile(r"@([0-9]+)$")
+
+
+def breakable(text: str) -> Markup:
+    """A path or a name, to be broken where a reader would: before a dot, after a slash or underscore."""
+    return Markup(re.sub(r"(?<=[^/._])(?=\.)|(?<=[/_])(?=[^/._])", "<wbr>", str(escape(text))))
+
+
+def sentences(text: str) -> Markup:
+    """What a message says, its `commands` as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def whole_symbol(symbol: str) -> str:
+    """The name of the definition: a long one is cut into snippets, of which the third is called `name@3`."""
+    return _PART.sub("", symbol)
+
+
+def part(symbol: str) -> str:
+    """Which part of a long definition a snippet is, as ", part 3"; nothing for the first or only one."""
+    found = _PART.search(symbol)
+    return f", part {found[1]}" if found else ""
 
 
 def _one_line(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -10,9 +11,10 @@ from starlette.exceptions import HTTPException
 
 from pipeline.config import Settings
 from pipeline.search.api.routes import service_of, threads_of
-from pipeline.search.api.schemas import ErrorOut
+from pipeline.search.api.schemas import ErrorOut, FeedbackIn
 from pipeline.search.api.security import own_path
 from pipeline.search.engine import SearchEngine
+from pipeline.search.snippets import MAX_ID
 from pipeline.search.web.choices import ChoiceKeeper
 from pipeline.search.web.insights_page import InsightsKeeper, insights_page
 from pipeline.search.web.rendering import MEDIA_TYPES, render, static_files, static_version
@@ -26,7 +28,7 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 def web_router(engine: SearchEngine, settings: Settings) -> APIRouter:
-    """The pages: /, /search, /insights, /login, and what they load from /static/.
+    """The pages: /, /search, /insights, /login, what they send, and what they load from /static/.
 
     Args:
         engine: The same that answers the API.
@@ -62,6 +64,21 @@ def web_router(engine: SearchEngine, settings: Settings) -> APIRouter:
         wrong = "wrong" in request.query_params
         return render(request, "login.html", status=401 if wrong else 200, target=target, wrong=wrong)
 
+    @router.post("/judge")
+    async def judge(
+        request: Request,
+        search: Annotated[UUID, Form()],
+        snippet: Annotated[int, Form(ge=1, le=MAX_ID)],
+        judgement: Annotated[Literal["accept", "reject"], Form()],
+    ) -> Response:
+        """What a button says without the script, which says it to the API. Leads to where it can be seen."""
+        service, visitor = service_of(request), visitor_of(request)
+        given = FeedbackIn(search_id=search, snippet_id=snippet, judgement=judgement, user=visitor.user)
+        await threads_of(request).run(lambda: service.feedback(given))
+        response = RedirectResponse(f"/snippets/{snippet}?search={search}", 303)
+        remember(response, request, visitor)
+        return response
+
     @router.post("/name")
     async def name(
         request: Request, name: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
@@ -81,7 +98,7 @@ def web_router(engine: SearchEngine, settings: Settings) -> APIRouter:
             headers={"Cache-Control": FOREVER if versioned else "no-cache"},
         )
 
-    _ = home, search, figures, login, name, static  # used by the router
+    _ = home, search, figures, login, judge, name, static  # used by the router
     return router
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.search.api.errors import RETRY_SECONDS
 from pipeline.search.api.schemas import ResultOut
 from pipeline.search.api.service import Service
-from pipeline.search.request import SearchRequest
+from pipeline.search.request import MAX_QUERY_CHARACTERS, SearchRequest
 from pipeline.search.web.choices import Choice, ChoiceKeeper, Choices
 from pipeline.search.web.highlighting import Line, highlighted
 from pipeline.search.web.permalinks import DEFAULT_K, permalink, request_of
@@ -95,6 +95,7 @@ def _rendered(
         choices=choices,
         page_sizes=sorted({*PAGE_SIZES, asked.k}),
         default_k=DEFAULT_K,
+        most_characters=MAX_QUERY_CHARACTERS,
         link=permalink(asked),
         unfiltered=permalink(replace(asked, languages=(), sources=(), kinds=(), path=None)),
         filtered=filtered,

@@ -5,14 +5,34 @@ const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 const LEAST_DWELL_MS = 500;
 // Whoever copies a word may want to look it up; whoever copies this much wants the code.
 const LEAST_COPIED_CHARACTERS = 40;
+const KEPT_VERDICTS = 300;
+// A server refuses addresses of 64 KiB, with an answer that is no page; filters need some of it.
+const MOST_ADDRESS_BYTES = 60_000;
 
 const page = document.querySelector("main");
 const toast = document.getElementById("toast");
 const help = document.getElementById("help");
+const box = document.getElementById("q");
 const searchId = page.dataset.search || null;
 const user = document.body.dataset.user || null;
 
 document.documentElement.classList.add("js");
+
+// What the browser keeps for this page. One that keeps nothing for sites throws at the very name of it.
+
+function kept(storage, key) {
+  try {
+    return window[storage].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+function keep(storage, key, value) {
+  try {
+    window[storage].setItem(key, value);
+  } catch { /* then it holds for this page only */ }
+}
 
 // What is said to the person.
 
@@ -81,9 +101,26 @@ async function sentence(answer) {
 
 addEventListener("beforeunload", (event) => { if (unsent > 0 && toast.classList.contains("bad")) event.preventDefault(); });
 
-// A verdict is shown on this page, and when the person comes back to it.
+// A verdict is shown on this page, in other tabs with the same search, and when the person comes back to it.
+// Of several people who share a browser, each sees their own.
 
-const memory = (snippetId) => `verdict ${searchId} ${snippetId}`;
+const VERDICTS = "verdicts";
+const memory = (snippetId) => `${user} ${searchId} ${snippetId}`;
+
+function verdicts() {
+  try {
+    return new Map(JSON.parse(kept("localStorage", VERDICTS) ?? "[]"));
+  } catch {
+    return new Map();
+  }
+}
+
+function memorise(snippetId, verdict) {
+  const known = verdicts();
+  known.delete(memory(snippetId)); // so that the newest come last
+  if (verdict) known.set(memory(snippetId), verdict);
+  keep("localStorage", VERDICTS, JSON.stringify([...known].slice(-KEPT_VERDICTS)));
+}
 
 function show(part, verdict) {
   for (const button of part.querySelectorAll("[data-do=accept], [data-do=reject]")) {
@@ -92,24 +129,31 @@ function show(part, verdict) {
 }
 
 function recall() {
+  const known = verdicts();
   for (const part of document.querySelectorAll("[data-snippet]")) {
-    const verdict = sessionStorage.getItem(memory(part.dataset.snippet));
-    if (verdict) show(part, verdict);
+    const verdict = known.get(memory(part.dataset.snippet));
+    if (verdict && !part.querySelector(".sending")) show(part, verdict);
   }
 }
+
+addEventListener("storage", (event) => { if (event.key === VERDICTS) recall(); });
 
 async function judge(part, verdict) {
   const button = part.querySelector(`[data-do=${verdict}]`);
   if (!searchId || !button || button.getAttribute("aria-pressed") === "true") return;
   const before = part.querySelector("[aria-pressed=true]")?.dataset.do ?? "";
   show(part, verdict);
+  // At once: the next page may be there before the answer.
+  memorise(part.dataset.snippet, verdict);
   button.classList.add("sending");
   try {
     await tell(part.dataset.snippet, verdict);
-    sessionStorage.setItem(memory(part.dataset.snippet), verdict);
     if (!toast.classList.contains("bad")) say(verdict === "accept" ? "Accepted." : "Rejected.");
   } catch {
-    if (button.getAttribute("aria-pressed") === "true") show(part, before);
+    if (button.getAttribute("aria-pressed") === "true") {
+      show(part, before);
+      memorise(part.dataset.snippet, before);
+    }
   } finally {
     button.classList.remove("sending");
   }
@@ -122,12 +166,16 @@ async function toClipboard(text) {
     await navigator.clipboard.writeText(text);
   } catch {
     // Over plain http from another machine there is no clipboard but the old one.
-    const box = document.createElement("textarea");
-    box.value = text;
-    document.body.append(box);
-    box.select();
+    const place = document.activeElement; // where the person is among the results
+    const sheet = document.createElement("textarea");
+    sheet.value = text;
+    sheet.className = "unseen";
+    document.body.append(sheet);
+    sheet.focus({ preventScroll: true });
+    sheet.select();
     const done = document.execCommand("copy");
-    box.remove();
+    sheet.remove();
+    place?.focus({ preventScroll: true });
     if (!done) throw new Error("the browser refused");
   }
 }
@@ -238,7 +286,7 @@ if (whole) {
   if (document.prerendering) document.addEventListener("prerenderingchange", begin, { once: true });
   else begin();
 } else if (searchId) {
-  sessionStorage.setItem("last search", searchId);
+  keep("sessionStorage", "last search", searchId);
 }
 recall();
 
@@ -253,15 +301,36 @@ document.addEventListener("click", (event) => {
 });
 
 function act(what, part, event) {
-  if (what === "accept" || what === "reject") judge(part, what);
-  else if (what === "copy") copyCode(part);
+  if (what === "accept" || what === "reject") {
+    event.preventDefault(); // without this script the button sends its form
+    judge(part, what);
+  } else if (what === "copy") copyCode(part);
   else if (what === "link") copyLink();
   else if (what === "help") help.showModal();
-  else if (what === "back" && sessionStorage.getItem("last search") === searchId && history.length > 1) {
+  else if (what === "back" && kept("sessionStorage", "last search") === searchId && history.length > 1) {
     event.preventDefault();
     history.back();
   }
 }
+
+// Too long a query is said before it is sent, and never cut.
+
+function tooLong(query) {
+  const length = [...query].length;
+  const most = Number(box.dataset.most);
+  if (length > most) {
+    return `The query has ${length.toLocaleString("en")} characters; at most ${most.toLocaleString("en")} are taken.`;
+  }
+  const bytes = new URLSearchParams({ q: query }).toString().length;
+  if (bytes <= MOST_ADDRESS_BYTES) return "";
+  return `Written as an address, the query takes ${bytes.toLocaleString("en")} bytes; at most `
+    + `${MOST_ADDRESS_BYTES.toLocaleString("en")} arrive.`;
+}
+
+box?.addEventListener("input", () => {
+  const problem = tooLong(box.value);
+  box.setCustomValidity(problem && `${problem} Keep the part that matters.`);
+});
 
 // A filter takes effect when its menu closes; fields left empty stay out of the address.
 
@@ -273,9 +342,18 @@ for (const menu of document.querySelectorAll(".menu")) {
     if (!menu.open && changed && form.elements.q.value.trim()) form.requestSubmit();
   });
 }
-document.querySelector("#search select")?.addEventListener("change", (event) => {
-  if (event.target.form.elements.q.value.trim()) event.target.form.requestSubmit();
+// A choice by the mouse is made. By the arrow keys every value on the way is a change, and Enter makes it.
+const size = document.querySelector("#search select");
+let byKey = false;
+size?.addEventListener("pointerdown", () => { byKey = false; });
+size?.addEventListener("keydown", (event) => {
+  byKey = true;
+  if (event.key === "Enter") {
+    event.preventDefault();
+    size.form.requestSubmit();
+  }
 });
+size?.addEventListener("change", () => { if (!byKey && box.value.trim()) size.form.requestSubmit(); });
 document.getElementById("search")?.addEventListener("formdata", (event) => {
   if (!event.formData.get("path")) event.formData.delete("path");
   if (event.formData.get("k") === event.target.dataset.k) event.formData.delete("k");
@@ -284,10 +362,9 @@ document.getElementById("search")?.addEventListener("formdata", (event) => {
 // The keyboard. Single keys can be switched off (WCAG 2.1.4).
 
 const keysBox = document.getElementById("keys");
-keysBox.checked = localStorage.getItem("single keys") !== "off";
-keysBox.addEventListener("change", () => localStorage.setItem("single keys", keysBox.checked ? "on" : "off"));
+keysBox.checked = kept("localStorage", "single keys") !== "off";
+keysBox.addEventListener("change", () => keep("localStorage", "single keys", keysBox.checked ? "on" : "off"));
 
-const box = document.getElementById("q");
 const results = [...document.querySelectorAll(".result")];
 
 function current() {
@@ -328,7 +405,15 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || help.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (help.open) {
+    // Left to itself, the browser closes it some time after the key, and the keys in between would be lost.
+    if (event.key === "Escape" || event.key === "?") {
+      event.preventDefault();
+      help.close();
+    }
+    return;
+  }
   const menu = document.querySelector(".menu[open]");
   if (event.key === "Escape" && menu) {
     menu.open = false;
