@@ -244,6 +244,26 @@ def test_the_keyboard_does_everything(page: Page, site: Site) -> None:
     assert (one, "click") in {each[:2] for each in site.said(search, 4)}
 
 
+@pytest.mark.parametrize(
+    "closing", ["press('Escape')", "press('?')", "document.querySelector('#help button').click()"]
+)
+def test_no_key_is_lost_while_the_help_closes(page: Page, closing: str) -> None:
+    ask(page)
+    page.keyboard.press("?")
+    assert focused(page) == "keys"
+    # In one go, before the browser draws: until then the focus stays on what is no longer shown.
+    now = page.evaluate(
+        """() => {
+            const press = key => document.activeElement.dispatchEvent(
+                new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+            CLOSING;
+            press("j");
+            return [document.getElementById("help").open, document.activeElement.id];
+        }""".replace("CLOSING", closing)
+    )
+    assert now == [False, "r1"]
+
+
 def test_copying_takes_the_whole_code_and_is_recorded(page: Page, site: Site) -> None:
     long = long_function()
     search = ask_code(page, long.code[:300])

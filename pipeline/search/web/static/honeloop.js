@@ -399,7 +399,13 @@ const keys = {
   ArrowDown: () => move(1),
   ArrowUp: () => move(-1),
   o: () => current()?.querySelector("h2 a")?.click(),
-  e: () => { const rest = current()?.querySelector(".rest"); if (rest) rest.open = !rest.open; },
+  e: () => {
+    const part = current();
+    const rest = part?.querySelector(".rest");
+    if (!rest) return;
+    if (rest.contains(document.activeElement)) part.focus({ preventScroll: true }); // it may be gone in a moment
+    rest.open = !rest.open;
+  },
   a: () => current() && judge(current(), "accept"),
   r: () => current() && judge(current(), "reject"),
   c: () => current() && copyCode(current()),
@@ -428,7 +434,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" && results.length) { event.preventDefault(); move(1); }
     return;
   }
-  if (event.target.closest("input, select, textarea, .panel, [role=region]")) return;
+  // Until the browser next draws, what had the focus in the help keeps it although the help is closed.
+  if (event.target.closest("input, select, textarea, .panel, [role=region]") && !help.contains(event.target)) return;
   if (event.key === "Enter" && event.target.matches(".result")) {
     event.preventDefault();
     keys.o();
