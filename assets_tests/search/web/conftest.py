@@ -93,7 +93,9 @@ def browser() -> Iterator[Browser]:
         pytest.skip(
             "no Chromium is installed: `apt-get install chromium`, or name one in HONELOOP_TEST_CHROMIUM"
         )
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=15_000)
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -35,6 +35,13 @@ SELECT = """characters => {
     range.setEnd(texts.currentNode, left);
     getSelection().removeAllRanges();
     getSelection().addRange(range);
+}"""
+
+
+# What a browser does when its tab is left or come back to.
+SEEN = """state => {
+    Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
 }"""
 
 
@@ -134,6 +141,19 @@ def test_filters_narrow_and_stand_in_the_address(page: Page, site: Site) -> None
     assert len(shown(page)) == 10
 
 
+def test_coming_back_finds_the_choices_that_led_to_the_results(page: Page) -> None:
+    ask(page)
+    page.click("summary:has-text('Source')")
+    page.check("input[value=hostile]")
+    page.click("summary:has-text('Kind')")
+    page.wait_for_url("**/search?*source=hostile*")
+    page.go_back()
+    page.wait_for_url(lambda url: "source" not in url)
+    assert not page.locator("input[value=hostile]").is_checked()
+    assert page.locator("#q").input_value() == QUERY
+    assert len(shown(page)) == 10
+
+
 def test_a_permalink_repeats_the_search_wherever_it_is_opened(page: Page, site: Site) -> None:
     link = "/search?q=make+a+string&source=click&kind=function&path=**%2Futils.py&k=5"
     page.goto(link)
@@ -198,8 +218,8 @@ def test_the_keyboard_does_everything(page: Page, site: Site) -> None:
     page.keyboard.press("k")
     assert focused(page) == "r2"
     page.keyboard.press("c")
-    expect(page.locator("#r2 [data-do=copy]")).to_have_class(re.compile("done"))
     page.keyboard.press("ArrowUp")
+    assert focused(page) == "r1"
     page.keyboard.press("a")
     said = {each[:2] for each in site.said(search, 3)}
     assert said == {(three, "reject"), (two, "copy"), (one, "accept")}
@@ -222,6 +242,26 @@ def test_the_keyboard_does_everything(page: Page, site: Site) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/snippets/{one}?search={search}")
     assert (one, "click") in {each[:2] for each in site.said(search, 4)}
+
+
+@pytest.mark.parametrize(
+    "closing", ["press('Escape')", "press('?')", "document.querySelector('#help button').click()"]
+)
+def test_no_key_is_lost_while_the_help_closes(page: Page, closing: str) -> None:
+    ask(page)
+    page.keyboard.press("?")
+    assert focused(page) == "keys"
+    # In one go, before the browser draws: until then the focus stays on what is no longer shown.
+    now = page.evaluate(
+        """() => {
+            const press = key => document.activeElement.dispatchEvent(
+                new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+            CLOSING;
+            press("j");
+            return [document.getElementById("help").open, document.activeElement.id];
+        }""".replace("CLOSING", closing)
+    )
+    assert now == [False, "r1"]
 
 
 def test_copying_takes_the_whole_code_and_is_recorded(page: Page, site: Site) -> None:
@@ -254,6 +294,24 @@ def test_opening_a_result_records_a_click_and_how_long_it_was_read(page: Page, s
     assert said[1][:2] == (one, "click")
     assert 1200 <= said[1][2] < 15_000
     assert said[1][3] == user
+
+
+def test_only_what_is_on_the_screen_is_read_and_closing_the_tab_ends_it(page: Page, site: Site) -> None:
+    search = ask(page)
+    began = time.monotonic()
+    page.click("#r1 h2 a")
+    page.wait_for_url("**/snippets/*")
+    site.said(search, 1)
+    page.wait_for_timeout(600)
+    page.evaluate(SEEN, "hidden")
+    first = site.said(search, 2)[1][2]
+    assert first >= 600
+    page.wait_for_timeout(2000)
+    page.evaluate(SEEN, "visible")  # the person comes back
+    page.wait_for_timeout(600)
+    page.close(run_before_unload=True)
+    both = site.said(search, 3)[2][2]
+    assert first + 600 <= both <= (time.monotonic() - began) * 1000 - 2000
 
 
 def test_unfolding_code_is_reading_it(page: Page, site: Site) -> None:

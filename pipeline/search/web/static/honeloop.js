@@ -3,6 +3,7 @@
 const SLOWEST_RETRY_MS = 30_000;
 const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 const LEAST_DWELL_MS = 500;
+const SAID_MS = 4_000;
 // Whoever copies a word may want to look it up; whoever copies this much wants the code.
 const LEAST_COPIED_CHARACTERS = 40;
 const KEPT_VERDICTS = 300;
@@ -42,7 +43,7 @@ function say(text, bad = false) {
   clearTimeout(toastTimer);
   toast.textContent = text;
   toast.classList.toggle("bad", bad);
-  if (!bad) toastTimer = setTimeout(() => { toast.textContent = ""; }, 2500);
+  if (!bad) toastTimer = setTimeout(() => { toast.textContent = ""; }, SAID_MS);
 }
 
 // What the person says: sent in order per snippet, and again until it is taken or refused.
@@ -132,7 +133,7 @@ function recall() {
   const known = verdicts();
   for (const part of document.querySelectorAll("[data-snippet]")) {
     const verdict = known.get(memory(part.dataset.snippet));
-    if (verdict && !part.querySelector(".sending")) show(part, verdict);
+    if (verdict) show(part, verdict);
   }
 }
 
@@ -268,8 +269,10 @@ document.addEventListener("visibilitychange", () => {
   else reading().forEach((dwell) => dwell.start());
 });
 addEventListener("pagehide", () => dwells.forEach((dwell) => dwell.leave()));
-addEventListener("pageshow", () => {
+addEventListener("pageshow", (event) => {
   recall();
+  // The choices above results are those that led to them.
+  if (event.persisted) document.getElementById("search")?.reset();
   reading().forEach((dwell) => dwell.start());
 });
 
@@ -396,7 +399,13 @@ const keys = {
   ArrowDown: () => move(1),
   ArrowUp: () => move(-1),
   o: () => current()?.querySelector("h2 a")?.click(),
-  e: () => { const rest = current()?.querySelector(".rest"); if (rest) rest.open = !rest.open; },
+  e: () => {
+    const part = current();
+    const rest = part?.querySelector(".rest");
+    if (!rest) return;
+    if (rest.contains(document.activeElement)) part.focus({ preventScroll: true }); // it may be gone in a moment
+    rest.open = !rest.open;
+  },
   a: () => current() && judge(current(), "accept"),
   r: () => current() && judge(current(), "reject"),
   c: () => current() && copyCode(current()),
@@ -425,7 +434,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" && results.length) { event.preventDefault(); move(1); }
     return;
   }
-  if (event.target.closest("input, select, textarea, .panel, [role=region]")) return;
+  // Until the browser next draws, what had the focus in the help keeps it although the help is closed.
+  if (event.target.closest("input, select, textarea, .panel, [role=region]") && !help.contains(event.target)) return;
   if (event.key === "Enter" && event.target.matches(".result")) {
     event.preventDefault();
     keys.o();
