@@ -168,11 +168,14 @@ def test_what_was_not_shown_is_never_feedback(backend: AgentBackend, indexed: Da
             client, "report_usefulness", search_id=found["search_id"], snippet_id=other, useful=True
         )
         assert "was not shown in search" in said
-        for unknown in ("3598ffe8-483a-446f-8d8d-1cf1f8339082", "nonsense"):
+        for unknown in ("3598ffe8-483a-446f-8d8d-1cf1f8339082", "nonsense", "a\x00b"):
             said = await refused(
                 client, "report_usefulness", search_id=unknown, snippet_id=min(shown), useful=True
             )
             assert "no search" in said
+            opened = await call(client, "get_snippet", snippet_id=other, search_id=unknown)
+            assert opened["code"]
+            assert "no search" in opened["note"]
 
     asked(backend, work)
     assert feedback_of(indexed) == []

@@ -257,13 +257,14 @@ def test_no_log_has_a_query_a_token_or_a_cookie(
         guarded.get("/search?q=unmistakable+words", headers=BEARER)
         guarded.get("/search?q=unmistakable&token=" + TOKEN)
         guarded.get("/metrics", headers={"Authorization": "Bearer unmistakable"})
+        guarded.get(f"/{TOKEN}/search")
         guarded.post("/login", data={"token": "unmistakable"})
         guarded.post("/login", data={"token": TOKEN})
         guarded.post("/search", json={"query": "unmistakable", "source": "unmistakable"})
         guarded.get("/line%0Abreak%1b[31m")
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("pipeline")]
     access = [line for line in lines if line.split()[0] in {"GET", "POST"}]
-    assert len(access) == 8
+    assert len(access) == 9
     assert access[0].startswith("POST /search 200 ")
     for line in lines:
         assert "unmistakable" not in line

@@ -67,7 +67,7 @@ def create_app(engine: SearchEngine, settings: Settings, *, db: Database, spool:
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Guard, token=settings.api_token, rate=RateLimit(settings.rate_limit))
-    app.add_middleware(Observing, metrics=service.metrics)
+    app.add_middleware(Observing, metrics=service.metrics, token=settings.api_token)
     return app
 
 

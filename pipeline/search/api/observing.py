@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
+from pydantic import SecretStr
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +17,8 @@ from pipeline.errors import HoneloopError
 from pipeline.search.api import errors, security
 from pipeline.search.api.metrics import Metrics
 
-# One line per request. Never the query string or a header: they hold what people ask, and secrets.
+# One line per request. Never the query string or a header: they hold what people ask, and secrets; and where
+# somebody put the token into the path, not that either.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 access_log = logging.getLogger("pipeline.search.api.access")
 
@@ -27,11 +29,13 @@ class Observing:
     Args:
         app: What is inside.
         metrics: Where requests are counted.
+        token: What no log may have; None: there is none.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, token: SecretStr | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._token = "" if token is None else token.get_secret_value()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on and sees to it that there is an answer."""
@@ -77,10 +81,11 @@ class Observing:
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+        path = scope["path"].replace(self._token, "[token]") if self._token else scope["path"]
         access_log.info(
             "%s %s %s %.1f ms %s",
             method,
-            quote(scope["path"], safe="/")[:200],
+            quote(path, safe="/[]")[:200],
             status or "broken off",
             seconds * 1000,
             scope["client"][0] if scope.get("client") else "-",

@@ -134,9 +134,11 @@ class Service:
             return None
 
     def _knows(self, search_id: str) -> bool:
-        with self.db.connect() as connection:
-            found = connection.execute("SELECT FROM searches WHERE id = %s", [search_id]).fetchone()
-        return found is not None
+        return self.engine.read(
+            lambda connection: (
+                connection.execute("SELECT FROM searches WHERE id = %s", [search_id]).fetchone() is not None
+            )
+        )
 
     def _shown(self, answer: SearchAnswer) -> SearchOut:
         urls = self._urls(answer)
