@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         default=100, ge=1, le=1000, description="Breadth of an HNSW search; more where recall asks for it."
     )
     hnsw_max_ef_search: int = Field(
-        default=600, ge=1, le=1000, description="So broad a search at the most: time grows with it."
+        default=1000, ge=1, le=1000, description="So broad a search at the most: time grows with it."
     )
     min_recall: float = Field(
         default=0.95, ge=0, le=1, description="recall@10 of HNSW against exact search, or it does not serve."
