@@ -114,6 +114,26 @@ def test_a_negative_that_answers_the_query_is_left_out(minilm: Encoder, click_pa
     assert batch["allowed"].tolist() == [[True, True]]
 
 
+def test_what_may_be_an_answer_is_no_negative_in_the_batch_either(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    """A near-duplicate of the answer, and what the query spares, whoever's positive or negative it is."""
+    first, second, third = (replace(pair, negatives=()) for pair in click_pairs[:3])
+    copies, unsure = b"c" * 32, b"u" * 32
+    first = replace(first, copy_group=copies, spared=frozenset({unsure}))
+    second = replace(second, copy_group=copies)
+    doubtful = Negative(content_hash("pass"), "pass", "mined", 0.5, 0.4, copy_group=unsure)
+    third = replace(third, negatives=(doubtful,))
+    batch = batch_of(minilm, [first, second, third])
+    assert batch["allowed"].tolist() == [
+        [True, False, True, False],
+        [False, True, True, True],
+        [True, True, True, True],
+    ]
+    own = batch_of(minilm, [replace(first, negatives=(doubtful,)), third])
+    assert own["mined"].tolist() == [[1, 2]]
+
+
 def test_each_negative_carries_its_weight_to_its_own_query_only(
     minilm: Encoder, click_pairs: list[Pair]
 ) -> None:

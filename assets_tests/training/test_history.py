@@ -29,6 +29,20 @@ def test_a_rising_loss_fails_with_both_figures() -> None:
         check_falling(steps(1, 1, 1, 1, 1, 1, 1.2, 1.2), 1.1)
 
 
+@pytest.mark.parametrize(("best", "fails"), [(0.6, False), (0.5, True), (0.4, True)])
+def test_harder_batches_at_the_end_do_not_fail_a_run_that_ranks_better(best: float, fails: bool) -> None:
+    history: list[Row] = [
+        {"step": 0, "epoch": 0.0, "ndcg@10": 0.5, "mrr@10": 0.4},
+        *steps(1, 1, 1, 1, 1, 1, 1.2, 1.2),
+        {"step": 8, "epoch": 1.0, "ndcg@10": best, "mrr@10": 0.4},
+    ]
+    if fails:
+        with pytest.raises(HoneloopError, match=r"the loss rose"):
+            check_falling(history, 1.1)
+    else:
+        check_falling(history, 1.1)
+
+
 def test_a_single_bad_batch_does_not_fail_a_run() -> None:
     check_falling(steps(1, 1, 1, 1, 0.4, 0.4, 0.4, 1.5), 1.1)
 

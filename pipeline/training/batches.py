@@ -1,8 +1,9 @@
 """Batches for fine-tuning: which pairs stand together, what counts as a negative in them, padded how.
 
 A batch holds its distinct texts once. A pair without a mined negative stands beside pairs that have one, so
-no negative is ever invented; and a snippet known to answer a query is never taken as a negative for it, which
-is more than keeping equal texts apart: a snippet with and without its documentation is two texts.
+no negative is ever invented; and what may answer a query is never taken as a negative for it, which is more
+than keeping equal texts apart: a snippet with and without its documentation is two texts, a near-duplicate of
+an answer is an answer, and so may be what a commit changed beside it.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class PairCollator:
         self._tokens = tokens
         self._query_prompt = query_prompt
         self._document_prompt = document_prompt
-        self._answers = answers_of(pairs)
+        self._spared = spared_groups(pairs)
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """The batch of these rows, each `{"row": its number}`."""
@@ -158,30 +159,31 @@ class PairCollator:
 
         pairs = [self._pairs[row["row"]] for row in rows]
         documents: dict[str, int] = {}
-        hashes: list[bytes] = []
+        groups: list[set[bytes]] = []  # several contents may have one text
 
-        def place(text: str, content_hash: bytes) -> int:
+        def place(text: str, group: bytes) -> int:
             if text not in documents:
                 documents[text] = len(documents)
-                hashes.append(content_hash)
+                groups.append(set())
+            groups[documents[text]].add(group)
             return documents[text]
 
-        positive = [place(pair.positive_text, pair.positive_hash) for pair in pairs]
+        positive = [place(pair.positive_text, pair.group) for pair in pairs]
         mined: list[tuple[int, int]] = []
         weights: list[float] = []
         surest: dict[tuple[int, int], float] = {}
         for query, pair in enumerate(pairs):
             for negative in pair.negatives:
-                if negative.content_hash not in self._answers[pair.group_key]:
-                    one = query, place(negative.text, negative.content_hash)
+                if negative.group not in self._spared[pair.group_key]:
+                    one = query, place(negative.text, negative.group)
                     mined.append(one)
                     weights.append(negative.weight)
                     # Two contents may have one text, which stands in the batch once.
                     surest[one] = max(negative.weight, surest.get(one, 0.0))
         allowed = np.ones((len(pairs), len(documents)), dtype=np.bool_)
         for query, pair in enumerate(pairs):
-            answers = self._answers[pair.group_key]
-            allowed[query] = [content_hash not in answers for content_hash in hashes]
+            spared = self._spared[pair.group_key]
+            allowed[query] = [spared.isdisjoint(of_document) for of_document in groups]
             allowed[query, positive[query]] = True
         log_weight = np.zeros((len(pairs), len(documents)), dtype=np.float32)
         for (query, document), weight in surest.items():
@@ -205,9 +207,12 @@ class PairCollator:
         }
 
 
-def answers_of(pairs: Sequence[Pair]) -> dict[bytes, set[bytes]]:
-    """The contents known to answer each query, in any spelling: content hashes by the query's group."""
-    answers: dict[bytes, set[bytes]] = {}
+def spared_groups(pairs: Sequence[Pair]) -> dict[bytes, set[bytes]]:
+    """What may not count as a negative for each query, in any spelling: groups by the query's group.
+
+    Its answers and their near-duplicates, and what may be an answer (`Pair.spared`).
+    """
+    spared: dict[bytes, set[bytes]] = {}
     for pair in pairs:
-        answers.setdefault(pair.group_key, set()).add(pair.positive_hash)
-    return answers
+        spared.setdefault(pair.group_key, set()).update(pair.spared, (pair.group,))
+    return spared

@@ -14,7 +14,7 @@ from pipeline.config import Settings
 from pipeline.encoders.quiet import quiet
 from pipeline.errors import HoneloopError
 from pipeline.progress import Progress
-from pipeline.training.batches import PairCollator, answers_of, plan_batches, token_table
+from pipeline.training.batches import PairCollator, plan_batches, spared_groups, token_table
 from pipeline.training.history import Row, check_falling
 from pipeline.training.losses import loss_named
 from pipeline.training.recipe import recipe_settings
@@ -147,11 +147,11 @@ def fine_tune(
 def _training_pairs(training_set: TrainingSet, settings: Settings, progress: Progress) -> list[Pair]:
     pairs = list(training_set.of("train"))
     if settings.loss == "triplet":
-        answers = answers_of(pairs)
+        spared = spared_groups(pairs)
         contrasted = [
             pair
             for pair in pairs
-            if any(negative.content_hash not in answers[pair.group_key] for negative in pair.negatives)
+            if any(negative.group not in spared[pair.group_key] for negative in pair.negatives)
         ]
         if len(contrasted) < len(pairs):
             progress.note(

@@ -40,7 +40,10 @@ def check_finite(value: float, what: str, step: int) -> None:
 
 
 def check_falling(history: Sequence[Row], max_rise: float) -> None:
-    """Raises HoneloopError if the loss rose: the last quarter's mean against the first quarter's.
+    """Raises HoneloopError if the loss rose and the validation pairs are ranked no better for it.
+
+    The loss is the last quarter's mean against the first quarter's. Of a few batches it says little, since
+    they hold other pairs, of other origins and weights, while the validation pairs are the same each time.
 
     Args:
         history: of a finished run; one too short to tell (fewer than 8 steps) passes.
@@ -52,7 +55,9 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
     quarter = len(values) // 4
     first = sum(values[:quarter]) / quarter
     last = sum(values[-quarter:]) / quarter
-    if last > max_rise * first:
+    change = validation_change(history)
+    better = change is not None and change[1] > change[0]
+    if last > max_rise * first and not better:
         raise HoneloopError(
             f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
             f"(last {quarter} steps).",
