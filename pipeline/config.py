@@ -233,12 +233,6 @@ class Settings(BaseSettings):
         default={"recall@100": 0.3},
         description="Metrics that a candidate may not be below, whatever it is compared with.",
     )
-    interleaving_share: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Share of searches answered by serving model and candidate in turns; 0: none.",
-    )
     interleaving_min_searches: int = Field(
         default=100, ge=1, description="Fewer decided interleaved searches: not enough online evidence."
     )
