@@ -10,6 +10,9 @@ import typer
 from pipeline.commands.common import Json, output, print_json, working
 
 app = typer.Typer(no_args_is_help=True, help="Read what a model is trained on, and why.")
+Number = Annotated[
+    int | None, typer.Option("--set", min=1, help="A training set's number; by default the newest.")
+]
 
 
 class OriginName(StrEnum):
@@ -38,9 +41,7 @@ def show(
     split: Annotated[SplitName | None, typer.Option(help="Only pairs of this side.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many to draw.")] = 5,
     seed: Annotated[int, typer.Option(help="Another number draws others.")] = 0,
-    training_set: Annotated[
-        int | None, typer.Option("--set", min=1, help="A training set's number; by default the newest.")
-    ] = None,
+    training_set: Number = None,
     json: Json = False,
 ) -> None:
     """Shows samples of the training set: query, answer, negatives, and the reasons for each."""
@@ -81,9 +82,7 @@ def show(
 
 @app.command(epilog="Example:\n\n[cyan]honeloop triplets summary[/cyan]")
 def summary(
-    training_set: Annotated[
-        int | None, typer.Option("--set", min=1, help="A training set's number; by default the newest.")
-    ] = None,
+    training_set: Number = None,
     json: Json = False,
 ) -> None:
     """Counts the training set: its pairs, what was left out and why, its negatives and their margins."""

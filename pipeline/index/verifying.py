@@ -97,6 +97,7 @@ def measure_recall(
         # Prepared plans would be kept across the changes of planner settings, so nothing is prepared here.
         return [row[0] for row in connection.execute(nearest, query, prepare=False)]
 
+    broadest = max_ef_search or ef_search
     _plan_exactly(connection)
     exact = [distances(query) for query in queries]
     plan_hnsw(connection, ef_search)
@@ -109,9 +110,9 @@ def measure_recall(
             if wanted  # a table of one row has no neighbours to miss
         ]
         recall = Recall(float(np.mean(shares)) if shares else 1.0, len(shares), ef_search)
-        if recall.recall_at_10 >= target or ef_search >= (max_ef_search or 0):
+        if recall.recall_at_10 >= target or ef_search >= broadest:
             return recall
-        ef_search = min(math.ceil(WIDER * ef_search), max_ef_search or 0)
+        ef_search = min(math.ceil(WIDER * ef_search), broadest)
         plan_hnsw(connection, ef_search)
 
 

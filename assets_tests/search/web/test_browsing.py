@@ -29,21 +29,6 @@ from pipeline.store.connections import Database
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# Selects so many characters of the second result's code, from the beginning of its first line.
-SELECT = """characters => {
-    const range = new Range();
-    const lines = [...document.querySelectorAll("#r2 .ln")];
-    range.setStart(lines[0], 0);
-    let left = characters;
-    const last = lines.find(line => (left -= line.textContent.length) <= 0);
-    const texts = document.createTreeWalker(last, NodeFilter.SHOW_TEXT);
-    left += last.textContent.length;
-    while (texts.nextNode() && texts.currentNode.length < left) left -= texts.currentNode.length;
-    range.setEnd(texts.currentNode, left);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-}"""
-
 
 def test_searching_shows_what_the_api_answers_and_is_recorded_as_this_persons(page: Page, site: Site) -> None:
     search = ask(page)
