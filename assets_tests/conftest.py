@@ -23,6 +23,25 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 TEMPLATE = "honeloop_template"
+# Each worker has a Postgres, a torch and a MiniLM of its own, about 2 GB with what its tests start.
+MOST_WORKERS = 4
+
+
+def usable_processors() -> int:
+    """Those this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: a worker per processor, within reason."""
+    return min(usable_processors(), MOST_WORKERS)
+
+
+# In a worker, and in what it starts, torch gets that worker's share of the processors. torch reads this when
+# it is imported, which no conftest does. What must hold with several threads sets their number by itself.
+if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_processors() // int(workers))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,3 +97,16 @@ def minilm() -> Encoder:
     from pipeline.encoders.loading import load_encoder
 
     return load_encoder("minilm", device="cpu")
+
+
+@pytest.fixture
+def several_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At least two of torch's threads, here and in what is started: for what must hold with several."""
+    import torch
+
+    before = torch.get_num_threads()
+    threads = max(2, usable_processors())
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(before)
