@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.store import migrations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 TEMPLATE = "honeloop_template"
+Filled = Callable[[Hashable, Callable[[Database], object]], Database]
 # Each worker has a Postgres, a torch and a MiniLM of its own, about 2 GB with what its tests start.
 MOST_WORKERS = 4
 
@@ -82,22 +84,52 @@ def _template(server_settings: Settings) -> str:
     return TEMPLATE
 
 
+def _create(settings: Settings, name: str, template: str) -> None:
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+
+
+def _drop(settings: Settings, *names: str) -> None:
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        for name in names:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+
 @pytest.fixture
 def db(server_settings: Settings, _template: str) -> Iterator[Database]:
     """An empty, fully migrated database of the test's own."""
     name = f"test_{uuid4().hex[:12]}"
-    admin = database_url(server_settings, "template1")
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_template))
-        )
+    _create(server_settings, name, _template)
     yield Database(database_url(server_settings, name))
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        # Dagster's own, where a test had one.
-        connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(f"{name}_dagster"))
-        )
+    _drop(server_settings, name, f"{name}_dagster")  # Dagster's, where the test had one
+
+
+@pytest.fixture(scope="session")
+def _filled() -> dict[Hashable, str]:
+    """The templates that are there already: what is in them, and their names."""
+    return {}
+
+
+@pytest.fixture
+def filled(db: Database, server_settings: Settings, _template: str, _filled: dict[Hashable, str]) -> Filled:
+    """Gives the test's database what many tests begin with: made once for each `content`, then copied."""
+
+    def fill(content: Hashable, make: Callable[[Database], object]) -> Database:
+        if content not in _filled:
+            template = f"filled_{uuid4().hex[:12]}"
+            _create(server_settings, template, _template)
+            make(Database(database_url(server_settings, template)))
+            _filled[content] = template
+        own = str(conninfo_to_dict(db.url)["dbname"])
+        _drop(server_settings, own)
+        _create(server_settings, own, _filled[content])
+        return db
+
+    return fill
 
 
 @pytest.fixture
