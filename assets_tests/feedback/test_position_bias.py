@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+
 import numpy as np
 import pytest
 
@@ -82,15 +84,20 @@ def worst_error(bias: PositionBias, known: np.ndarray = KNOWN) -> float:
 def test_a_known_bias_is_recovered_within_015_from_just_enough_and_within_01_from_thrice_as_much(
     seed: int,
 ) -> None:
-    few = next(
-        rows for queries in range(400, 3000, 100) if not estimate(rows := simulated(queries, seed)).missing
-    )
-    just_enough = estimate(few)
+    rows = simulated(6000, seed)  # those of fewer queries are the first of them
+
+    def of(queries: int) -> PositionBias:
+        return estimate(rows[: 20 * queries])
+
+    sizes = range(400, 2100, 100)
+    few = sizes[bisect(sizes, False, key=lambda queries: not of(queries).missing)]
+    assert of(few - 100).missing
+    just_enough = of(few)
     assert just_enough.examination.estimated
     assert min(just_enough.evidence[:6]) >= 200
     assert min(just_enough.evidence) < 300  # it is not much more than enough
     assert worst_error(just_enough) < 0.15
-    many = estimate(simulated(3 * len(few) // 20, seed))
+    many = of(3 * few)
     assert len(many.examination.by_rank) > 6
     assert worst_error(many) < 0.1
 

@@ -1,5 +1,50 @@
-"""The same real snippets and vectors as the tests of index/."""
+"""The same real snippets and vectors as the tests of index/, and databases that serve them."""
 
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets_tests.conftest import Filled
+from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors
 from assets_tests.index.conftest import functions, vectors
+from pipeline.config import Settings
+from pipeline.encoders.encoder import Encoder
+from pipeline.search.hybrid.words import count_words
+from pipeline.store.connections import Database
 
 __all__ = ["functions", "vectors"]
+
+Functions = tuple[Function, ...]
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture
+def served(
+    filled: Filled, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> Database:
+    """Click's functions, served by MiniLM; no words are counted."""
+
+    def make(db: Database) -> None:
+        add_functions(db, functions)
+        store_vectors(db, minilm, functions, vectors)
+        serve(db, minilm, settings)
+
+    return filled(("served", functions), make)
+
+
+@pytest.fixture
+def served_with_words(
+    filled: Filled, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> Database:
+    """The same, with their words counted."""
+
+    def make(db: Database) -> None:
+        add_functions(db, functions)
+        store_vectors(db, minilm, functions, vectors)
+        serve(db, minilm, settings)
+        with db.connect() as connection:
+            count_words(connection)
+
+    return filled(("served, with words", functions), make)

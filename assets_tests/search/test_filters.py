@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors
-from pipeline.config import Settings
+from assets_tests.index.click_corpus import Function
 from pipeline.encoders.encoder import Encoder
 from pipeline.search import filters as filters_module
 from pipeline.search import nearest as nearest_module
 from pipeline.search.hybrid.weights import RankingWeight, store_weight
-from pipeline.search.hybrid.words import count_words
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database
@@ -38,17 +36,11 @@ def weight(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture
-def indexed(  # noqa: PLR0917 fixtures
-    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors, weight: float
-) -> Database:
+def indexed(served_with_words: Database, minilm: Encoder, weight: float) -> Database:
     """Click's functions."""
-    add_functions(db, functions)
-    store_vectors(db, minilm, functions, vectors)
-    serve(db, minilm, settings)
-    with db.connect() as connection:
-        count_words(connection)
+    with served_with_words.connect() as connection:
         store_weight(connection, RankingWeight(minilm.version, weight, {"fingerprint": "test"}))
-    return db
+    return served_with_words
 
 
 def change(db: Database, functions: list[Function], column: str, values: list[str]) -> None:

@@ -21,7 +21,6 @@ from pipeline.search.hybrid import candidates as candidates_module
 from pipeline.search.hybrid.candidates import K1, B, Candidate, find_candidates
 from pipeline.search.hybrid.fusion import fused, parts
 from pipeline.search.hybrid.weights import RankingWeight, store_weight
-from pipeline.search.hybrid.words import count_words
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database
@@ -32,15 +31,8 @@ QUERY = "make_pass_decorator for a context"
 
 
 @pytest.fixture
-def indexed(
-    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
-) -> Database:
-    add_functions(db, functions)
-    store_vectors(db, minilm, functions, vectors)
-    serve(db, minilm, settings)
-    with db.connect() as connection:
-        count_words(connection)
-    return db
+def indexed(served_with_words: Database) -> Database:
+    return served_with_words
 
 
 def weigh(db: Database, encoder: Encoder, weight: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors, vanish
+from assets_tests.index.click_corpus import Function, add_functions, vanish
 from assets_tests.search.models import Model, load_perturbed
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
@@ -80,13 +80,8 @@ def unrelated(functions: Functions, count: int) -> dict[str, Function]:
 
 
 @pytest.fixture
-def indexed(
-    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
-) -> Database:
-    add_functions(db, functions)
-    store_vectors(db, minilm, functions, vectors)
-    serve(db, minilm, settings)
-    return db
+def indexed(served: Database) -> Database:
+    return served
 
 
 def learned(db: Database, encoder: Encoder, settings: Settings):

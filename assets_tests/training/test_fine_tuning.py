@@ -96,6 +96,7 @@ def test_texts_are_embedded_with_the_bases_own_limit_afterwards(
     assert trained[0].model.max_seq_length == minilm.max_tokens > trained[1].train_max_tokens
 
 
+@pytest.mark.usefixtures("several_threads")
 def test_the_same_data_and_seed_give_the_same_model_and_another_seed_another(
     minilm: Encoder,
     click_set: TrainingSet,
@@ -267,6 +268,7 @@ print(hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("several_threads")
 def test_two_processes_make_the_same_model(tmp_path: Path) -> None:
     def run(name: str) -> Any:
         command = [sys.executable, "-c", ANOTHER_PROCESS, str(tmp_path / name)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from assets_tests.conftest import Filled
 from assets_tests.index.click_corpus import (
     Function,
     add_functions,
@@ -30,12 +31,15 @@ def functions() -> tuple[Function, ...]:
 
 
 @pytest.fixture
-def indexed(db: Database, settings: Settings, minilm: Encoder, functions: tuple[Function, ...]) -> Database:
+def indexed(filled: Filled, settings: Settings, minilm: Encoder, functions: tuple[Function, ...]) -> Database:
     """Click's functions, served by MiniLM."""
-    add_functions(db, functions)
-    store_vectors(db, minilm, functions, vectors_of(minilm, functions))
-    serve(db, minilm, settings)
-    return db
+
+    def make(db: Database) -> None:
+        add_functions(db, functions)
+        store_vectors(db, minilm, functions, vectors_of(minilm, functions))
+        serve(db, minilm, settings)
+
+    return filled(("served", functions), make)
 
 
 @pytest.fixture

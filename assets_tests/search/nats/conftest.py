@@ -20,6 +20,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from assets_tests.conftest import Filled
 from assets_tests.index.click_corpus import (
     Function,
     add_functions,
@@ -96,12 +97,15 @@ def texts() -> tuple[Function, ...]:
 
 
 @pytest.fixture
-def serving(db: Database, settings: Settings, minilm: Encoder, texts: tuple[Function, ...]) -> Database:
+def serving(filled: Filled, settings: Settings, minilm: Encoder, texts: tuple[Function, ...]) -> Database:
     """A small index served by MiniLM."""
-    add_functions(db, texts)
-    store_vectors(db, minilm, texts, vectors_of(minilm, texts))
-    serve(db, minilm, settings)
-    return db
+
+    def make(db: Database) -> None:
+        add_functions(db, texts)
+        store_vectors(db, minilm, texts, vectors_of(minilm, texts))
+        serve(db, minilm, settings)
+
+    return filled(("served", texts), make)
 
 
 Told = list[tuple[str, dict[str, Any]]]
