@@ -86,8 +86,8 @@ def _batch(account: Account) -> str:
 
 def _said(comparison: Comparison, best: Compared) -> list[str]:
     lines = [
-        f"{title_of(METRIC)} of the validation queries, each ranking the validation snippets; below an origin "
-        "stands how many. p: how likely chance alone makes so large a difference from the best.",
+        f"{title_of(METRIC)} of the validation queries, each ranking the validation snippets; below an origin"
+        " stands how many. p: how likely chance alone makes so large a difference from the best.",
     ]
     if any(each.made != "trained" for each in comparison.compared):
         lines.append("*: trained before, and not trained again.")
