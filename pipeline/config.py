@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -173,18 +173,87 @@ class Settings(BaseSettings):
     hard_negative_pool: int = Field(default=50, ge=1, description="Nearest neighbours looked at per query.")
 
     # Fine-tuning
-    train_epochs: int = Field(default=1, ge=1)
-    train_batch_size: int = Field(default=32, ge=2)
-    train_max_tokens: int = Field(default=128, ge=16)
-    learning_rate: float = Field(default=5e-5, gt=0)
+    recipe: str = Field(
+        default="multiple-negatives",
+        description="How to train: words joined by +; `honeloop train --help` lists them.",
+    )
+    train_epochs: int = Field(default=1, ge=1, description="How often each pair is seen.")
+    train_batch_size: int = Field(default=32, ge=2, description="Pairs per optimiser step.")
+    train_max_tokens: int = Field(default=128, ge=16, description="Texts are cut off there in training.")
+    learning_rate: float = Field(default=5e-5, gt=0, description="At its highest, after the warm-up.")
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Costs a fifth of the time; with texts seen once or twice there is little to overfit.",
+    )
+    temperature: float = Field(
+        default=0.05,
+        gt=0,
+        description="Multiple negatives: cosines are divided by it; lower minds the hardest negatives more.",
+    )
+    triplet_margin: float = Field(
+        default=0.5, gt=0, le=2, description="Triplet: how much nearer in cosine a positive has to be."
+    )
+    cached_batch_size: int = Field(
+        default=256, ge=2, description="Cached: pairs per optimiser step, in place of TRAIN_BATCH_SIZE."
+    )
+    guide: str | None = Field(
+        default=None,
+        description="Guided: the frozen model, named as for --base; unset: the one that is trained from.",
+    )
+    guide_margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="Guided: what the guide finds nearer to a query than the positive, less this cosine, is "
+        "no negative.",
+    )
+    matryoshka_halvings: int = Field(
+        default=3, ge=1, le=8, description="Matryoshka: 3 trains whole vectors, halves, quarters and eighths."
+    )
+    first_stage_epochs: int | None = Field(
+        default=None, ge=1, description="Two-stage: of documentation and commits; unset: TRAIN_EPOCHS."
+    )
+    first_stage_batch_size: int | None = Field(
+        default=None, ge=2, description="Two-stage, likewise; unset: that of the feedback stage."
+    )
+    first_stage_learning_rate: float | None = Field(
+        default=None, gt=0, description="Two-stage, likewise; unset: LEARNING_RATE."
+    )
+    replay_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="The share of a stage's pairs that come from earlier stages and, if a fine-tuned model "
+        "is trained on, from earlier training sets, so that they are not forgotten.",
+    )
+    averaging_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.2, 0.4, 0.6, 0.8, 1.0),
+        min_length=1,
+        description="Averaged: shares of the trained weights that are tried, such as [0.5, 1]; the rest is "
+        "the base's.",
+    )
+    averaging_max_loss: float = Field(
+        default=0.005,
+        ge=0,
+        description="Averaged: what a share may lose against the base on the validation pairs of feedback, "
+        "and of documentation.",
+    )
     early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
     validations_per_epoch: int = Field(default=4, ge=1)
     early_stopping_pairs: int = Field(
         default=200, ge=1, description="Validation pairs ranked in each validation, at the most."
     )
-    loss: str = Field(default="multiple-negatives", description="multiple-negatives or triplet.")
+    early_stopping_min_feedback: int | None = Field(
+        default=None,
+        ge=1,
+        description="With so many validation pairs of feedback, those alone decide when to stop and what is "
+        "kept; unset: all do.",
+    )
     max_loss_rise: float = Field(
         default=1.1, gt=0, description="A run whose last loss is more than this many times its first fails."
     )

@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from assets_tests.training.one_batch import computed, reference, with_own_negatives
+from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
-from pipeline.errors import BadInputError
-from pipeline.training.batches import PairCollator, token_table
-from pipeline.training.losses import embed_batch, loss_named, ranking_loss, triplet_loss
+from pipeline.training import losses
+from pipeline.training.losses import loss_of
 from pipeline.training.pairs import Pair
+from pipeline.training.recipe import recipe_of
 
-
-def with_own_negatives(pairs: list[Pair]) -> list[Pair]:
-    """Pairs whose snippets are all different, each with a negative that no other pair has."""
-    chosen = [pair for pair in pairs if pair.negatives]
-    seen: set[bytes] = set()
-    kept: list[Pair] = []
-    for pair in chosen:
-        hashes = {pair.positive_hash, pair.negatives[0].content_hash}
-        if not hashes & seen:
-            seen |= hashes
-            kept.append(pair)
-    return kept[:4]
-
-
-MAX_TOKENS = 48  # enough to tell the losses apart, and quick
-
-
-def computed(
-    encoder: Encoder, pairs: list[Pair], loss: Callable[..., torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of one batch of `pairs`, and its gradient by the word embeddings."""
-    # Evaluation mode: dropout would make every pass another.
-    model = encoder.sentence_transformer().eval()
-    model.requires_grad_(True)
-    texts = [t for p in pairs for t in (p.query, p.positive_text, *(n.text for n in p.negatives))]
-    batch = PairCollator(pairs, token_table(model, texts, MAX_TOKENS))(
-        [{"row": row} for row in range(len(pairs))]
-    )
-    value = loss(*embed_batch(model, batch), batch)
-    value.backward()
-    return value.detach(), gradient_of(model)
-
-
-def reference(encoder: Encoder, pairs: list[Pair], make: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """The same by one of Sentence Transformers' losses, each column in a pass of its own."""
-    model = encoder.sentence_transformer().eval()
-    model.requires_grad_(True)
-    columns = [
-        [pair.query for pair in pairs],
-        [pair.positive_text for pair in pairs],
-        [pair.negatives[0].text for pair in pairs],
-    ]
-    features = [dict(model.preprocess(column, max_length=MAX_TOKENS)) for column in columns]
-    value = make(model)(features, None)
-    value.backward()
-    return value.detach(), gradient_of(model)
-
-
-def gradient_of(model: Any) -> torch.Tensor:
-    return next(p.grad for name, p in model.named_parameters() if name.endswith("word_embeddings.weight"))
+ranking_loss = partial(losses.ranking_loss, temperature=0.05)
+triplet_loss = partial(losses.triplet_loss, margin=0.5)
 
 
 def test_ranking_is_sentence_transformers_multiple_negatives(
@@ -186,7 +141,14 @@ def test_what_is_not_allowed_changes_nothing() -> None:
     assert ranking_loss(queries, documents, allowed) > ranking_loss(queries, documents, batch)
 
 
-def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadInputError, match=r"'contrastive' is not a loss.*multiple-negatives, triplet"):
-        loss_named("contrastive")
-    assert loss_named("triplet") is triplet_loss
+def test_a_recipe_says_which_loss_and_its_temperature_or_margin() -> None:
+    queries, documents = unit_vectors(2, 4)
+    batch = own_negatives(1, 1, 1)
+    warm = loss_of(recipe_of(Settings(temperature=0.1)))
+    cold = loss_of(recipe_of(Settings(temperature=0.02)))
+    logits = 10 * queries @ documents.T
+    each = torch.logsumexp(logits, dim=1) - logits[[0, 1], [0, 1]]
+    torch.testing.assert_close(warm(queries, documents, batch), (each * batch["weight"]).mean())
+    assert cold(queries, documents, batch) > warm(queries, documents, batch)
+    narrow = loss_of(recipe_of(Settings(recipe="triplet", triplet_margin=0.1)))
+    assert narrow(queries, documents, batch) < triplet_loss(queries, documents, batch)

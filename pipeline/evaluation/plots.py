@@ -44,7 +44,8 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
     validated = [row for row in history if "loss" not in row]
-    names = sorted({name for row in validated for name in row} - _AXIS_COLUMNS)
+    found = {name for row in validated for name, value in row.items() if isinstance(value, float)}
+    names = sorted(found - _AXIS_COLUMNS)
     if names:
         right = axes.twinx()
         right.set_ylabel("validation")

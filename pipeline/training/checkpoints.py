@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, directory: Path
+    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, directory: Path
 ) -> Checkpoint:
     """Writes a checkpoint to `directory/<version>`, whole or not at all.
 
@@ -75,7 +75,6 @@ def write_checkpoint(
         fine_tuned: the model and its history.
         base: the encoder it was trained from.
         training_set: what it was trained on.
-        settings: those it was trained with.
         directory: holds all checkpoints; made if it is missing.
 
     Raises:
@@ -91,7 +90,7 @@ def write_checkpoint(
         _check_room(fine_tuned, directory)
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
-            manifest = _write(fine_tuned, base, training_set, settings, unfinished)
+            manifest = _write(fine_tuned, base, training_set, unfinished)
             problems = verify_checkpoint(unfinished)
             if problems:
                 raise HoneloopError(
@@ -122,7 +121,7 @@ def verify_checkpoint(path: Path) -> list[str]:
 
 
 def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
-    """The checkpoint that the recipe `key` gave (see `recipe.recipe_key`), if it is there and whole.
+    """The checkpoint that the recipe `key` gave (see `recipe_key.recipe_key`), if it is there and whole.
 
     A damaged one does not count: training again puts whole files in its place.
     """
@@ -134,7 +133,7 @@ def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
             continue
         try:
             manifest = read_manifest(path)
-            made_by_it = manifest.content.get("lineage", {}).get("recipe") == key
+            made_by_it = manifest.content.get("lineage", {}).get("recipe_key") == key
             if not made_by_it and not (path / RECIPES / key).is_file():
                 continue
             check_files(path, manifest)
@@ -145,9 +144,7 @@ def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
     return None
 
 
-def _write(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, path: Path
-) -> dict[str, Any]:
+def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path: Path) -> dict[str, Any]:
     """Writes all files into the new directory `path`, forces them to disk, and gives the manifest."""
     path.mkdir()
     with quiet():
@@ -165,7 +162,7 @@ def _write(
         "spec": spec.model_dump(mode="json"),
         "files": {file.relative_to(path).as_posix(): sha256_of(file) for file in model_files},
         "records": {name: sha256_of(path / name) for name in (SPEC, PROBE)},
-        "lineage": lineage_of(fine_tuned, base, training_set, settings),
+        "lineage": lineage_of(fine_tuned, base, training_set),
         "metrics": metrics_of(fine_tuned),
     }
     # The manifest comes last: a directory without one is no checkpoint.
@@ -216,8 +213,8 @@ def _put_in_place(unfinished: Path, target: Path, manifest: dict[str, Any]) -> C
             )
         if not verify_checkpoint(target):
             kept = read_manifest(target).content
-            recipe = str(manifest["lineage"]["recipe"])
-            if kept.get("lineage", {}).get("recipe") != recipe:
+            recipe = str(manifest["lineage"]["recipe_key"])
+            if kept.get("lineage", {}).get("recipe_key") != recipe:
                 (target / RECIPES).mkdir(exist_ok=True)
                 (target / RECIPES / recipe).touch()
             return Checkpoint(version, target, kept)
