@@ -1,8 +1,8 @@
 """What a training run left behind step by step, and what in it means that the run failed. Pure.
 
 A history is a list of rows. `{"step", "epoch", "loss", "learning_rate", "gradient_norm"}` is an optimiser
-step, counted from 1; `{"step", "epoch", "ndcg@10", "mrr@10"}` is a validation, the first of them at step 0,
-before anything was trained.
+step, counted from 1; `{"step", "epoch", "ndcg@10", "mrr@10", "validation_loss"}` is a validation, the first
+of them at step 0, before anything was trained.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pipeline.errors import HoneloopError
 from pipeline.training.validation import METRIC
 
 Row = dict[str, Any]
+
+# The training loss of the validation pairs.
+VALIDATION_LOSS = "validation_loss"
 
 # A quarter of the run is averaged; with fewer than two steps in it, the average says nothing.
 _FEWEST_STEPS = 8
