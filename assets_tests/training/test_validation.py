@@ -48,6 +48,38 @@ def test_a_query_with_two_answers_is_asked_once(minilm: Encoder, click_pairs: li
     assert validation.measure(model, tokens)["mrr@10"] == 1.0
 
 
+def test_the_validation_loss_is_the_training_loss_of_the_validation_pairs(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    pairs = [pair for pair in click_pairs if pair.split == "validation"]
+    model = minilm.sentence_transformer()
+    validation = Validation(pairs, 100)
+    tokens = token_table(model, validation.texts, 64)
+    plain = validation.measure(model, tokens)
+    assert VALIDATION_LOSS not in plain
+    for size in (16, 5):
+        measured = validation.measure(model, tokens, ranking_loss, size)
+        assert {name: measured[name] for name in METRICS} == plain
+        collator = PairCollator(validation._pairs, tokens)
+        parts = np.array_split(np.arange(16), -(-16 // size))
+        with torch.no_grad():
+            batches = [collator([{"row": int(row)} for row in rows]) for rows in parts]
+            found = [float(ranking_loss(*embed_batch(model, batch), batch)) for batch in batches]
+        expected = np.average(found, weights=[len(rows) for rows in parts])
+        assert measured[VALIDATION_LOSS] == pytest.approx(expected, abs=1e-5)
+
+
+def test_pairs_without_negatives_have_no_triplet_loss(minilm: Encoder, click_pairs: list[Pair]) -> None:
+    model = minilm.sentence_transformer()
+    alone = [replace(pair, negatives=()) for pair in click_pairs[:4]]
+    validation = Validation(alone, 10)
+    tokens = token_table(model, validation.texts, 32)
+    assert VALIDATION_LOSS not in validation.measure(model, tokens, triplet_loss, 2)
+    some = Validation([*alone, click_pairs[5]], 10)
+    tokens = token_table(model, some.texts, 32)
+    assert 0 <= some.measure(model, tokens, triplet_loss, 2)[VALIDATION_LOSS] < 1
+
+
 def test_prompts_stand_before_what_they_are_for(click_pairs: list[Pair]) -> None:
     validation = Validation(click_pairs[:3], 10, "query: ", "code: ")
     assert all(text.startswith("query: ") for text in validation.queries)

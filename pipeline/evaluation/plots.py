@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.report import Named, merged, title_of
-from pipeline.training.history import VALIDATION_LOSS
+from pipeline.training.validation import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

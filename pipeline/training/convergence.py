@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.training.history import VALIDATION_LOSS, Row, validations
-from pipeline.training.validation import METRIC
+from pipeline.training.history import Row, validations
+from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
 # Of fewer steps, the mean says which pairs were in them, and not what was learned.
 _FEWEST_STEPS = 2

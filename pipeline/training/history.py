@@ -16,9 +16,6 @@ from pipeline.training.validation import METRIC
 
 Row = dict[str, Any]
 
-# The training loss of the validation pairs.
-VALIDATION_LOSS = "validation_loss"
-
 # A quarter of the run is averaged; with fewer than two steps in it, the average says nothing.
 _FEWEST_STEPS = 8
 
