@@ -173,18 +173,51 @@ class Settings(BaseSettings):
     hard_negative_pool: int = Field(default=50, ge=1, description="Nearest neighbours looked at per query.")
 
     # Fine-tuning
-    train_epochs: int = Field(default=1, ge=1)
-    train_batch_size: int = Field(default=32, ge=2)
-    train_max_tokens: int = Field(default=128, ge=16)
-    learning_rate: float = Field(default=5e-5, gt=0)
+    recipe: str = Field(
+        default="multiple-negatives",
+        description="How to train: words joined by +; `honeloop train --help` lists them.",
+    )
+    train_epochs: int = Field(default=1, ge=1, description="How often each pair is seen.")
+    train_batch_size: int = Field(default=32, ge=2, description="Pairs per optimiser step.")
+    train_max_tokens: int = Field(default=128, ge=16, description="Texts are cut off there in training.")
+    learning_rate: float = Field(default=5e-5, gt=0, description="At its highest, after the warm-up.")
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Costs a fifth of the time; with texts seen once or twice there is little to overfit.",
+    )
+    temperature: float = Field(
+        default=0.05,
+        gt=0,
+        description="Multiple negatives: cosines are divided by it; lower minds the hardest negatives more.",
+    )
+    triplet_margin: float = Field(
+        default=0.5, gt=0, le=2, description="Triplet: how much nearer in cosine a positive has to be."
+    )
+    first_stage_epochs: int | None = Field(
+        default=None, ge=1, description="Two-stage: of documentation and commits; unset: TRAIN_EPOCHS."
+    )
+    first_stage_batch_size: int | None = Field(
+        default=None, ge=2, description="Two-stage, likewise; unset: that of the feedback stage."
+    )
+    first_stage_learning_rate: float | None = Field(
+        default=None, gt=0, description="Two-stage, likewise; unset: LEARNING_RATE."
+    )
+    replay_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="The share of a stage's pairs that come from earlier stages, so as not to be forgotten.",
+    )
     early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
     validations_per_epoch: int = Field(default=4, ge=1)
     early_stopping_pairs: int = Field(
         default=200, ge=1, description="Validation pairs ranked in each validation, at the most."
     )
-    loss: str = Field(default="multiple-negatives", description="multiple-negatives or triplet.")
     max_loss_rise: float = Field(
         default=1.1, gt=0, description="A run whose last loss is more than this many times its first fails."
     )

@@ -27,7 +27,8 @@ from pipeline.training.checkpoints import Checkpoint, find_checkpoint, verify_ch
 from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.handover import hand_over, take_over
 from pipeline.training.pairs import TrainingSet
-from pipeline.training.recipe import recipe_key
+from pipeline.training.recipe import recipe_of
+from pipeline.training.recipe_key import recipe_key
 
 Trained = tuple[FineTuned, Settings]
 
@@ -81,9 +82,12 @@ def test_the_manifest_says_where_it_came_from(
     lineage = manifest["lineage"]
     assert lineage["base_version"] == minilm.version
     assert lineage["training_set"]["fingerprint"] == click_set.fingerprint
-    assert lineage["recipe"] == recipe_key(click_set, minilm.version, settings)
-    assert lineage["seed"] == settings.seed
-    assert lineage["settings"]["train_epochs"] == 2
+    assert lineage["recipe_key"] == recipe_key(click_set, minilm.version, settings)
+    assert lineage["recipe"] == recipe_of(settings).to_json()
+    assert lineage["recipe"]["seed"] == settings.seed
+    assert [stage["epochs"] for stage in lineage["recipe"]["stages"]] == [2]
+    (stage,) = lineage["stages"]
+    assert (stage["pairs"], stage["origins"], stage["replayed"]) == (48, {"docstring": 48}, 0)
     assert lineage["libraries"]["torch"]
     assert lineage["code_version"]
     assert lineage["device"] == "cpu"
@@ -274,12 +278,12 @@ from pipeline.config import Settings
 from pipeline.encoders.loading import load_encoder
 from pipeline.training.checkpoints import write_checkpoint
 from pipeline.training.fine_tuning import FineTuned
-from pipeline.training.recipe import recipe_settings
+from pipeline.training.recipe import recipe_of
 
 base = load_encoder("minilm", device="cpu")
 settings = Settings(home=Path(sys.argv[1]), device="cpu")
 model = base.sentence_transformer()
-untrained = FineTuned(model, base.version, [], "cpu", 0.0, 0, recipe_settings(settings))
+untrained = FineTuned(model, base.version, [], "cpu", 0.0, 0, recipe_of(settings).to_json(), [])
 os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_checkpoint(untrained, base, make_set(plain_pairs(8, "train")), settings, settings.checkpoints_path)
 """
@@ -296,7 +300,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_like_a_checkpoint(
     assert leftover.startswith(".unfinished-")
     assert (directory / leftover / "model" / "model.safetensors").is_file()
     settings = trained[1].model_copy(update={"home": tmp_path})
-    key = json.loads((directory / leftover / "manifest.json").read_text("utf-8"))["lineage"]["recipe"]
+    key = json.loads((directory / leftover / "manifest.json").read_text("utf-8"))["lineage"]["recipe_key"]
     assert find_checkpoint(settings, key) is None
     # The next writer clears it away.
     checkpoint = write_checkpoint(trained[0], minilm, click_set, settings, directory)
@@ -327,7 +331,7 @@ def test_of_several_members_only_the_trained_one_is_written(
     files = {f"{n}/{name}": digest for n in (0, 1) for name, digest in minilm.files.items()}
     both = Encoder(spec, built, files)
     fine_tuned = FineTuned(
-        trained[0].model, both.version, trained[0].history, "cpu", 1.0, 12, trained[0].settings
+        trained[0].model, both.version, trained[0].history, "cpu", 1.0, 12, trained[0].recipe, []
     )
     checkpoint = write_checkpoint(fine_tuned, both, click_set, trained[1], tmp_path)
     encoder = load_encoder(str(checkpoint.path), device="cpu")

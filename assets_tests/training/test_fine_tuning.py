@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,39 +14,21 @@ import pytest
 import torch
 
 from assets_tests.training.click_pairs import make_set
+from assets_tests.training.notes import Notes
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.encoders import devices
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import BadInputError, HoneloopError
-from pipeline.progress import Advance, Silent
+from pipeline.progress import Silent
 from pipeline.training.batches import token_table
 from pipeline.training.fine_tuning import FineTuned, fine_tune
 from pipeline.training.history import losses, validations
 from pipeline.training.pairs import Pair, TrainingSet
+from pipeline.training.recipe import recipe_of
+from pipeline.training.stages import plan_stages
 from pipeline.training.trainer import make_arguments
 from pipeline.training.validation import Validation
-
-
-class Notes:
-    """A progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.totals: dict[str, int | None] = {}
-        self.done = 0
-
-    @contextmanager
-    def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
-        self.totals[description] = total
-
-        def advance(steps: int) -> None:
-            self.done += steps
-
-        yield advance
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def weights_of(fine_tuned: FineTuned) -> dict[str, torch.Tensor]:
@@ -179,7 +159,7 @@ def test_a_run_that_does_not_improve_stops_early(
 def test_the_triplet_loss_trains_on_pairs_with_a_negative_only(
     minilm: Encoder, click_pairs: list[Pair], small: Settings, tmp_path: Path
 ) -> None:
-    triplet = small.model_copy(update={"loss": "triplet", "validations_per_epoch": 1})
+    triplet = small.model_copy(update={"recipe": "triplet", "validations_per_epoch": 1})
     training = [pair for pair in click_pairs if pair.split == "train"][:24]
     progress = Notes()
     fine_tuned = fine_tune(minilm, make_set(training), triplet, tmp_path, progress)
@@ -195,10 +175,10 @@ def test_without_anything_to_train_on_it_says_what_to_do(
 ) -> None:
     alone = [replace(pair, negatives=()) for pair in click_pairs]
     with pytest.raises(HoneloopError, match="no pairs that the triplet loss could train on") as failure:
-        fine_tune(minilm, make_set(alone), small.model_copy(update={"loss": "triplet"}), tmp_path, Silent())
+        fine_tune(minilm, make_set(alone), small.model_copy(update={"recipe": "triplet"}), tmp_path, Silent())
     assert "feedback import" in failure.value.hint
-    with pytest.raises(BadInputError, match="'hinge' is not a loss"):
-        fine_tune(minilm, make_set(alone), small.model_copy(update={"loss": "hinge"}), tmp_path, Silent())
+    with pytest.raises(BadInputError, match="'hinge' is not a recipe"):
+        fine_tune(minilm, make_set(alone), small.model_copy(update={"recipe": "hinge"}), tmp_path, Silent())
 
 
 def test_a_frozen_encoder_is_refused(
@@ -233,19 +213,13 @@ def test_in_bfloat16_weights_and_vectors_stay_float32(
     np.testing.assert_array_equal(in_bf16.model.encode(texts), in_float32.model.encode(texts))
 
 
-def test_training_elsewhere_than_asked_is_refused(tmp_path: Path) -> None:
+def test_training_elsewhere_than_asked_is_refused(
+    click_set: TrainingSet, small: Settings, tmp_path: Path
+) -> None:
+    recipe = recipe_of(small)
+    planned = plan_stages(click_set, recipe, Silent().note)[0]
     with pytest.raises(HoneloopError, match="cuda:77 was asked for"):
-        make_arguments(
-            str(tmp_path),
-            [[0, 1]],
-            device="cuda:77",
-            bf16=False,
-            batch_size=2,
-            learning_rate=1e-5,
-            warmup_share=0.1,
-            max_grad_norm=1.0,
-            seed=1,
-        )
+        make_arguments(str(tmp_path), planned, recipe, device="cuda:77", bf16=False)
 
 
 ANOTHER_PROCESS = """

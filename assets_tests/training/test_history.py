@@ -47,6 +47,17 @@ def test_a_single_bad_batch_does_not_fail_a_run() -> None:
     check_falling(steps(1, 1, 1, 1, 0.4, 0.4, 0.4, 1.5), 1.1)
 
 
+def test_a_harder_second_stage_is_no_rising_loss_and_a_rise_within_it_is() -> None:
+    first = [{**row, "stage": "documentation and commits"} for row in steps(1, 1, 1, 1, 1, 1, 0.9, 0.9)]
+    level, rising = (
+        [{**row, "step": row["step"] + 8, "stage": "feedback"} for row in steps(*values)]
+        for values in ([3.0] * 8, [3, 3, 3, 3, 3, 3, 4, 4])
+    )
+    check_falling([*first, *level], 1.1)
+    with pytest.raises(HoneloopError, match=r"rose from 3\.0000 .* in the stage 'feedback'"):
+        check_falling([*first, *rising], 1.1)
+
+
 def test_the_limit_is_a_setting() -> None:
     rising = steps(1, 1, 1, 1, 1, 1, 1.2, 1.2)
     check_falling(rising, 1.3)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
-from pipeline.errors import BadInputError
+from pipeline.training import losses
 from pipeline.training.batches import PairCollator, token_table
-from pipeline.training.losses import embed_batch, loss_named, ranking_loss, triplet_loss
+from pipeline.training.losses import embed_batch, loss_of
 from pipeline.training.pairs import Pair
+from pipeline.training.recipe import recipe_of
+
+ranking_loss = partial(losses.ranking_loss, temperature=0.05)
+triplet_loss = partial(losses.triplet_loss, margin=0.5)
 
 
 def with_own_negatives(pairs: list[Pair]) -> list[Pair]:
@@ -186,7 +192,14 @@ def test_what_is_not_allowed_changes_nothing() -> None:
     assert ranking_loss(queries, documents, allowed) > ranking_loss(queries, documents, batch)
 
 
-def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadInputError, match=r"'contrastive' is not a loss.*multiple-negatives, triplet"):
-        loss_named("contrastive")
-    assert loss_named("triplet") is triplet_loss
+def test_a_recipe_says_which_loss_and_its_temperature_or_margin() -> None:
+    queries, documents = unit_vectors(2, 4)
+    batch = own_negatives(1, 1, 1)
+    warm = loss_of(recipe_of(Settings(temperature=0.1)))
+    cold = loss_of(recipe_of(Settings(temperature=0.02)))
+    logits = 10 * queries @ documents.T
+    each = torch.logsumexp(logits, dim=1) - logits[[0, 1], [0, 1]]
+    torch.testing.assert_close(warm(queries, documents, batch), (each * batch["weight"]).mean())
+    assert cold(queries, documents, batch) > warm(queries, documents, batch)
+    narrow = loss_of(recipe_of(Settings(recipe="triplet", triplet_margin=0.1)))
+    assert narrow(queries, documents, batch) < triplet_loss(queries, documents, batch)

@@ -1,63 +1,63 @@
-"""The recipe's key changes with whatever changes the model, and with nothing else."""
+"""A recipe's name says which; the settings say the rest; what cannot be is refused with what can."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from pipeline.config import Settings
-from pipeline.training.pairs import TrainingSet
-from pipeline.training.recipe import recipe_key
-
-SET = TrainingSet(1, "a" * 64, "b" * 64, "c" * 64, {}, ())
-BASE = "d" * 64
+from pipeline.errors import BadInputError
+from pipeline.training.recipe import WORDS, recipe_of, words_of
 
 
-def test_the_same_recipe_has_the_same_key() -> None:
-    key = recipe_key(SET, BASE, Settings())
-    assert len(key) == 64
-    assert key == recipe_key(replace(SET, id=9, reused=True, counts={"pairs": 3}), BASE, Settings())
+def test_the_default_is_one_stage_of_all_pairs() -> None:
+    recipe = recipe_of(Settings())
+    assert (recipe.name, recipe.loss, recipe.temperature) == (
+        "multiple-negatives",
+        "multiple-negatives",
+        0.05,
+    )
+    (stage,) = recipe.stages
+    assert stage.origins == ("feedback", "docstring", "commit")
+    assert (stage.epochs, stage.batch_size, stage.learning_rate) == (1, 32, 5e-5)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("written", "name"),
     [
-        {"seed": 18},
-        {"learning_rate": 1e-5},
-        {"train_epochs": 2},
-        {"train_batch_size": 16},
-        {"train_max_tokens": 64},
-        {"loss": "triplet"},
-        {"warmup_share": 0.2},
-        {"max_grad_norm": 2.0},
-        {"validations_per_epoch": 2},
-        {"early_stopping_patience": 1},
-        {"early_stopping_pairs": 10},
+        ("two-stage+triplet", "triplet+two-stage"),
+        (" triplet + two-stage ", "triplet+two-stage"),
+        ("multiple-negatives+two-stage", "two-stage"),
+        ("multiple-negatives", "multiple-negatives"),
     ],
 )
-def test_whatever_decides_the_weights_changes_the_key(change: dict[str, Any]) -> None:
-    assert recipe_key(SET, BASE, Settings(**change)) != recipe_key(SET, BASE, Settings())
+def test_one_recipe_has_one_name(written: str, name: str) -> None:
+    assert recipe_of(Settings(recipe=written)).name == name
+    assert recipe_of(Settings(recipe=written)) == recipe_of(Settings(recipe=name))
 
 
-@pytest.mark.parametrize("change", [{"search_port": 9000}, {"embed_batch_size": 4}, {"max_loss_rise": 1.5}])
-def test_what_does_not_decide_them_does_not(change: dict[str, Any]) -> None:
-    assert recipe_key(SET, BASE, Settings(**change)) == recipe_key(SET, BASE, Settings())
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("hinge", "'hinge' is not known"),
+        ("triplet+", "'' is not known"),
+        ("triplet+triplet", "'triplet' stands there twice"),
+        ("triplet+multiple-negatives", "are two losses"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_with_what_each_word_is_for(name: str, why: str) -> None:
+    with pytest.raises(BadInputError, match=why) as refused:
+        words_of(name)
+    assert all(f"{word} ({purpose})" in refused.value.hint for word, purpose in WORDS.items())
 
 
-def test_other_data_or_another_base_is_another_recipe() -> None:
-    key = recipe_key(SET, BASE, Settings())
-    assert recipe_key(replace(SET, fingerprint="e" * 64), BASE, Settings()) != key
-    assert recipe_key(SET, "f" * 64, Settings()) != key
-
-
-def test_asking_whether_something_was_trained_before_loads_no_torch() -> None:
-    code = (
-        "import sys, pipeline.training.recipe, pipeline.training.checkpoints, pipeline.training.fine_tuning\n"
-        "print('torch' in sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "False\n"
+def test_each_stage_has_its_own_epochs_batches_and_learning_rate() -> None:
+    first, second = recipe_of(
+        Settings(recipe="two-stage", train_epochs=4, first_stage_learning_rate=1e-5)
+    ).stages
+    assert (first.origins, second.origins) == (("docstring", "commit"), ("feedback",))
+    assert (first.epochs, second.epochs) == (4, 4)
+    assert (first.learning_rate, second.learning_rate) == (1e-5, 5e-5)
+    settings = Settings(recipe="two-stage", first_stage_epochs=2, first_stage_batch_size=64)
+    first, second = recipe_of(settings).stages
+    assert (first.epochs, second.epochs) == (2, 1)
+    assert (first.batch_size, second.batch_size) == (64, 32)

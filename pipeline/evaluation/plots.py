@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 _SIZE = (8.0, 4.0)  # inches, at 100 dots each
 _COLOURS = ("#8a8f98", "#3b6ea8", "#d98e04")
-_AXIS_COLUMNS = frozenset(
-    {"step", "epoch", "stage", "loss", VALIDATION_LOSS, "learning_rate", "gradient_norm"}
-)
+_AXIS_COLUMNS = frozenset({"step", "epoch", "loss", VALIDATION_LOSS, "learning_rate", "gradient_norm"})
 
 
 def training_curve(history: Sequence[Mapping[str, Any]], overfitting_since: Sequence[int] = ()) -> bytes:
@@ -60,7 +58,8 @@ def training_curve(history: Sequence[Mapping[str, Any]], overfitting_since: Sequ
         )
     for number, step in enumerate(overfitting_since):
         axes.axvline(step, color="#b3261e", linestyle=":", label=None if number else "overfitting since")
-    names = sorted({name for row in validated for name in row} - _AXIS_COLUMNS)
+    found = {name for row in validated for name, value in row.items() if isinstance(value, float)}
+    names = sorted(found - _AXIS_COLUMNS)
     if names:
         right = axes.twinx()
         right.set_ylabel("validation")

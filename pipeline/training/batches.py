@@ -153,6 +153,11 @@ class PairCollator:
         self._document_prompt = document_prompt
         self._spared = spared_groups(pairs)
 
+    @property
+    def rows(self) -> int:
+        """How many pairs there are."""
+        return len(self._pairs)
+
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """The batch of these rows, each `{"row": its number}`."""
         texts, judged = self.contrast([self._pairs[row["row"]] for row in rows])

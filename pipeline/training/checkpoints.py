@@ -122,7 +122,7 @@ def verify_checkpoint(path: Path) -> list[str]:
 
 
 def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
-    """The checkpoint that the recipe `key` gave (see `recipe.recipe_key`), if it is there and whole.
+    """The checkpoint that the recipe `key` gave (see `recipe_key.recipe_key`), if it is there and whole.
 
     A damaged one does not count: training again puts whole files in its place.
     """
@@ -134,7 +134,7 @@ def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
             continue
         try:
             manifest = read_manifest(path)
-            made_by_it = manifest.content.get("lineage", {}).get("recipe") == key
+            made_by_it = manifest.content.get("lineage", {}).get("recipe_key") == key
             if not made_by_it and not (path / RECIPES / key).is_file():
                 continue
             check_files(path, manifest)
@@ -216,8 +216,8 @@ def _put_in_place(unfinished: Path, target: Path, manifest: dict[str, Any]) -> C
             )
         if not verify_checkpoint(target):
             kept = read_manifest(target).content
-            recipe = str(manifest["lineage"]["recipe"])
-            if kept.get("lineage", {}).get("recipe") != recipe:
+            recipe = str(manifest["lineage"]["recipe_key"])
+            if kept.get("lineage", {}).get("recipe_key") != recipe:
                 (target / RECIPES).mkdir(exist_ok=True)
                 (target / RECIPES / recipe).touch()
             return Checkpoint(version, target, kept)

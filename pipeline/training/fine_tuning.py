@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Settings
 from pipeline.encoders.quiet import quiet
-from pipeline.errors import HoneloopError
 from pipeline.progress import Progress
-from pipeline.training.batches import PairCollator, plan_batches, spared_groups, token_table
+from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.history import Row, check_falling
-from pipeline.training.losses import loss_named
-from pipeline.training.recipe import recipe_settings
+from pipeline.training.losses import loss_of
+from pipeline.training.recipe import Recipe, recipe_of
+from pipeline.training.stages import PlannedStage, plan_stages
 from pipeline.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipeline.encoders.encoder import Encoder
     from pipeline.training.pairs import Pair, TrainingSet
+    from pipeline.training.trainer import Watcher
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class FineTuned:
         device: where it was trained.
         seconds: how long it took, validations included.
         best_step: the optimiser step its weights are from.
-        settings: the settings that decided the result.
+        recipe: the recipe in full.
+        stages: what each of its stages was trained on.
     """
 
     model: SentenceTransformer
@@ -47,7 +49,8 @@ class FineTuned:
     device: str
     seconds: float
     best_step: int
-    settings: dict[str, Any]
+    recipe: dict[str, Any]
+    stages: list[dict[str, Any]]
 
 
 def fine_tune(
@@ -69,69 +72,55 @@ def fine_tune(
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
             the base has no trainable member.
-        BadInputError: an unknown loss.
+        BadInputError: an unknown recipe.
     """
-    loss = loss_named(settings.loss)
-    pairs = _training_pairs(training_set, settings, progress)
+    recipe = recipe_of(settings)
+    stages = plan_stages(training_set, recipe, progress.note)
     started = time.monotonic()
-    with quiet(), _reproducible(settings.seed, base.device):
-        from pipeline.encoders.devices import supports_bf16
-        from pipeline.training.trainer import Watcher, make_arguments, make_trainer
+    with quiet(), _reproducible(recipe.seed, base.device):
+        from pipeline.training.trainer import Watcher
 
         model = base.sentence_transformer()
         model.requires_grad_(True)
-        _turn_off_dropout(model)
+        _set_dropout(model, recipe.dropout)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
-        validation = Validation(training_set.of("validation"), settings.early_stopping_pairs, *prompts)
-        limit = min(settings.train_max_tokens, member.max_tokens)
+        validation = Validation(training_set.of("validation"), recipe.validation_pairs, *prompts)
+        pairs = [pair for planned in stages for pair in planned.pairs]
+        limit = min(recipe.max_tokens, member.max_tokens)
         tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
-        batches = plan_batches(len(pairs), settings.train_batch_size, settings.train_epochs, settings.seed)
-        validations = min(settings.validations_per_epoch * settings.train_epochs, len(batches))
-        with progress.stage("Fine-tuning", len(batches)) as advance:
+        steps = sum(len(planned.batches) for planned in stages)
+        with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
                 (lambda: validation.measure(model, tokens)) if validation.queries else None,
-                steps=len(batches),
-                validate_at=[round(len(batches) * i / validations) for i in range(1, validations + 1)],
-                patience=settings.early_stopping_patience,
-                epochs=settings.train_epochs,
+                steps=steps,
+                patience=recipe.patience,
                 advance=advance,
                 note=progress.note,
             )
-            arguments = make_arguments(
-                str(work_dir),
-                batches,
-                device=base.device,
-                bf16=supports_bf16(base.device),
-                batch_size=settings.train_batch_size,
-                learning_rate=settings.learning_rate,
-                warmup_share=settings.warmup_share,
-                max_grad_norm=settings.max_grad_norm,
-                seed=settings.seed,
-            )
-            trainer = make_trainer(
-                model,
-                loss,
-                collator=PairCollator(pairs, tokens, *prompts),
-                batches=batches,
-                watcher=watcher,
-                arguments=arguments,
-            )
             watcher.measure_base()
-            trainer.train()
+            for planned in stages:
+                if len(stages) > 1:
+                    progress.note(_announced(planned))
+                _train_stage(
+                    model,
+                    planned,
+                    recipe,
+                    collator=PairCollator(planned.pairs, tokens, *prompts),
+                    watcher=watcher,
+                    device=base.device,
+                    work_dir=work_dir,
+                )
         check_falling(watcher.history, settings.max_loss_rise)
-        # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        watcher.restore_best()
         model.eval()
     # The trainer makes its directory and, with nothing to save, leaves it empty.
     with suppress(OSError):
         work_dir.rmdir()
     seconds = time.monotonic() - started
     progress.note(
-        f"Fine-tuned on {len(pairs)} pairs in {seconds:.0f} s on {base.device}; weights of step "
-        f"{watcher.best_step} of {len(batches)}."
+        f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {seconds:.0f} s on {base.device}; weights of "
+        f"step {watcher.best_step} of {steps}."
     )
     return FineTuned(
         model=model,
@@ -140,32 +129,41 @@ def fine_tune(
         device=base.device,
         seconds=seconds,
         best_step=watcher.best_step,
-        settings=recipe_settings(settings),
+        recipe=recipe.to_json(),
+        stages=[planned.to_json() for planned in stages],
     )
 
 
-def _training_pairs(training_set: TrainingSet, settings: Settings, progress: Progress) -> list[Pair]:
-    pairs = list(training_set.of("train"))
-    if settings.loss == "triplet":
-        spared = spared_groups(pairs)
-        contrasted = [
-            pair
-            for pair in pairs
-            if any(negative.group not in spared[pair.group_key] for negative in pair.negatives)
-        ]
-        if len(contrasted) < len(pairs):
-            progress.note(
-                f"{len(pairs) - len(contrasted)} of {len(pairs)} training pairs have no negative, and the "
-                "triplet loss needs one: they are left out."
-            )
-        pairs = contrasted
-    if not pairs:
-        raise HoneloopError(
-            f"The training set has no pairs that the {settings.loss} loss could train on.",
-            hint="Import feedback (honeloop feedback import) or register sources with documented code.",
-        )
-    # By content, not by their ids in the database: the same pairs train the same model anywhere.
-    return sorted(pairs, key=lambda pair: (pair.query, pair.positive_hash, pair.positive_text, pair.origin))
+def _train_stage(
+    model: SentenceTransformer,
+    planned: PlannedStage,
+    recipe: Recipe,
+    *,
+    collator: PairCollator,
+    watcher: Watcher,
+    device: str,
+    work_dir: Path,
+) -> None:
+    """Trains one stage; the model has the best weights so far afterwards."""
+    from pipeline.encoders.devices import supports_bf16
+    from pipeline.training.trainer import make_arguments, make_trainer
+
+    arguments = make_arguments(str(work_dir), planned, recipe, device=device, bf16=supports_bf16(device))
+    trainer = make_trainer(model, loss_of(recipe), collator=collator, watcher=watcher, arguments=arguments)
+    watcher.begin(planned, recipe.validations_per_epoch)
+    trainer.train()
+    watcher.end()
+    # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    watcher.restore_best()
+
+
+def _announced(planned: PlannedStage) -> str:
+    replayed = f", {planned.replayed} of them replayed" if planned.replayed else ""
+    return (
+        f"Stage {planned.stage.name}: {len(planned.pairs)} pairs{replayed}, epochs: {planned.stage.epochs}, "
+        f"steps: {len(planned.batches)}."
+    )
 
 
 def _texts(pairs: list[Pair], query_prompt: str, document_prompt: str) -> list[str]:
@@ -177,18 +175,19 @@ def _texts(pairs: list[Pair], query_prompt: str, document_prompt: str) -> list[s
     return texts
 
 
-def _turn_off_dropout(model: SentenceTransformer) -> None:
-    """Dropout costs a fifth of the time, and with every text seen once or twice there is little to overfit.
+def _set_dropout(model: SentenceTransformer, share: float) -> None:
+    """Lets every dropout layer drop this share of its inputs.
 
-    Measured with MiniLM on 480 pairs of documentation, nDCG@10 of 400 functions of other packages (base
-    0.749): with dropout 0.788 and 0.792 (two seeds), without 0.791 (one seed); 76 against 63 seconds of one
-    processor.
+    None is the default: dropout costs a fifth of the time, and with every text seen once or twice there is
+    little to overfit. Measured with MiniLM on 480 pairs of documentation, nDCG@10 of 400 functions of other
+    packages (base 0.749): with dropout 0.788 and 0.792 (two seeds), without 0.791 (one seed); 76 against 63
+    seconds of one processor.
     """
     from torch import nn
 
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0
+            module.p = share
 
 
 @contextmanager

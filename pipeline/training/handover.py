@@ -13,7 +13,7 @@ from pipeline.training.fine_tuning import FineTuned
 
 _MODEL = "model"
 ACCOUNT = "account.json"
-_FIELDS = ("base_version", "history", "device", "seconds", "best_step", "settings")
+_FIELDS = ("base_version", "history", "device", "seconds", "best_step", "recipe", "stages")
 
 
 def hand_over(fine_tuned: FineTuned, directory: Path) -> None:

@@ -1,8 +1,8 @@
 """What a training run left behind step by step, and what in it means that the run failed. Pure.
 
-A history is a list of rows. `{"step", "epoch", "loss", "learning_rate", "gradient_norm"}` is an optimiser
-step, counted from 1; `{"step", "epoch", "ndcg@10", "mrr@10", "validation_loss"}` is a validation, the first
-of them at step 0, before anything was trained.
+A history is a list of rows. `{"step", "stage", "epoch", "loss", "learning_rate", "gradient_norm"}` is an
+optimiser step, counted from 1 through all stages; `{"step", "stage", "epoch", "ndcg@10", "mrr@10",
+"validation_loss"}` is a validation, the first of them at step 0, before anything was trained, in no stage.
 """
 
 from __future__ import annotations
@@ -49,20 +49,33 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
         history: of a finished run; one too short to tell (fewer than 8 steps) passes.
         max_rise: the last quarter may have at most this many times the loss of the first.
     """
-    values = losses(history)
-    if len(values) < _FEWEST_STEPS:
-        return
-    quarter = len(values) // 4
-    first = sum(values[:quarter]) / quarter
-    last = sum(values[-quarter:]) / quarter
     change = validation_change(history)
-    better = change is not None and change[1] > change[0]
-    if last > max_rise * first and not better:
-        raise HoneloopError(
-            f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
-            f"(last {quarter} steps).",
-            hint="Lower HONELOOP_LEARNING_RATE; no model was written.",
-        )
+    if change is not None and change[1] > change[0]:
+        return
+    # Each stage by itself: the pairs of another are easier or harder.
+    stages = by_stage(history)
+    for stage, rows in stages.items():
+        values = losses(rows)
+        quarter = len(values) // 4
+        if len(values) < _FEWEST_STEPS:
+            continue
+        first = sum(values[:quarter]) / quarter
+        last = sum(values[-quarter:]) / quarter
+        if last > max_rise * first:
+            raise HoneloopError(
+                f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
+                f"(last {quarter} steps)" + (f" in the stage {stage!r}." if len(stages) > 1 else "."),
+                hint="Lower HONELOOP_LEARNING_RATE; no model was written.",
+            )
+
+
+def by_stage(history: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each stage by its name, in order; what was measured before the first is left out."""
+    stages: dict[str, list[Row]] = {}
+    for row in history:
+        if row["step"] > 0:
+            stages.setdefault(row.get("stage", ""), []).append(row)
+    return stages
 
 
 def validation_change(history: Sequence[Row]) -> tuple[float, float] | None:

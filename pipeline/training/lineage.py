@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.training.history import losses, validations
-from pipeline.training.recipe import RECIPE_VERSION, library_versions, recipe_key
+from pipeline.training.recipe_key import RECIPE_VERSION, library_versions, recipe_key
 from pipeline.training.validation import METRICS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def lineage_of(
     fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings
 ) -> dict[str, Any]:
-    """The account of one training run, JSON-able: base, data, code, settings, libraries, device, history."""
+    """The account of one training run, JSON-able: base, data, code, recipe, libraries, device, history."""
     return {
         "base_version": base.version,
         "base_name": base.spec.name,
@@ -33,11 +33,11 @@ def lineage_of(
             "pairs_fingerprint": training_set.pairs_fingerprint,
             "counts": training_set.counts,
         },
-        "recipe": recipe_key(training_set, base.version, settings),
+        "recipe_key": recipe_key(training_set, base.version, settings),
+        "recipe": fine_tuned.recipe,
         "recipe_version": RECIPE_VERSION,
         "code_version": code_version(),
-        "seed": fine_tuned.settings["seed"],
-        "settings": fine_tuned.settings,
+        "stages": fine_tuned.stages,
         "libraries": library_versions(),
         "python": platform.python_version(),
         "machine": {"processor": platform.machine(), "processors": os.cpu_count()},

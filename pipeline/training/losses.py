@@ -8,20 +8,14 @@ sorted by length, a group at a time, which leaves out most of the padding. Gradi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-
-from pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-# Cosines divided by the temperature 0.05, the usual one for sentence embeddings.
-SCALE = 20.0
-# In cosine: a negative has to be this much further from its query than the positive is.
-MARGIN = 0.5
-
-LOSSES = ("multiple-negatives", "triplet")
+    from pipeline.training.recipe import Recipe
 
 
 class Loss(Protocol):
@@ -32,16 +26,18 @@ class Loss(Protocol):
         ...
 
 
-def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+def ranking_loss(
+    queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any], *, temperature: float
+) -> torch.Tensor:
     """Multiple-negatives ranking: cross-entropy of each query's positive among all documents of the batch.
 
     For a query q with positive p and its allowed documents D (all positives and mined negatives of the batch
     that are not known to answer q; p among them):
 
-        loss(q) = log Σ_{d ∈ D} w(q, d) exp(20 cos(q, d)) − 20 cos(q, p)
+        loss(q) = log Σ_{d ∈ D} w(q, d) exp(cos(q, d) / t) − cos(q, p) / t
 
-    where w(q, d) is the weight of d if it is one of q's own negatives, and else 1: log w is added to its
-    logit, so that it pushes q away like the share w of a sure one,
+    where t is the temperature and w(q, d) the weight of d if it is one of q's own negatives, and else 1:
+    log w is added to its logit, so that it pushes q away like the share w of a sure one,
     and the batch's loss is the mean of weight(q) · loss(q). This is InfoNCE (van den Oord et al. 2018,
     "Representation Learning with Contrastive Predictive Coding") with in-batch negatives.
 
@@ -49,25 +45,29 @@ def ranking_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
         queries: unit vectors, shape (pairs, dims).
         documents: unit vectors, shape (documents, dims).
         batch: see `PairCollator`.
+        temperature: t; 0.05 is the usual one for sentence embeddings.
     """
     import torch
 
-    scores = (queries @ documents.T) * SCALE + batch["log_weight"]
+    scores = (queries @ documents.T) / temperature + batch["log_weight"]
     scores = scores.masked_fill(~batch["allowed"], -torch.inf)
     each = torch.nn.functional.cross_entropy(scores, batch["positive"], reduction="none")
     return (each * batch["weight"]).mean()
 
 
-def triplet_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+def triplet_loss(
+    queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any], *, margin: float
+) -> torch.Tensor:
     """Triplet margin loss in cosine distance, over every pair with each of its negatives.
 
-    The mean of weight(q) · w(q, n) · max(0, cos(q, n) − cos(q, p) + 0.5). Other pairs' snippets are not used,
-    so a pair without a negative of its own teaches nothing here.
+    The mean of weight(q) · w(q, n) · max(0, cos(q, n) − cos(q, p) + margin). Other pairs' snippets are not
+    used, so a pair without a negative of its own teaches nothing here.
 
     Args:
         queries: unit vectors, shape (pairs, dims).
         documents: unit vectors, shape (documents, dims).
         batch: see `PairCollator`.
+        margin: in cosine: how much further from its query a negative has to be than the positive is.
     """
     import torch
 
@@ -75,18 +75,15 @@ def triplet_loss(queries: torch.Tensor, documents: torch.Tensor, batch: dict[str
     positive = batch["positive"][query]
     to_positive = (queries[query] * documents[positive]).sum(dim=1)
     to_negative = (queries[query] * documents[negative]).sum(dim=1)
-    each = torch.relu(to_negative - to_positive + MARGIN)
+    each = torch.relu(to_negative - to_positive + margin)
     return (each * batch["weight"][query] * batch["negative_weight"]).mean()
 
 
-def loss_named(name: str) -> Loss:
-    """The loss that `settings.loss` names. Raises BadInputError listing the known ones."""
-    known: dict[str, Loss] = dict(zip(LOSSES, (ranking_loss, triplet_loss), strict=True))
-    if name not in known:
-        raise BadInputError(
-            f"{name!r} is not a loss.", hint=f"Set HONELOOP_LOSS to one of: {', '.join(LOSSES)}."
-        )
-    return known[name]
+def loss_of(recipe: Recipe) -> Loss:
+    """The loss that a recipe asks for."""
+    if recipe.loss == "triplet":
+        return partial(triplet_loss, margin=recipe.triplet_margin)
+    return partial(ranking_loss, temperature=recipe.temperature)
 
 
 def embed_batch(model: SentenceTransformer, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ only inside `fine_tune`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -25,6 +25,8 @@ from pipeline.errors import HoneloopError
 from pipeline.training.batches import PairCollator, PlannedBatches
 from pipeline.training.history import Row, check_finite
 from pipeline.training.losses import Loss, embed_batch
+from pipeline.training.recipe import Recipe
+from pipeline.training.stages import PlannedStage
 from pipeline.training.validation import METRIC, METRICS
 
 
@@ -71,13 +73,14 @@ class PairTrainer(SentenceTransformerTrainer):
 class Watcher(TrainerCallback):
     """Keeps the history, validates, remembers the best weights, and stops a run that no longer improves.
 
+    Of a run in stages it watches all: steps are counted through, and the best weights are the best of the
+    whole run.
+
     Args:
         model: what is trained.
         measure: the validation metrics of the model as it is; None if there are no validation pairs.
-        steps: optimiser steps in the whole run.
-        validate_at: after which of them to validate.
-        patience: validations without improvement before the run stops.
-        epochs: how many the steps are.
+        steps: optimiser steps planned for the whole run.
+        patience: validations without improvement before a stage stops.
         advance: told of each step.
         note: told of each validation.
     """
@@ -88,9 +91,7 @@ class Watcher(TrainerCallback):
         measure: Callable[[], dict[str, float]] | None,
         *,
         steps: int,
-        validate_at: Sequence[int],
         patience: int,
-        epochs: int,
         advance: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
@@ -99,14 +100,16 @@ class Watcher(TrainerCallback):
         self._model = model
         self._measure = measure
         self._steps = steps
-        self._validate_at = frozenset(validate_at)
         self._patience = patience
-        self._epochs = epochs
         self._advance = advance
         self._note = note
         self._best = -1.0
         self._best_weights: dict[str, torch.Tensor] = {}
         self._without_improvement = 0
+        self._taken = 0  # steps, in all stages so far
+        self._before = 0  # those of them before the present stage
+        self._stage: PlannedStage | None = None
+        self._validate_at: frozenset[int] = frozenset()
 
     def measure_base(self) -> None:
         """The first validation: what the base model does before training."""
@@ -118,6 +121,22 @@ class Watcher(TrainerCallback):
         values = self._measure()
         self.history.append({"step": 0, "epoch": 0.0, **values})
         self._note(f"Before training: {_shown(values)}.")
+
+    def begin(self, stage: PlannedStage, validations_per_epoch: int) -> None:
+        """What follows are the steps of this stage, from the first."""
+        self._stage = stage
+        self._before = self._taken
+        self._without_improvement = 0
+        steps = len(stage.batches)
+        validations = min(validations_per_epoch * stage.stage.epochs, steps)
+        self._validate_at = frozenset(round(steps * i / validations) for i in range(1, validations + 1))
+
+    def end(self) -> None:
+        """The stage is over, maybe before its last step."""
+        assert self._stage is not None
+        skipped = self._before + len(self._stage.batches) - self._taken
+        self._steps -= skipped
+        self._advance(skipped)
 
     def on_log(
         self,
@@ -131,13 +150,12 @@ class Watcher(TrainerCallback):
         del args, kwargs
         if logs is None or "loss" not in logs:
             return
-        step = state.global_step
+        step = self._taken = self._before + state.global_step
         # The step was taken: a gradient that was not finite has already spoilt the weights.
         check_finite(logs["grad_norm"], "gradient", step)
         self.history.append(
             {
-                "step": step,
-                "epoch": self._epoch(step),
+                **self._place(step),
                 "loss": logs["loss"],
                 "learning_rate": logs["learning_rate"],
                 "gradient_norm": logs["grad_norm"],
@@ -146,7 +164,7 @@ class Watcher(TrainerCallback):
         self._advance(1)
         if self._measure is None:
             self.best_step = step
-        elif step in self._validate_at and self._validate(step, logs["loss"]) >= self._patience:
+        elif state.global_step in self._validate_at and self._validate(step, logs["loss"]) >= self._patience:
             self._note(f"Stopped early at step {step}: no improvement in {self._patience} validations.")
             control.should_training_stop = True
 
@@ -159,7 +177,7 @@ class Watcher(TrainerCallback):
         """Validates, and gives how many validations ago the best was."""
         assert self._measure is not None
         values = self._measure()
-        self.history.append({"step": step, "epoch": self._epoch(step), **values})
+        self.history.append({**self._place(step), **values})
         improved = values[METRIC] > self._best
         # Of equals the later: it has seen more of the data.
         best = values[METRIC] >= self._best
@@ -174,8 +192,15 @@ class Watcher(TrainerCallback):
         self._note(f"Step {step} of {self._steps}: loss {loss:.4f}, {_shown(values)}{mark}.")
         return self._without_improvement
 
-    def _epoch(self, step: int) -> float:
-        return round(step * self._epochs / self._steps, 4)
+    def _place(self, step: int) -> Row:
+        """Where in the run a step is."""
+        assert self._stage is not None
+        share = (step - self._before) / len(self._stage.batches)
+        return {
+            "step": step,
+            "stage": self._stage.stage.name,
+            "epoch": round(share * self._stage.stage.epochs, 4),
+        }
 
 
 def make_trainer(
@@ -183,19 +208,17 @@ def make_trainer(
     loss: Loss,
     *,
     collator: PairCollator,
-    batches: Sequence[list[int]],
     watcher: Watcher,
     arguments: SentenceTransformerTrainingArguments,
 ) -> PairTrainer:
     """A trainer that takes the planned batches in their order and tells `watcher` of every step."""
     from datasets import Dataset
 
-    rows = 1 + max(max(batch) for batch in batches)
     trainer = PairTrainer(
         model=model,
         args=arguments,
         # Rows only: the collator has the texts, already tokenised.
-        train_dataset=Dataset.from_dict({"row": list(range(rows))}),
+        train_dataset=Dataset.from_dict({"row": list(range(collator.rows))}),
         loss=BatchLoss(model, loss),
         data_collator=collator,  # pyright: ignore[reportArgumentType]  # any callable will do
         callbacks=[watcher],
@@ -206,16 +229,7 @@ def make_trainer(
 
 
 def make_arguments(
-    output: str,
-    batches: Sequence[list[int]],
-    *,
-    device: str,
-    bf16: bool,
-    batch_size: int,
-    learning_rate: float,
-    warmup_share: float,
-    max_grad_norm: float,
-    seed: int,
+    output: str, planned: PlannedStage, recipe: Recipe, *, device: str, bf16: bool
 ) -> SentenceTransformerTrainingArguments:
     """The trainer's arguments: what is set is the recipe's, everything that writes or reports is off.
 
@@ -223,19 +237,21 @@ def make_arguments(
         HoneloopError: the trainer would compute on another device than the one asked for.
     """
     wanted = torch.device(device)
+    steps = len(planned.batches)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=output,
         # One pass over the batches of all epochs: their number is then exact, and so is the schedule.
         num_train_epochs=1,
-        per_device_train_batch_size=batch_size,
-        batch_sampler=lambda dataset, **_: PlannedBatches(batches),  # pyright: ignore
-        learning_rate=learning_rate,
+        per_device_train_batch_size=planned.stage.batch_size,
+        batch_sampler=lambda dataset, **_: PlannedBatches(planned.batches),  # pyright: ignore
+        learning_rate=planned.stage.learning_rate,
         lr_scheduler_type="linear",
         # Below 1 it is a share, from 1 on a number of steps.
-        warmup_steps=float(round(warmup_share * len(batches))) if warmup_share > 0 else 0.0,
-        max_grad_norm=max_grad_norm,
-        seed=seed,
-        data_seed=seed,
+        warmup_steps=float(round(recipe.warmup_share * steps)) if recipe.warmup_share > 0 else 0.0,
+        max_grad_norm=recipe.max_grad_norm,
+        weight_decay=recipe.weight_decay,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
         use_cpu=wanted.type == "cpu",
         bf16=bf16,
         # The trainer's own checkpoints hold pickled optimiser state; the best weights are kept in memory.

@@ -16,7 +16,8 @@ from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_che
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, take_over
 from pipeline.training.pairs import Negative, TrainingSet
-from pipeline.training.recipe import recipe_key
+from pipeline.training.recipe import recipe_of
+from pipeline.training.recipe_key import recipe_key
 from pipeline.training.runs import history_of, run_directory
 from pipeline.training.set_tables import tables_of
 from pipeline.training.training_set import build_training_set, load_training_set
@@ -112,6 +113,7 @@ def fine_tuned_model(
         return dg.MaterializeResult(
             metadata={
                 "recipe": key,
+                "recipe in full": dg.MetadataValue.json(recipe_of(settings).to_json()),
                 "base_version": base.version,
                 "base": base.name,
                 "training_set_id": pairs.id,
