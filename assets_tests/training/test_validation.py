@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import ndcg_score
 
 from pipeline.encoders.encoder import Encoder
-from pipeline.training.batches import token_table
+from pipeline.training import losses
+from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.losses import embed_batch
 from pipeline.training.pairs import Pair
-from pipeline.training.validation import Validation, embed
+from pipeline.training.validation import METRICS, VALIDATION_LOSS, Validation, embed
+
+ranking_loss = partial(losses.ranking_loss, temperature=0.05)
+triplet_loss = partial(losses.triplet_loss, margin=0.5)
 
 
 def test_the_metrics_are_those_of_a_plain_ranking(minilm: Encoder, click_pairs: list[Pair]) -> None:

@@ -27,17 +27,16 @@ if TYPE_CHECKING:
 _ALPHA = 2
 
 
-def chosen_rank(model: nn.Module, rank: int | None, large: int) -> int:
-    """The rank to train a model with; 0 is full fine-tuning.
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers a model's weights are."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
-    Args:
-        model: what is to be trained.
-        rank: what was set; None leaves it to the model's size: 16 for a large one, else full fine-tuning.
-        large: from so many parameters on a model is large.
-    """
+
+def chosen_rank(rank: int | None, *, large: bool) -> int:
+    """The rank to train with; 0 is full fine-tuning. `rank` is what was set; None leaves it to the size."""
     if rank is not None:
         return rank
-    return 16 if sum(parameter.numel() for parameter in model.parameters()) >= large else 0
+    return 16 if large else 0
 
 
 class Adapters:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.config import Settings
 from pipeline.training.history import Row, validations
 from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
@@ -103,6 +104,13 @@ def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: flo
             for rows in _stages(history)
             if (finding := overfitting_in(rows, loss_rise=loss_rise, metric_drop=metric_drop)) is not None
         ),
+    )
+
+
+def convergence_by(settings: Settings, history: Sequence[Row]) -> Convergence | None:
+    """`convergence_of` with the margins that are set."""
+    return convergence_of(
+        history, loss_rise=settings.overfitting_loss_rise, metric_drop=settings.overfitting_metric_drop
     )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,22 @@ from pipeline.config import Settings
 from pipeline.encoders.quiet import quiet
 from pipeline.progress import Progress
 from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.convergence import convergence_by
 from pipeline.training.history import Row, check_falling
 from pipeline.training.losses import loss_of
 from pipeline.training.recipe import Recipe, recipe_of
+from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
+from pipeline.training.training_state import StateStore, Timing
 from pipeline.training.validation import Validation
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from pipeline.encoders.encoder import Encoder
+    from pipeline.training.adapters import Adapters
     from pipeline.training.pairs import Pair, TrainingSet
+    from pipeline.training.resuming import StateKeeper
     from pipeline.training.trainer import Watcher
 
 
@@ -41,6 +45,9 @@ class FineTuned:
         best_step: the optimiser step its weights are from.
         recipe: the recipe in full.
         stages: what each of its stages was trained on.
+        lora_rank: the rank of the adapters that were trained and are merged now; 0 if the weights were.
+        processes: how many trained together.
+        resumed_at: the steps at which it was taken up after it had been killed.
     """
 
     model: SentenceTransformer
@@ -51,6 +58,9 @@ class FineTuned:
     best_step: int
     recipe: dict[str, Any]
     stages: list[dict[str, Any]]
+    lora_rank: int
+    processes: int
+    resumed_at: list[int]
 
 
 def fine_tune(
@@ -59,30 +69,43 @@ def fine_tune(
     """Trains a copy of the base encoder's trainable member on the training set's pairs.
 
     The same base, pairs, settings, library versions and number of threads give the same weights on the CPU,
-    bit for bit. Of several members only the trainable one is trained. `base` itself is not changed.
+    bit for bit, even if a killed training was resumed from the state in `work_dir` in between. Of several
+    members only the trainable one is trained. `base` itself is not changed.
+
+    Where `parallel` knows of other processes, all of them call this with the same arguments, and each returns
+    the same model.
 
     Args:
         base: what to start from.
         training_set: pairs of split "train" are trained on, those of split "validation" decide when to stop
             and which weights to keep; "test" is not looked at.
         settings: see "Fine-tuning" there.
-        work_dir: scratch space of the trainer; nothing in it is needed afterwards.
+        work_dir: where the state of the training is saved. It is left there, so that nothing is lost before
+            the model is kept elsewhere; then it can be deleted.
         progress: told of every step and validation.
 
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
-            the base has no trainable member.
+            the base has no trainable member; or this very training is under way in another process.
         BadInputError: an unknown recipe.
     """
     recipe = recipe_of(settings)
     stages = plan_stages(training_set, recipe, progress.note)
-    started = time.monotonic()
-    with quiet(), _reproducible(recipe.seed, base.device):
+    store = StateStore(work_dir, recipe_key(training_set, base.version, settings))
+    with quiet(), _reproducible(recipe.seed, base.device), ExitStack() as held:
+        from pipeline.encoders.devices import supports_bf16
+        from pipeline.training import parallel
+        from pipeline.training.adapters import trained_tensors
+        from pipeline.training.resuming import StateKeeper
         from pipeline.training.trainer import Watcher
 
+        writes = parallel.rank() == 0
+        if writes:
+            held.enter_context(store.alone())
         model = base.sentence_transformer()
         model.requires_grad_(True)
         _set_dropout(model, recipe.dropout)
+        adapters, rank = _with_adapters(model, recipe, settings, base.device, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
         validation = Validation(training_set.of("validation"), recipe.validation_pairs, *prompts)
@@ -90,17 +113,32 @@ def fine_tune(
         limit = min(recipe.max_tokens, member.max_tokens)
         tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
         steps = sum(len(planned.batches) for planned in stages)
+        loss, batch_size = loss_of(recipe), stages[-1].stage.batch_size
         with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
-                (lambda: validation.measure(model, tokens)) if validation.queries else None,
+                (lambda: validation.measure(model, tokens, loss, batch_size)) if validation.queries else None,
                 steps=steps,
                 patience=recipe.patience,
                 advance=advance,
                 note=progress.note,
             )
-            watcher.measure_base()
-            for planned in stages:
+            keeper = StateKeeper(
+                store,
+                model,
+                watcher,
+                Timing(settings.state_seconds, settings.state_max_share),
+                device=base.device,
+                writes=writes,
+                note=progress.note,
+            )
+            resumed_in = keeper.resume()
+            parallel.check_equal(trained_tensors(model))
+            if not keeper.resumed_at:
+                watcher.measure_base()
+            for number, planned in enumerate(stages):
+                if number < resumed_in:
+                    continue
                 if len(stages) > 1:
                     progress.note(_announced(planned))
                 _train_stage(
@@ -109,29 +147,58 @@ def fine_tune(
                     recipe,
                     collator=PairCollator(planned.pairs, tokens, *prompts),
                     watcher=watcher,
+                    keeper=keeper,
+                    number=number,
                     device=base.device,
-                    work_dir=work_dir,
+                    bf16=supports_bf16(base.device),
+                    rate_factor=recipe.lora_rate_factor if rank else 1.0,
+                    output=work_dir,
                 )
         check_falling(watcher.history, settings.max_loss_rise)
+        if adapters is not None:
+            adapters.merge()
+        parallel.check_equal(dict(model.named_parameters()))
         model.eval()
-    # The trainer makes its directory and, with nothing to save, leaves it empty.
-    with suppress(OSError):
-        work_dir.rmdir()
-    seconds = time.monotonic() - started
+    _tell(watcher.history, settings, progress)
     progress.note(
-        f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {seconds:.0f} s on {base.device}; weights of "
-        f"step {watcher.best_step} of {steps}."
+        f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {keeper.seconds:.0f} s on {base.device}; "
+        f"weights of step {watcher.best_step} of {steps}."
     )
     return FineTuned(
         model=model,
         base_version=base.version,
         history=watcher.history,
         device=base.device,
-        seconds=seconds,
+        seconds=keeper.seconds,
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
+        lora_rank=rank,
+        processes=parallel.processes(),
+        resumed_at=keeper.resumed_at,
     )
+
+
+def _with_adapters(
+    model: SentenceTransformer, recipe: Recipe, settings: Settings, device: str, note: Callable[[str], None]
+) -> tuple[Adapters | None, int]:
+    """What a large model needs to be trained: adapters and their rank, and less memory for activations."""
+    import torch
+
+    from pipeline.training.adapters import Adapters, checkpoint_gradients, chosen_rank, parameter_count
+
+    count = parameter_count(model)
+    large = count >= recipe.large_parameters
+    wanted = settings.gradient_checkpointing
+    if wanted == "on" or (wanted == "auto" and large and torch.device(device).type == "cuda"):
+        checkpoint_gradients(model)
+    rank = chosen_rank(recipe.lora_rank, large=large)
+    if not rank:
+        return None, 0
+    adapters = Adapters(model, rank)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    note(f"LoRA of rank {rank}: {trained:,} numbers are trained beside the {count:,} of the encoder.")
+    return adapters, rank
 
 
 def _train_stage(
@@ -141,21 +208,41 @@ def _train_stage(
     *,
     collator: PairCollator,
     watcher: Watcher,
+    keeper: StateKeeper,
+    number: int,
     device: str,
-    work_dir: Path,
+    bf16: bool,
+    rate_factor: float,
+    output: Path,
 ) -> None:
     """Trains one stage; the model has the best weights so far afterwards."""
-    from pipeline.encoders.devices import supports_bf16
     from pipeline.training.trainer import make_arguments, make_trainer
 
-    arguments = make_arguments(str(work_dir), planned, recipe, device=device, bf16=supports_bf16(device))
-    trainer = make_trainer(model, loss_of(recipe), collator=collator, watcher=watcher, arguments=arguments)
-    watcher.begin(planned, recipe.validations_per_epoch)
+    taken = keeper.enter(number)
+    trainer = make_trainer(
+        model,
+        loss_of(recipe),
+        collator=collator,
+        batches=planned.batches[taken:],
+        # In this order: what is saved holds what was validated.
+        callbacks=[watcher, keeper],
+        arguments=make_arguments(
+            str(output), planned, recipe, device=device, bf16=bf16, rate_factor=rate_factor
+        ),
+    )
+    watcher.begin(planned, recipe.validations_per_epoch, taken)
     trainer.train()
     watcher.end()
     # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     watcher.restore_best()
+
+
+def _tell(history: list[Row], settings: Settings, progress: Progress) -> None:
+    """Says whether the model learned by heart."""
+    found = convergence_by(settings, history)
+    for finding in () if found is None else found.overfitting:
+        progress.note(finding.sentence)
 
 
 def _announced(planned: PlannedStage) -> str:

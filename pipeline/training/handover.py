@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 from pipeline.encoders.quiet import quiet
@@ -13,7 +14,7 @@ from pipeline.training.fine_tuning import FineTuned
 
 _MODEL = "model"
 ACCOUNT = "account.json"
-_FIELDS = ("base_version", "history", "device", "seconds", "best_step", "recipe", "stages")
+_FIELDS = tuple(field.name for field in fields(FineTuned) if field.name != "model")
 
 
 def hand_over(fine_tuned: FineTuned, directory: Path) -> None:

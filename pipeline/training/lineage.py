@@ -10,9 +10,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.training.convergence import convergence_by
 from pipeline.training.history import losses, validations
 from pipeline.training.recipe_key import RECIPE_VERSION, library_versions, recipe_key
-from pipeline.training.validation import METRICS
+from pipeline.training.validation import METRICS, VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -24,6 +25,7 @@ def lineage_of(
     fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings
 ) -> dict[str, Any]:
     """The account of one training run, JSON-able: base, data, code, recipe, libraries, device, history."""
+    convergence = convergence_by(settings, fine_tuned.history)
     return {
         "base_version": base.version,
         "base_name": base.spec.name,
@@ -43,7 +45,11 @@ def lineage_of(
         "machine": {"processor": platform.machine(), "processors": os.cpu_count()},
         "device": fine_tuned.device,
         "seconds": round(fine_tuned.seconds, 1),
+        "processes": fine_tuned.processes,
+        "lora_rank": fine_tuned.lora_rank,
+        "resumed_at": fine_tuned.resumed_at,
         "best_step": fine_tuned.best_step,
+        "convergence": None if convergence is None else convergence.to_json(),
         "history": fine_tuned.history,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -56,7 +62,7 @@ def metrics_of(fine_tuned: FineTuned) -> dict[str, Any]:
     for name, step in (("before", 0), ("best", fine_tuned.best_step)):
         row = next((row for row in rows if row["step"] == step), None)
         if row is not None:
-            measured[name] = {metric: row[metric] for metric in METRICS}
+            measured[name] = {key: row[key] for key in (*METRICS, VALIDATION_LOSS) if key in row}
     values = losses(fine_tuned.history)
     return {"validation": measured, "loss": {"first": values[0], "last": values[-1]} if values else {}}
 

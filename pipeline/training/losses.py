@@ -87,10 +87,32 @@ def loss_of(recipe: Recipe) -> Loss:
 
 
 def embed_batch(model: SentenceTransformer, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit vectors of a batch's queries (pairs, dims) and documents (documents, dims), with gradients."""
+    """Unit vectors of a batch's queries (pairs, dims) and documents (documents, dims), with gradients.
+
+    Of several processes each embeds its share of the chunks, with gradients into those only.
+    """
     import torch
 
-    parts = [model(dict(chunk))["sentence_embedding"].float() for chunk in batch["chunks"]]
-    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=1)[batch["places"]]
+    from pipeline.training.parallel import exchanged, is_own
+
+    def embed(chunk: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(dict(chunk))["sentence_embedding"].float()
+
+    parts = [
+        embed(chunk) if is_own(number) else _zeros(chunk, model)
+        for number, chunk in enumerate(batch["chunks"])
+    ]
+    vectors = exchanged(torch.nn.functional.normalize(torch.cat(parts), dim=1))[batch["places"]]
     pairs = len(batch["positive"])
     return vectors[:pairs], vectors[pairs:]
+
+
+def _zeros(chunk: dict[str, torch.Tensor], model: SentenceTransformer) -> torch.Tensor:
+    """What stands for the vectors of a chunk that another process embeds.
+
+    They need gradients, which lead nowhere: a process without a chunk of its own has a loss to derive, too.
+    """
+    import torch
+
+    shape = (len(chunk["input_ids"]), model.get_embedding_dimension() or 0)
+    return torch.zeros(shape, device=model.device, requires_grad=True)

@@ -7,24 +7,21 @@ number of processes changes how long a training takes, and its result by roundin
 nor the negatives, nor the learning rate depend on it. (DistributedDataParallel averages gradients of separate
 batches instead, each with its own negatives only.)
 
-Accelerate starts the process group, from the variables that `accelerate launch`, torchrun or `worker` set.
-Without them there is one process, and nothing here costs anything. This module imports torch: import it
-inside functions.
+Accelerate starts the process group, from the variables that `processes`, `accelerate launch` and torchrun
+set. Without them there is one process, and nothing here costs anything.
+
+This module imports torch: import it inside functions.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import distributed, nn
 
 from pipeline.errors import HoneloopError
-
-T = TypeVar("T")
 
 
 def processes() -> int:
@@ -37,14 +34,9 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def local_rank() -> int:
-    """Which of this machine's processes this is, and so which GPU is its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def own_share(items: Sequence[T]) -> list[tuple[int, T]]:
-    """Those of `items` that are this process's work, with their positions."""
-    return [(position, item) for position, item in enumerate(items) if position % processes() == rank()]
+def is_own(number: int) -> bool:
+    """Whether the piece of work with this number is this process's."""
+    return number % processes() == rank()
 
 
 def exchanged(own: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from pipeline.errors import BadInputError, HoneloopError
 from pipeline.progress import Advance, Progress, Silent
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over
+from pipeline.training.training_state import clear_abandoned
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -66,11 +68,21 @@ def train(job: Job, load: Callable[[], Encoder], progress: Progress) -> None:
     Raises:
         HoneloopError, BadInputError: as `fine_tune`; or a process ended before it was done.
     """
+    keep_days = job.settings.state_keep_days
+    for name in clear_abandoned(job.work_dir.parent, keep_days, but=job.work_dir):
+        progress.note(
+            f"Gave up the killed training {name[:12]}, which was not resumed for {keep_days:g} days."
+        )
     count = _count(job.settings)
     if count == 1:
         tuned = fine_tune(load(), job.training_set, job.settings, job.work_dir, progress)
         hand_over(tuned, job.directory)
-        return
+    else:
+        _train_in(count, job, progress)
+    shutil.rmtree(job.work_dir, ignore_errors=True)
+
+
+def _train_in(count: int, job: Job, progress: Progress) -> None:
     progress.note(f"Training in {count} processes.")
     context = multiprocessing.get_context("spawn")
     port = _free_port()

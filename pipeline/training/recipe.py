@@ -69,6 +69,11 @@ class Recipe:
         patience: validations without improvement that end a stage.
         validation_pairs: pairs ranked in each validation, at the most.
         seed: of everything drawn at random.
+        lora_rank: of the adapters that are trained instead of the weights; 0 for none; None leaves it to the
+            encoder's size.
+        lora_rate_factor: learning rates are multiplied by it if adapters are trained.
+        large_parameters: an encoder with so many parameters is a large one.
+        processes: how many train together; sums over several round in another way.
     """
 
     name: str
@@ -85,6 +90,10 @@ class Recipe:
     patience: int
     validation_pairs: int
     seed: int
+    lora_rank: int | None
+    lora_rate_factor: float
+    large_parameters: int
+    processes: int
 
     def to_json(self) -> dict[str, Any]:
         """The recipe in full, for keys, manifests and reports."""
@@ -114,6 +123,10 @@ def recipe_of(settings: Settings) -> Recipe:
         patience=settings.early_stopping_patience,
         validation_pairs=settings.early_stopping_pairs,
         seed=settings.seed,
+        lora_rank=settings.lora_rank,
+        lora_rate_factor=settings.lora_rate_factor,
+        large_parameters=settings.large_encoder_parameters,
+        processes=settings.train_processes,
     )
 
 

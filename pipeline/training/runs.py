@@ -1,4 +1,4 @@
-"""Finished training runs by their recipe: where a model is handed over, and what its history was."""
+"""Training runs by their recipe: where their state is saved, where a model is handed over, its history."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.training.checkpoints import find_checkpoint
 from pipeline.training.handover import ACCOUNT
+from pipeline.training.training_state import SUFFIX
 
 
 def run_directory(settings: Settings, recipe: str) -> Path:
     """Where the model of this recipe waits for its checkpoint to be written."""
     return settings.home_path / "training" / recipe
+
+
+def work_directory(settings: Settings, recipe: str) -> Path:
+    """Where the state of a training by this recipe is saved while it is under way."""
+    return run_directory(settings, recipe).with_name(f"{recipe}{SUFFIX}")
 
 
 def history_of(settings: Settings, recipe: str) -> tuple[dict[str, Any], ...] | None:

@@ -99,7 +99,7 @@ class StateStore:
         self._hashes = hashes
         named = {_file(name) for name in hashes} | {STATE, _LOCK}
         for path in self._directory.iterdir():
-            if path.name not in named:
+            if path.name not in named and path.is_file():
                 path.unlink(missing_ok=True)
 
     def load(self) -> SavedState | None:

@@ -4,7 +4,8 @@ validation pairs, a few times an epoch.
 The candidates are the validation pairs' own snippets, positives and negatives alike: a small ranking, but the
 hard part of the large one, and cheap enough to be repeated. It decides when training stops and which weights
 are kept. The loss, in fixed batches, is there to tell learning from learning by heart (see `convergence`); it
-costs next to nothing, as the vectors are there already. Whether a model may serve is decided elsewhere, on the test set and the whole corpus.
+costs next to nothing, as the vectors are there already. Whether a model may serve is decided elsewhere, on
+the test set and the whole corpus.
 """
 
 from __future__ import annotations
@@ -121,14 +122,16 @@ def embed(model: SentenceTransformer, texts: Sequence[str], tokens: TokenTable) 
     """Unit vectors of `texts`, shape (n, dims), in their order. The model's mode is kept."""
     import torch
 
-    from pipeline.training.parallel import exchanged, own_share
+    from pipeline.training.parallel import exchanged, is_own
 
     was_training = model.training
     model.eval()
-    dims = model.get_embedding_dimension()
+    dims = model.get_embedding_dimension() or 0
     ordered = torch.zeros((len(texts), dims), device=model.device)
     with torch.inference_mode():
-        for _, group in own_share(tokens.chunks(texts)):
+        for number, group in enumerate(tokens.chunks(texts)):
+            if not is_own(number):
+                continue
             features = {
                 name: tensor.to(model.device)
                 for name, tensor in tokens.padded([texts[i] for i in group]).items()

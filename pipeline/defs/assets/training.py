@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from pipeline.config import Settings
 from pipeline.defs.assets.corpus import OWNERS, snippets
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import fine_tuned, training_set_of
@@ -13,12 +14,13 @@ from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
 from pipeline.promotion.registry import ModelRecord, ensure_registered, list_models
 from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
-from pipeline.training.fine_tuning import fine_tune
-from pipeline.training.handover import hand_over, handed_over, take_over
+from pipeline.training.convergence import convergence_by
+from pipeline.training.handover import handed_over, take_over
 from pipeline.training.pairs import Negative, TrainingSet
+from pipeline.training.processes import Job, train
 from pipeline.training.recipe import recipe_of
 from pipeline.training.recipe_key import recipe_key
-from pipeline.training.runs import history_of, run_directory
+from pipeline.training.runs import history_of, run_directory, work_directory
 from pipeline.training.set_tables import tables_of
 from pipeline.training.training_set import build_training_set, load_training_set
 from pipeline.training.triplets import why_negative, why_positive
@@ -106,10 +108,8 @@ def fine_tuned_model(
         elif handed_over(directory):
             progress.note("Trained before; its checkpoint was not written yet.")
         else:
-            trained = fine_tune(
-                workbench.encoder(base), pairs, settings, directory.with_name(f"{key}.work"), progress
-            )
-            hand_over(trained, directory)
+            job = Job(base.location, pairs, settings, work_directory(settings, key), directory)
+            train(job, lambda: workbench.encoder(base), progress)
         return dg.MaterializeResult(
             metadata={
                 "recipe": key,
@@ -118,7 +118,7 @@ def fine_tuned_model(
                 "base": base.name,
                 "training_set_id": pairs.id,
                 "reused": known is not None,
-                **_curve(history_of(settings, key)),
+                **_convergence(settings, history_of(settings, key)),
             },
             data_version=dg.DataVersion(key),
         )
@@ -218,8 +218,15 @@ def _head(code: str) -> str:
     return code.strip().splitlines()[0][:100]
 
 
-def _curve(history: tuple[dict[str, Any], ...] | None) -> dict[str, dg.MarkdownMetadataValue]:
-    """The loss and the validations as a picture, if there was a step."""
-    if not history or not any("loss" in row for row in history):
+def _convergence(settings: Settings, history: tuple[dict[str, Any], ...] | None) -> dict[str, Any]:
+    """How the training went: in numbers, what was found, and as a picture; nothing if there was no step."""
+    found = convergence_by(settings, history or ())
+    if not history or found is None:
         return {}
-    return {"training curve": picture(training_curve(history), "loss and validation")}
+    since = [finding.since_step for finding in found.overfitting]
+    sentences = " ".join(finding.sentence for finding in found.overfitting)
+    return {
+        "convergence": dg.MetadataValue.json(found.to_json()),
+        "overfitting": sentences or "None: nothing that was held out went worse.",
+        "training curve": picture(training_curve(history, since), "loss and validation"),
+    }
