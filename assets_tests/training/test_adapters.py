@@ -71,7 +71,7 @@ def test_a_model_trained_by_lora_is_a_plain_checkpoint(
     assert change[1] > change[0]
     # Adapters learn at a rate of their own.
     assert max(row["learning_rate"] for row in tuned.history if "loss" in row) == pytest.approx(5e-4)
-    checkpoint = write_checkpoint(tuned, minilm, click_set, settings, tmp_path / "checkpoints")
+    checkpoint = write_checkpoint(tuned, minilm, click_set, tmp_path / "checkpoints")
     assert checkpoint.manifest["lineage"]["lora_rank"] == 8
     encoder = load_encoder(str(checkpoint.path), device="cpu")
     texts = [pair.positive_text for pair in click_set.pairs[:4]]

@@ -100,7 +100,6 @@ def test_histories_of_earlier_releases_have_no_validation_loss() -> None:
     rows = [{k: v for k, v in row.items() if k != "validation_loss"} for row in run(FALLING, [1.0] * 5)]
     assert overfitting_in(rows, **LIMITS) is None
     found = convergence_of(rows, **LIMITS)
-    assert found is not None
     assert found.validation_loss is None
     assert found.lowest_step is None
 
@@ -110,7 +109,6 @@ def test_stages_are_looked_at_one_by_one() -> None:
     # Feedback's losses are higher: across the stages, the training loss would seem to rise.
     second = run([x + 3 for x in FALLING], [0.0, 2.2, 2.0, 1.9, 1.8], stage="feedback")[1:]
     found = convergence_of([*first, *second], **LIMITS)
-    assert found is not None
     assert [finding.since_step for finding in found.overfitting] == [4]
 
 
@@ -120,18 +118,17 @@ def test_a_stage_begins_with_the_best_weights_so_far() -> None:
     for row in second:
         row["step"] += 8
     found = convergence_of([*first, *second], **LIMITS)
-    assert found is not None
     # It never came back to where it began.
     assert [(finding.since_step, finding.best) for finding in found.overfitting] == [(8, 0.8)]
 
 
 def test_a_convergence_tells_the_run_in_numbers() -> None:
     found = convergence_of(run(FALLING, [1.5, 1.2, 1.0, 1.1, 1.4]), **LIMITS)
-    assert found is not None
     assert found.steps == 8
     assert found.loss == (pytest.approx(1.9), pytest.approx(0.4))
     assert found.validation_loss == (1.5, 1.0, 1.4)
     assert found.lowest_step == 4
     said = found.to_json()
     assert said["overfitting"][0]["sentence"].startswith("Overfitting since step 4")
-    assert convergence_of([], **LIMITS) is None
+    with pytest.raises(ValueError, match="without a step"):
+        convergence_of([], **LIMITS)

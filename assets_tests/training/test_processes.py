@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import handed_over, take_over
 from pipeline.training.history import losses
 from pipeline.training.pairs import TrainingSet
-from pipeline.training.processes import Job, _free_port, train
+from pipeline.training.processes import Job, _free_port, process_count, train_together
 
 
 def exchange(rank: int, port: int, end: Connection) -> None:
@@ -107,11 +108,7 @@ def test_one_process_exchanges_nothing() -> None:
 @pytest.fixture
 def job(click_set: TrainingSet, small: Settings, tmp_path: Path) -> Job:
     settings = small.model_copy(update={"train_processes": 2, "state_seconds": 0, "state_max_share": 1})
-    return Job("minilm", click_set, settings, tmp_path / "key.work", tmp_path / "key")
-
-
-def never() -> Encoder:
-    raise AssertionError("the parent does not need the encoder")
+    return Job("minilm", None, click_set, (), settings, tmp_path / "key.work", tmp_path / "key")
 
 
 @pytest.mark.slow
@@ -119,10 +116,9 @@ def test_two_processes_make_the_model_that_one_makes(
     minilm: Encoder, job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     progress = Notes()
-    train(job, never, progress)
+    train_together(job, 2, progress)
     assert progress.notes[0] == "Training in 2 processes."
     assert (progress.totals, progress.done) == ({"Fine-tuning": 6}, 6)
-    assert not job.work_dir.exists()
     assert multiprocessing.active_children() == []
     assert capfd.readouterr() == ("", "")
     together = take_over(job.directory, "cpu")
@@ -154,24 +150,25 @@ class Murderous(Notes):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_training_is_resumed(job: Job) -> None:
     with pytest.raises(HoneloopError, match=r"honeloop-train-1\) ended by signal SIGKILL") as failure:
-        train(job, never, Murderous())
+        train_together(job, 2, Murderous())
     assert "goes on from the last saved step" in failure.value.hint
     assert multiprocessing.active_children() == []
     assert not handed_over(job.directory)
     progress = Notes()
-    train(job, never, progress)
+    train_together(job, 2, progress)
     assert any(note.startswith("Resumed at step") for note in progress.notes)
     assert handed_over(job.directory)
 
 
 @pytest.mark.slow
 def test_what_a_process_refuses_is_said_by_the_parent(job: Job) -> None:
-    wrong = Job(
-        job.base,
-        job.training_set,
-        job.settings.model_copy(update={"recipe": "guesswork"}),
-        job.work_dir,
-        job.directory,
-    )
+    wrong = replace(job, settings=job.settings.model_copy(update={"recipe": "guesswork"}))
     with pytest.raises(BadInputError, match="'guesswork' is not"):
-        train(wrong, never, Silent())
+        train_together(wrong, 2, Silent())
+
+
+def test_how_many_processes_is_a_setting(small: Settings) -> None:
+    assert process_count(small) == 1
+    assert process_count(small.model_copy(update={"train_processes": 3})) == 3
+    # 0 is one for each GPU; on the CPU that is one process.
+    assert process_count(small.model_copy(update={"train_processes": 0})) == 1

@@ -39,7 +39,6 @@ from pipeline.encoders.quiet import quiet
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
-from pipeline.training.convergence import convergence_by
 from pipeline.training.lineage import lineage_of, metrics_of
 from pipeline.training.probe import PROBE, probe_differences, take_probe
 
@@ -67,7 +66,7 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, directory: Path
+    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, directory: Path
 ) -> Checkpoint:
     """Writes a checkpoint to `directory/<version>`, whole or not at all.
 
@@ -79,7 +78,6 @@ def write_checkpoint(
         fine_tuned: the model and its history.
         base: the encoder it was trained from.
         training_set: what it was trained on.
-        settings: those it was trained with.
         directory: holds all checkpoints; made if it is missing.
 
     Raises:
@@ -95,7 +93,7 @@ def write_checkpoint(
         _check_room(fine_tuned, directory)
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
-            manifest = _write(fine_tuned, base, training_set, settings, unfinished)
+            manifest = _write(fine_tuned, base, training_set, unfinished)
             problems = verify_checkpoint(unfinished)
             if problems:
                 raise HoneloopError(
@@ -149,9 +147,7 @@ def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
     return None
 
 
-def _write(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, path: Path
-) -> dict[str, Any]:
+def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path: Path) -> dict[str, Any]:
     """Writes all files into the new directory `path`, forces them to disk, and gives the manifest."""
     path.mkdir()
     with quiet():
@@ -169,21 +165,15 @@ def _write(
         "spec": spec.model_dump(mode="json"),
         "files": {file.relative_to(path).as_posix(): sha256_of(file) for file in model_files},
         "records": {name: sha256_of(path / name) for name in (SPEC, PROBE)},
-        "lineage": lineage_of(fine_tuned, base, training_set, settings),
+        "lineage": lineage_of(fine_tuned, base, training_set),
         "metrics": metrics_of(fine_tuned),
     }
-    _draw(fine_tuned, settings, path / CURVE)
+    since = [finding["since_step"] for finding in fine_tuned.convergence["overfitting"]]
+    (path / CURVE).write_bytes(training_curve(fine_tuned.history, since))
     # The manifest comes last: a directory without one is no checkpoint.
     _write_json(path / MANIFEST, manifest)
     _force_to_disk(path)
     return manifest
-
-
-def _draw(fine_tuned: FineTuned, settings: Settings, path: Path) -> None:
-    convergence = convergence_by(settings, fine_tuned.history)
-    if convergence is not None:
-        since = [finding.since_step for finding in convergence.overfitting]
-        path.write_bytes(training_curve(fine_tuned.history, since))
 
 
 def _settle_tokenizer(path: Path) -> None:

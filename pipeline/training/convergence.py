@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Settings
-from pipeline.training.history import Row, validations
+from pipeline.training.history import Row, losses, validations
 from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
 # Of fewer steps, the mean says which pairs were in them, and not what was learned.
@@ -78,17 +78,20 @@ class Convergence:
         return {**asdict(self), "overfitting": findings}
 
 
-def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Convergence | None:
-    """What a history says; None if it has no step.
+def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Convergence:
+    """What a history says.
 
     Args:
         history: see `history`.
         loss_rise: the share by which the validation loss may end above its lowest.
         metric_drop: how far the validation metric may end below its best.
+
+    Raises:
+        ValueError: it has no step.
     """
-    found = [float(row["loss"]) for row in history if "loss" in row]
+    found = losses(history)
     if not found:
-        return None
+        raise ValueError("without a step there is no convergence to tell of")
     quarter = max(1, len(found) // 4)
     measured = [row for row in validations(history) if VALIDATION_LOSS in row]
     lowest = min(measured, key=lambda row: float(row[VALIDATION_LOSS]), default=None)
@@ -107,7 +110,7 @@ def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: flo
     )
 
 
-def convergence_by(settings: Settings, history: Sequence[Row]) -> Convergence | None:
+def convergence_by(settings: Settings, history: Sequence[Row]) -> Convergence:
     """`convergence_of` with the margins that are set."""
     return convergence_of(
         history, loss_rise=settings.overfitting_loss_rise, metric_drop=settings.overfitting_metric_drop

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Settings
 from pipeline.encoders.quiet import quiet
 from pipeline.progress import Progress
+from pipeline.training.account import Account
+from pipeline.training.averaging import average, shown
 from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.convergence import convergence_by
+from pipeline.training.guide import Guide
 from pipeline.training.history import Row, check_falling
 from pipeline.training.losses import loss_of
+from pipeline.training.memory import peak_bytes, reset_peak
 from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
@@ -23,6 +27,7 @@ from pipeline.training.training_state import StateStore, Timing
 from pipeline.training.validation import Validation
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
     from pipeline.encoders.encoder import Encoder
@@ -33,38 +38,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FineTuned:
+class FineTuned(Account):
     """A trained model and how it came to be.
 
     Attributes:
-        model: the trained member, in evaluation mode, with the weights of its best validation.
-        base_version: the model version it was trained from.
-        history: see `history`.
-        device: where it was trained.
-        seconds: how long it took, validations included.
-        best_step: the optimiser step its weights are from.
-        recipe: the recipe in full.
-        stages: what each of its stages was trained on.
-        lora_rank: the rank of the adapters that were trained and are merged now; 0 if the weights were.
-        processes: how many trained together.
-        resumed_at: the steps at which it was taken up after it had been killed.
+        model: the trained member, in evaluation mode, with the weights of its best validation, or an average
+            of them with the base's.
     """
 
     model: SentenceTransformer
-    base_version: str
-    history: list[Row]
-    device: str
-    seconds: float
-    best_step: int
-    recipe: dict[str, Any]
-    stages: list[dict[str, Any]]
-    lora_rank: int
-    processes: int
-    resumed_at: list[int]
 
 
 def fine_tune(
-    base: Encoder, training_set: TrainingSet, settings: Settings, work_dir: Path, progress: Progress
+    base: Encoder,
+    training_set: TrainingSet,
+    settings: Settings,
+    work_dir: Path,
+    progress: Progress,
+    *,
+    guide: Encoder | None = None,
+    earlier: Sequence[Pair] = (),
 ) -> FineTuned:
     """Trains a copy of the base encoder's trainable member on the training set's pairs.
 
@@ -83,6 +76,8 @@ def fine_tune(
         work_dir: where the state of the training is saved. It is left there, so that nothing is lost before
             the model is kept elsewhere; then it can be deleted.
         progress: told of every step and validation.
+        guide: of a guided recipe; by default `base`.
+        earlier: pairs of earlier training sets that `base` has learned from, to be replayed.
 
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
@@ -90,38 +85,49 @@ def fine_tune(
         BadInputError: an unknown recipe.
     """
     recipe = recipe_of(settings)
-    stages = plan_stages(training_set, recipe, progress.note)
-    store = StateStore(work_dir, recipe_key(training_set, base.version, settings))
-    with quiet(), _reproducible(recipe.seed, base.device), ExitStack() as held:
-        from pipeline.encoders.devices import supports_bf16
+    stages = plan_stages(training_set, recipe, progress.note, earlier)
+    guide_version = guide.version if guide is not None and recipe.guided else None
+    key = recipe_key(training_set, base.version, settings, guide_version=guide_version, earlier=earlier)
+    store = StateStore(work_dir, key)
+    with quiet(), _reproducible(recipe.seed, base.device), _alone(store):
         from pipeline.training import parallel
         from pipeline.training.adapters import trained_tensors
         from pipeline.training.resuming import StateKeeper
         from pipeline.training.trainer import Watcher
 
-        writes = parallel.rank() == 0
-        if writes:
-            held.enter_context(store.alone())
+        reset_peak(base.device)
         model = base.sentence_transformer()
         model.requires_grad_(True)
         _set_dropout(model, recipe.dropout)
+        untrained = _weights_of(model) if recipe.averaging_shares else {}
         adapters, rank = _with_adapters(model, recipe, settings, base.device, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
-        validation = Validation(training_set.of("validation"), recipe.validation_pairs, *prompts)
+        validation = Validation(
+            training_set.of("validation"),
+            recipe.validation_pairs,
+            *prompts,
+            min_feedback=recipe.validation_min_feedback,
+        )
         pairs = [pair for planned in stages for pair in planned.pairs]
         limit = min(recipe.max_tokens, member.max_tokens)
         tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
+        guided_by = Guide(guide or base, pairs, recipe.guide_margin) if recipe.guided else None
         steps = sum(len(planned.batches) for planned in stages)
         loss, batch_size = loss_of(recipe), stages[-1].stage.batch_size
+
+        def measure() -> Row:
+            return validation.measure(model, tokens, loss, batch_size)
+
         with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
-                (lambda: validation.measure(model, tokens, loss, batch_size)) if validation.queries else None,
+                measure if validation.queries else None,
                 steps=steps,
                 patience=recipe.patience,
                 advance=advance,
                 note=progress.note,
+                guided=recipe.guided,
             )
             keeper = StateKeeper(
                 store,
@@ -129,7 +135,6 @@ def fine_tune(
                 watcher,
                 Timing(settings.state_seconds, settings.state_max_share),
                 device=base.device,
-                writes=writes,
                 note=progress.note,
             )
             resumed_in = keeper.resume()
@@ -145,27 +150,33 @@ def fine_tune(
                     model,
                     planned,
                     recipe,
-                    collator=PairCollator(planned.pairs, tokens, *prompts),
+                    collator=PairCollator(planned.pairs, tokens, *prompts, guided_by),
                     watcher=watcher,
                     keeper=keeper,
                     number=number,
                     device=base.device,
-                    bf16=supports_bf16(base.device),
                     rate_factor=recipe.lora_rate_factor if rank else 1.0,
                     output=work_dir,
                 )
         check_falling(watcher.history, settings.max_loss_rise)
         if adapters is not None:
             adapters.merge()
+        averaging = _averaged(
+            model, untrained, recipe, measure=measure if validation.queries else None, progress=progress
+        )
         parallel.check_equal(dict(model.named_parameters()))
         model.eval()
-    _tell(watcher.history, settings, progress)
+        peak = peak_bytes(base.device)
+    convergence = convergence_by(settings, watcher.history)
+    for finding in convergence.overfitting:
+        progress.note(finding.sentence)
     progress.note(
         f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {keeper.seconds:.0f} s on {base.device}; "
         f"weights of step {watcher.best_step} of {steps}."
     )
     return FineTuned(
         model=model,
+        recipe_key=key,
         base_version=base.version,
         history=watcher.history,
         device=base.device,
@@ -173,6 +184,10 @@ def fine_tune(
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
+        validation={"decides": validation.decides, "queries": validation.counts},
+        averaging=averaging,
+        peak_memory_bytes=peak,
+        convergence=convergence.to_json(),
         lora_rank=rank,
         processes=parallel.processes(),
         resumed_at=keeper.resumed_at,
@@ -211,17 +226,18 @@ def _train_stage(
     keeper: StateKeeper,
     number: int,
     device: str,
-    bf16: bool,
     rate_factor: float,
     output: Path,
 ) -> None:
     """Trains one stage; the model has the best weights so far afterwards."""
+    from pipeline.encoders.devices import supports_bf16
     from pipeline.training.trainer import make_arguments, make_trainer
 
+    bf16 = supports_bf16(device)
     taken = keeper.enter(number)
     trainer = make_trainer(
         model,
-        loss_of(recipe),
+        recipe,
         collator=collator,
         batches=planned.batches[taken:],
         # In this order: what is saved holds what was validated.
@@ -238,11 +254,34 @@ def _train_stage(
     watcher.restore_best()
 
 
-def _tell(history: list[Row], settings: Settings, progress: Progress) -> None:
-    """Says whether the model learned by heart."""
-    found = convergence_by(settings, history)
-    for finding in () if found is None else found.overfitting:
-        progress.note(finding.sentence)
+def _averaged(
+    model: SentenceTransformer,
+    untrained: Mapping[str, torch.Tensor],
+    recipe: Recipe,
+    *,
+    measure: Callable[[], Row] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Averages the trained model with the base, if the recipe says so; what to tell about it."""
+    if not recipe.averaging_shares:
+        return {}
+    if measure is None:
+        progress.note("There are no validation pairs to choose a share by: the weights are not averaged.")
+        return {}
+    with progress.stage("Averaging weights"):
+        share, curve = average(
+            model,
+            untrained,
+            recipe.averaging_shares,
+            recipe.averaging_max_loss,
+            measure,
+        )
+    progress.note(f"Share of the trained weights {share:g}; of " + "; ".join(map(shown, curve)) + ".")
+    return {"share": share, "curve": curve}
+
+
+def _weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _announced(planned: PlannedStage) -> str:
@@ -275,6 +314,15 @@ def _set_dropout(model: SentenceTransformer, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
+
+
+@contextmanager
+def _alone(store: StateStore) -> Generator[None]:
+    """Holds the lock on a training's state, in the one process that writes it."""
+    from pipeline.training.parallel import rank
+
+    with store.alone() if rank() == 0 else nullcontext():
+        yield
 
 
 @contextmanager

@@ -1,20 +1,19 @@
-"""Runs a training, in this process or in several at once, and hands its model over.
+"""Runs a training in several processes at once, on a GPU each or on a share of the processors each.
 
-Several are started anew, one for each GPU or for a share of the processors; they do the same as one would
-(see `parallel`), and the first of them tells how far it is and writes the result. None outlives its parent.
+They are started anew and do what one would (see `parallel`); the first of them tells how far it is and writes
+the result. None outlives its parent.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -26,13 +25,11 @@ from pipeline.errors import BadInputError, HoneloopError
 from pipeline.progress import Advance, Progress, Silent
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over
-from pipeline.training.training_state import clear_abandoned
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-    from pipeline.encoders.encoder import Encoder
-    from pipeline.training.pairs import TrainingSet
+    from pipeline.training.pairs import Pair, TrainingSet
 
 # Seconds that a process is given to end when it is told to.
 _PATIENCE = 10.0
@@ -44,45 +41,34 @@ class Job:
 
     Attributes:
         base: where the base encoder is loaded from, as `load_encoder` takes it.
+        guide: where the guide is; None for the base.
         training_set: see `fine_tune`.
+        earlier: likewise.
         settings: likewise.
         work_dir: likewise.
         directory: where the model is handed over.
     """
 
     base: str
+    guide: str | None
     training_set: TrainingSet
+    earlier: tuple[Pair, ...]
     settings: Settings
     work_dir: Path
     directory: Path
 
 
-def train(job: Job, load: Callable[[], Encoder], progress: Progress) -> None:
-    """Fine-tunes in as many processes as the settings ask for, and hands the model over.
+def train_together(job: Job, count: int, progress: Progress) -> None:
+    """Fine-tunes in several processes; the first of them hands the model over.
 
     Args:
         job: what is to be done.
-        load: gives the base encoder, if it is needed in this process.
+        count: how many processes.
         progress: told how far it is.
 
     Raises:
         HoneloopError, BadInputError: as `fine_tune`; or a process ended before it was done.
     """
-    keep_days = job.settings.state_keep_days
-    for name in clear_abandoned(job.work_dir.parent, keep_days, but=job.work_dir):
-        progress.note(
-            f"Gave up the killed training {name[:12]}, which was not resumed for {keep_days:g} days."
-        )
-    count = _count(job.settings)
-    if count == 1:
-        tuned = fine_tune(load(), job.training_set, job.settings, job.work_dir, progress)
-        hand_over(tuned, job.directory)
-    else:
-        _train_in(count, job, progress)
-    shutil.rmtree(job.work_dir, ignore_errors=True)
-
-
-def _train_in(count: int, job: Job, progress: Progress) -> None:
     progress.note(f"Training in {count} processes.")
     context = multiprocessing.get_context("spawn")
     port = _free_port()
@@ -109,7 +95,8 @@ def _train_in(count: int, job: Job, progress: Progress) -> None:
                 worker.join()
 
 
-def _count(settings: Settings) -> int:
+def process_count(settings: Settings) -> int:
+    """How many processes the settings ask for."""
     if settings.train_processes > 0:
         return settings.train_processes
     import torch
@@ -194,8 +181,7 @@ def _work(job: Job, rank: int, count: int, port: int, end: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the others
     _end_with_parent()
     _be_silent()
-    processors = max(1, (os.cpu_count() or 1) // count)
-    os.environ.setdefault("OMP_NUM_THREADS", str(processors))
+    # The number of threads is Accelerate's to share out, where OMP_NUM_THREADS does not say it.
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -227,8 +213,12 @@ def _train_together(job: Job, rank: int, progress: Progress) -> None:
     if torch.device(device).type == "cuda":
         device = f"cuda:{rank}"
     PartialState(cpu=device == "cpu")
-    base = load_encoder(job.base, device=device, batch_size=job.settings.embed_batch_size)
-    tuned = fine_tune(base, job.training_set, job.settings, job.work_dir, progress)
+    batch_size = job.settings.embed_batch_size
+    base = load_encoder(job.base, device=device, batch_size=batch_size)
+    guide = None if job.guide is None else load_encoder(job.guide, device=device, batch_size=batch_size)
+    tuned = fine_tune(
+        base, job.training_set, job.settings, job.work_dir, progress, guide=guide, earlier=job.earlier
+    )
     if rank == 0:
         hand_over(tuned, job.directory)
     # Whoever ends first would take the connection from the others.

@@ -20,6 +20,7 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 
 from pipeline.errors import HoneloopError
 from pipeline.training.adapters import set_trained_tensors, trained_tensors
+from pipeline.training.parallel import rank
 from pipeline.training.trainer import Watcher
 from pipeline.training.training_state import (
     Part,
@@ -36,13 +37,14 @@ from pipeline.training.training_state import (
 class StateKeeper(TrainerCallback):
     """Saves the state of a training as it goes, and puts back what a killed one had saved.
 
+    Of several processes the first saves, and all put back.
+
     Args:
         store: where the state is.
         model: what is trained.
         watcher: whose memory belongs to the state; it has to be called before this.
         timing: says when to save.
         device: what is trained on.
-        writes: whether this process is the one that saves.
         note: told of what is resumed, and of what cannot be.
 
     Attributes:
@@ -58,7 +60,6 @@ class StateKeeper(TrainerCallback):
         timing: Timing,
         *,
         device: str,
-        writes: bool,
         note: Callable[[str], None],
     ) -> None:
         self.resumed_at: list[int] = []
@@ -67,7 +68,6 @@ class StateKeeper(TrainerCallback):
         self._watcher = watcher
         self._timing = timing
         self._device = device
-        self._writes = writes
         self._note = note
         self._stage = 0
         self._before = 0.0
@@ -147,7 +147,7 @@ class StateKeeper(TrainerCallback):
     ) -> None:
         """Called after every step, when the watcher has validated."""
         del args
-        if logs is None or "loss" not in logs or not self._writes or control.should_training_stop:
+        if logs is None or "loss" not in logs or rank() != 0 or control.should_training_stop:
             return
         if not self._timing.due(validated=self._watcher.validated):
             return

@@ -27,7 +27,7 @@ from pipeline.errors import HoneloopError
 from pipeline.training.adapters import set_trained_tensors, trained_tensors
 from pipeline.training.batches import PairCollator, PlannedBatches
 from pipeline.training.history import Row, check_finite
-from pipeline.training.losses import Loss, embed_batch
+from pipeline.training.losses import Loss, embed_batch, loss_of
 from pipeline.training.parallel import sum_gradients
 from pipeline.training.recipe import Recipe
 from pipeline.training.stages import PlannedStage
@@ -40,16 +40,18 @@ class BatchLoss(nn.Module):
     Args:
         model: what is trained.
         loss: one of `losses`.
+        cached: whether the batch's activations are computed twice instead of kept; see `embed_batch`.
     """
 
-    def __init__(self, model: SentenceTransformer, loss: Loss) -> None:
+    def __init__(self, model: SentenceTransformer, loss: Loss, *, cached: bool) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
+        self._cached = cached
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """The loss of a batch as `PairCollator` makes it."""
-        queries, documents = embed_batch(self.model, batch)
+        queries, documents = embed_batch(self.model, batch, cached=self._cached)
         return self._loss(queries, documents, batch)
 
 
@@ -58,9 +60,11 @@ class PairTrainer(SentenceTransformerTrainer):
 
     Attributes:
         batches: rows of the dataset, in the order in which they are trained on.
+        doubted: how many documents of the last batch the guide took out.
     """
 
     batches: Sequence[list[int]] = ()
+    doubted = 0
     _last_loss = 0.0
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -84,10 +88,11 @@ class PairTrainer(SentenceTransformerTrainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Tells the callbacks of a step."""
+        """Completes what callbacks are told of a step."""
         if "loss" in logs:
             # The trainer's own is a mean over the steps since its last, of which it knows none when resumed.
             logs["loss"] = self._last_loss
+            logs["doubted"] = self.doubted
         super().log(logs, start_time)
 
     def compute_loss(
@@ -101,6 +106,7 @@ class PairTrainer(SentenceTransformerTrainer):
         del model, num_items_in_batch  # self.loss holds the model
         # Sentence Transformers would also take a dict of losses; make_trainer gives it one.
         loss = cast("BatchLoss", self.loss)(inputs)
+        self.doubted = int(inputs["doubted"])
         self._last_loss = float(loss.detach())
         check_finite(self._last_loss, "loss", self.state.global_step + 1)
         return (loss, {}) if return_outputs else loss
@@ -122,6 +128,7 @@ class Watcher(TrainerCallback):
         patience: validations without improvement before a stage stops.
         advance: told of each step.
         note: told of each validation.
+        guided: whether a guide takes documents out, which are then counted.
 
     Attributes:
         history: see `history`.
@@ -135,12 +142,13 @@ class Watcher(TrainerCallback):
     def __init__(
         self,
         model: SentenceTransformer,
-        measure: Callable[[], dict[str, float]] | None,
+        measure: Callable[[], Row] | None,
         *,
         steps: int,
         patience: int,
         advance: Callable[[int], None],
         note: Callable[[str], None],
+        guided: bool = False,
     ) -> None:
         self.history: list[Row] = []
         self.best_step = 0
@@ -153,6 +161,7 @@ class Watcher(TrainerCallback):
         self._patience = patience
         self._advance = advance
         self._note = note
+        self._guided = guided
         self._best = -1.0
         self._without_improvement = 0
         self._before = 0  # steps before the present stage
@@ -230,6 +239,7 @@ class Watcher(TrainerCallback):
                 "loss": logs["loss"],
                 "learning_rate": logs["learning_rate"],
                 "gradient_norm": logs["grad_norm"],
+                **({"doubted": logs["doubted"]} if self._guided else {}),
             }
         )
         self._advance(1)
@@ -277,7 +287,7 @@ class Watcher(TrainerCallback):
 
 def make_trainer(
     model: SentenceTransformer,
-    loss: Loss,
+    recipe: Recipe,
     *,
     collator: PairCollator,
     batches: Sequence[list[int]],
@@ -292,7 +302,7 @@ def make_trainer(
         args=arguments,
         # Rows only: the collator has the texts, already tokenised.
         train_dataset=Dataset.from_dict({"row": list(range(collator.rows))}),
-        loss=BatchLoss(model, loss),
+        loss=BatchLoss(model, loss_of(recipe), cached=recipe.cached),
         data_collator=collator,  # pyright: ignore[reportArgumentType]  # any callable will do
         callbacks=list(callbacks),
     )
@@ -357,5 +367,5 @@ def make_arguments(
     return arguments
 
 
-def _shown(values: dict[str, float]) -> str:
+def _shown(values: Row) -> str:
     return ", ".join(f"{name} {values[name]:.4f}" for name in METRICS)
