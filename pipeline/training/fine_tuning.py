@@ -165,6 +165,7 @@ def fine_tune(
             model, untrained, recipe, measure=measure if validation.queries else None, progress=progress
         )
         parallel.check_equal(dict(model.named_parameters()))
+        values = validation.values(model, tokens) if validation.queries else []
         model.eval()
         peak = peak_bytes(base.device)
     convergence = convergence_by(settings, watcher.history)
@@ -184,7 +185,7 @@ def fine_tune(
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
-        validation={"decides": validation.decides, "queries": validation.counts},
+        validation={"decides": validation.decides, "queries": validation.counts, "values": values},
         averaging=averaging,
         peak_memory_bytes=peak,
         convergence=convergence.to_json(),

@@ -111,25 +111,44 @@ class Validation:
                 unless it is not defined for any of them.
             batch_size: pairs that stand together in it, as in training.
         """
-        queries = embed(model, self.queries, tokens)
-        documents = embed(model, self.documents, tokens)
-        ranks = rank_items(self._ranked, queries, documents)
-        measured = [
-            query_metrics(each, len(query.items)) for each, query in zip(ranks, self._ranked, strict=True)
-        ]
-        deciding = self._rows["feedback"] if self.decides == "feedback" else range(len(measured))
+        queries, documents = self._embedded(model, tokens)
+        measured = self._measured(queries, documents)
 
         def means(rows: Iterable[int]) -> dict[str, float]:
             return {name: float(np.mean([measured[row][name] for row in rows])) for name in METRICS}
 
         by_origin = {origin: means(rows) for origin, rows in self._rows.items()}
-        values: dict[str, Any] = {**means(deciding), BY_ORIGIN: by_origin}
+        values: dict[str, Any] = {**means(self._deciding), BY_ORIGIN: by_origin}
         if loss is not None:
             vectors = dict(zip(self.texts, np.concatenate([queries, documents]), strict=True))
             found = self._loss(vectors, tokens, loss, batch_size)
             if not math.isnan(found):
                 values[VALIDATION_LOSS] = found
         return values
+
+    def values(self, model: SentenceTransformer, tokens: TokenTable) -> list[float]:
+        """`METRIC` of each query that decides, in an order of their own, under the model as it is now."""
+        measured = self._measured(*self._embedded(model, tokens))
+        return [measured[row][METRIC] for row in self._deciding]
+
+    @property
+    def _deciding(self) -> Sequence[int]:
+        return self._rows["feedback"] if self.decides == "feedback" else range(len(self.queries))
+
+    def _embedded(
+        self, model: SentenceTransformer, tokens: TokenTable
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Queries and documents."""
+        return embed(model, self.queries, tokens), embed(model, self.documents, tokens)
+
+    def _measured(
+        self, queries: NDArray[np.float32], documents: NDArray[np.float32]
+    ) -> list[dict[str, float]]:
+        """The metrics of each query."""
+        ranks = rank_items(self._ranked, queries, documents)
+        return [
+            query_metrics(each, len(query.items)) for each, query in zip(ranks, self._ranked, strict=True)
+        ]
 
     def _loss(
         self, vectors: Mapping[str, NDArray[np.float32]], tokens: TokenTable, loss: Loss, batch_size: int
