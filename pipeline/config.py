@@ -248,6 +248,50 @@ class Settings(BaseSettings):
     early_stopping_pairs: int = Field(
         default=200, ge=1, description="Validation pairs ranked in each validation, at the most."
     )
+    overfitting_loss_rise: float = Field(
+        default=0.05,
+        ge=0,
+        description="Overfitting is reported when the validation loss ends more than this share above its "
+        "lowest while the training loss fell.",
+    )
+    overfitting_metric_drop: float = Field(
+        default=0.01, ge=0, description="Likewise when the validation metric ends this far below its best."
+    )
+    lora_rank: int | None = Field(
+        default=None,
+        ge=0,
+        le=1024,
+        description="Rank of the LoRA adapters that are trained instead of the weights; 0: the weights. "
+        "Unset: 16 for a large encoder, 0 for others.",
+    )
+    lora_rate_factor: float = Field(
+        default=10.0, gt=0, description="Adapters learn at so many times LEARNING_RATE: they need more."
+    )
+    large_encoder_parameters: int = Field(
+        default=500_000_000, ge=1, description="An encoder with so many parameters or more is a large one."
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Compute activations twice instead of keeping them: a third more time, much less memory. "
+        "auto: of large encoders on CUDA.",
+    )
+    train_processes: int = Field(
+        default=1,
+        ge=0,
+        description="Processes that train one model together, a GPU each or sharing the processors; 0: as "
+        "many as there are GPUs. The result is the same but for rounding.",
+    )
+    state_seconds: float = Field(
+        default=120,
+        ge=0,
+        description="A training's state is saved so often, and at each validation, to be resumed from.",
+    )
+    state_max_share: float = Field(
+        default=0.05, gt=0, le=1, description="Saving it takes this share of the time, at the most."
+    )
+    state_keep_days: float = Field(
+        default=7, ge=0, description="A killed training that is not resumed for so long is given up."
+    )
     early_stopping_min_feedback: int | None = Field(
         default=None,
         ge=1,

@@ -94,9 +94,9 @@ def test_a_query_cannot_break_the_markdown_table() -> None:
 
 
 HISTORY = [
-    {"step": 0, "epoch": 0.0, "ndcg@10": 0.5, "mrr@10": 0.4},
+    {"step": 0, "epoch": 0.0, "ndcg@10": 0.5, "mrr@10": 0.4, "validation_loss": 1.2},
     *({"step": n, "epoch": n / 50, "loss": 2 / n, "learning_rate": 1e-5} for n in range(1, 51)),
-    {"step": 50, "epoch": 1.0, "ndcg@10": 0.6, "mrr@10": 0.5},
+    {"step": 50, "epoch": 1.0, "ndcg@10": 0.6, "mrr@10": 0.5, "validation_loss": 0.9},
 ]
 
 
@@ -104,6 +104,7 @@ HISTORY = [
     "png",
     [
         pytest.param(lambda: plots.training_curve(HISTORY), id="training curve"),
+        pytest.param(lambda: plots.training_curve(HISTORY, [10, 30]), id="overfitting"),
         pytest.param(lambda: plots.training_curve([{"step": 1, "loss": 0.5}]), id="one step"),
         pytest.param(lambda: plots.metric_bars(NAMED), id="bars"),
         pytest.param(lambda: plots.margins_histogram(NAMED), id="margins"),

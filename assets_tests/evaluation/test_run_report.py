@@ -26,6 +26,8 @@ from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.gate import GateThresholds, Verdict, decide
 from pipeline.promotion.registry import State
 from pipeline.store.connections import Database
+from pipeline.training.convergence import convergence_of
+from pipeline.training.history import Row
 
 SETTINGS = Settings(bootstrap_resamples=300)
 SOUND = [SanityResult(name="finite", passed=True, value=0.0, limit=0.0, message="no NaN")]
@@ -43,17 +45,27 @@ EXAMPLES = [
 ]
 
 
+HISTORY: list[Row] = [
+    {"step": 0, "epoch": 0, "ndcg@10": 0.5, "mrr@10": 0.5, "validation_loss": 1.5},
+    *(
+        {"step": step, "stage": "all pairs", "epoch": 0, "loss": 2.0 if step <= 8 else 1.0}
+        for step in range(1, 17)
+    ),
+    {"step": 8, "stage": "all pairs", "epoch": 0, "ndcg@10": 0.7, "mrr@10": 0.6, "validation_loss": 1.0},
+    {"step": 16, "stage": "all pairs", "epoch": 1, "ndcg@10": 0.6, "mrr@10": 0.6, "validation_loss": 1.2},
+]
+CONVERGENCE = convergence_of(HISTORY, loss_rise=0.05, metric_drop=0.01)
+
 LINEAGE = {
     "base_version": BASE,
     "seconds": 12.3,
     "device": "cpu",
     "best_step": 8,
-    "history": [
-        {"step": 0, "epoch": 0, "ndcg@10": 0.5, "mrr@10": 0.5},
-        *({"step": step, "epoch": 0, "loss": 2.0 if step <= 8 else 1.0} for step in range(1, 17)),
-        {"step": 8, "epoch": 0, "ndcg@10": 0.7, "mrr@10": 0.6},
-        {"step": 16, "epoch": 1, "ndcg@10": 0.6, "mrr@10": 0.6},
-    ],
+    "lora_rank": 8,
+    "processes": 1,
+    "resumed_at": [4],
+    "convergence": CONVERGENCE.to_json(),
+    "history": HISTORY,
 }
 
 
@@ -182,9 +194,11 @@ def test_an_approved_run_says_all_of_it_within_the_terminal(loop: Loop, width: i
         "feedback",
         "5 mined",
         "Left out of feedback: 4 contradiction, 2 too short",
-        "16 steps from bbbbbbbbbbbb in 12 s on cpu",
-        "loss 2.000 → 1.000",
-        "nDCG@10 on the validation pairs 0.500 → 0.700, best at step 8",
+        "16 steps from bbbbbbbbbbbb in 12 s on cpu, LoRA of rank 8, resumed at step 4",
+        "training loss       ████████▁▁▁▁▁▁▁▁  2.000 → 1.000",
+        "validation loss     █▁▄               1.500 → 1.200, lowest at step 8",
+        "validation ndcg@10  ▁█▅               0.500 → 0.700, best at step 8",
+        "Overfitting since step 8: the validation loss rose from 1.0000 to 1.2000",
         "60 test queries, each ranking all 1,000 texts",
         "base = serving",
         "nDCG@10",

@@ -24,7 +24,14 @@ from pipeline.encoders.sources import locate
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
 from pipeline.training import checkpoints
-from pipeline.training.checkpoints import Checkpoint, find_checkpoint, verify_checkpoint, write_checkpoint
+from pipeline.training.checkpoints import (
+    CURVE,
+    Checkpoint,
+    find_checkpoint,
+    verify_checkpoint,
+    write_checkpoint,
+)
+from pipeline.training.convergence import convergence_by
 from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.handover import hand_over, take_over
 from pipeline.training.pairs import TrainingSet
@@ -93,6 +100,12 @@ def test_the_manifest_says_where_it_came_from(
     assert lineage["code_version"]
     assert lineage["device"] == "cpu"
     assert lineage["history"] == fine_tuned.history
+    assert lineage["convergence"] == convergence_by(settings, fine_tuned.history).to_json()
+    assert lineage["convergence"]["steps"] == 12
+    assert (lineage["lora_rank"], lineage["processes"], lineage["resumed_at"]) == (0, 1, [])
+    # The curves, for people: its loss decides nothing.
+    assert (written.path / CURVE).read_bytes().startswith(b"\x89PNG")
+    assert CURVE not in manifest["files"]
     before, best = (manifest["metrics"]["validation"][name]["ndcg@10"] for name in ("before", "best"))
     assert before == fine_tuned.history[0]["ndcg@10"]
     assert 0 < best <= 1
@@ -286,9 +299,10 @@ base = load_encoder("minilm", device="cpu")
 settings = Settings(home=Path(sys.argv[1]), device="cpu")
 model = base.sentence_transformer()
 untrained = FineTuned(
-    model=model, recipe_key="0" * 64, base_version=base.version, history=[], best_step=0, device="cpu",
-    seconds=0.0, recipe=recipe_of(settings).to_json(), stages=[], validation={}, averaging={},
-    peak_memory_bytes=0,
+    model=model, recipe_key="0" * 64, base_version=base.version, history=[{"step": 1, "loss": 1.0}],
+    best_step=1, device="cpu", seconds=0.0, recipe=recipe_of(settings).to_json(), stages=[], validation={},
+    averaging={}, peak_memory_bytes=0, convergence={"overfitting": []}, lora_rank=0, processes=1,
+    resumed_at=[],
 )
 os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_checkpoint(untrained, base, make_set(plain_pairs(8, "train")), settings.checkpoints_path)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import ndcg_score
 
 from pipeline.encoders.encoder import Encoder
-from pipeline.training.batches import token_table
+from pipeline.training import losses
+from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.losses import embed_batch
 from pipeline.training.pairs import Pair
-from pipeline.training.validation import Validation, embed
+from pipeline.training.validation import VALIDATION_LOSS, Validation, embed
+
+ranking_loss = partial(losses.ranking_loss, temperature=0.05)
+triplet_loss = partial(losses.triplet_loss, margin=0.5)
 
 
 def test_the_metrics_are_those_of_a_plain_ranking(minilm: Encoder, click_pairs: list[Pair]) -> None:
@@ -69,6 +76,38 @@ def test_the_queries_of_feedback_alone_decide_where_there_are_enough(
     assert np.mean(enough.values(model, tokens)) == pytest.approx(decided["ndcg@10"])
     # The limit is for each of them, so that neither crowds the other out.
     assert Validation(pairs, 3, min_feedback=2).counts == {"feedback": 3, "docstring": 3}
+
+
+def test_the_validation_loss_is_the_training_loss_of_the_validation_pairs(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    pairs = [pair for pair in click_pairs if pair.split == "validation"]
+    model = minilm.sentence_transformer()
+    validation = Validation(pairs, 100)
+    tokens = token_table(model, validation.texts, 64)
+    plain = validation.measure(model, tokens)
+    assert VALIDATION_LOSS not in plain
+    for size in (16, 5):
+        measured = validation.measure(model, tokens, ranking_loss, size)
+        assert {name: measured[name] for name in plain} == plain
+        collator = PairCollator(validation._pairs, tokens)
+        parts = np.array_split(np.arange(16), -(-16 // size))
+        with torch.no_grad():
+            batches = [collator([{"row": int(row)} for row in rows]) for rows in parts]
+            found = [float(ranking_loss(*embed_batch(model, batch), batch)) for batch in batches]
+        expected = np.average(found, weights=[len(rows) for rows in parts])
+        assert measured[VALIDATION_LOSS] == pytest.approx(expected, abs=1e-5)
+
+
+def test_pairs_without_negatives_have_no_triplet_loss(minilm: Encoder, click_pairs: list[Pair]) -> None:
+    model = minilm.sentence_transformer()
+    alone = [replace(pair, negatives=()) for pair in click_pairs[:4]]
+    validation = Validation(alone, 10)
+    tokens = token_table(model, validation.texts, 32)
+    assert VALIDATION_LOSS not in validation.measure(model, tokens, triplet_loss, 2)
+    some = Validation([*alone, click_pairs[5]], 10)
+    tokens = token_table(model, some.texts, 32)
+    assert 0 <= some.measure(model, tokens, triplet_loss, 2)[VALIDATION_LOSS] < 1
 
 
 def test_prompts_stand_before_what_they_are_for(click_pairs: list[Pair]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.report import Named, merged, title_of
+from pipeline.training.validation import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 
 _SIZE = (8.0, 4.0)  # inches, at 100 dots each
 _COLOURS = ("#8a8f98", "#3b6ea8", "#d98e04")
-_AXIS_COLUMNS = frozenset({"step", "epoch", "loss", "learning_rate", "gradient_norm"})
+_AXIS_COLUMNS = frozenset({"step", "epoch", "loss", VALIDATION_LOSS, "learning_rate", "gradient_norm"})
 
 
-def training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+def training_curve(history: Sequence[Mapping[str, Any]], overfitting_since: Sequence[int] = ()) -> bytes:
     """The loss step by step, and whatever was validated, over the steps of a training run.
 
     Args:
         history: Rows with "step" and, of an optimiser step, "loss"; of a validation, metrics by name.
+        overfitting_since: Steps to mark, from which on the model learned by heart.
 
     Raises:
         ValueError: no row has a loss.
@@ -44,6 +46,18 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
     validated = [row for row in history if "loss" not in row]
+    held_out = [(row["step"], row[VALIDATION_LOSS]) for row in validated if VALIDATION_LOSS in row]
+    if held_out:
+        axes.plot(
+            [s for s, _ in held_out],
+            [v for _, v in held_out],
+            color=_COLOURS[1],
+            linestyle="--",
+            marker="o",
+            label="validation loss",
+        )
+    for number, step in enumerate(overfitting_since):
+        axes.axvline(step, color="#b3261e", linestyle=":", label=None if number else "overfitting since")
     found = {name for row in validated for name, value in row.items() if isinstance(value, float)}
     names = sorted(found - _AXIS_COLUMNS)
     if names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -17,12 +18,16 @@ from pipeline.evaluation.changes import changes_table
 from pipeline.evaluation.compare import SHOWN
 from pipeline.evaluation.recipe_lines import recipe_lines
 from pipeline.evaluation.run_report import SPLITS, ExampleSearch, RunReport, Source, TrainingData
+from pipeline.evaluation.sparkline import sparkline
+from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
-from pipeline.training.history import losses, validation_change
-from pipeline.training.validation import METRIC
+from pipeline.training.checkpoints import CURVE
+from pipeline.training.history import losses, validation_change, validations
+from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
 _SHOWN_LANGUAGES = 6
 _SHOWN_PROBLEMS = 3
+_CURVE = 24  # characters
 _DECISION_STYLES = {
     "approved": "bold green",
     "rejected": "bold yellow",
@@ -46,7 +51,7 @@ def _sections(report: RunReport) -> Iterator[tuple[str, RenderableType]]:
     if report.candidate is not None and report.candidate.lineage.get("recipe"):
         yield "By which recipe the candidate was trained", _recipe(report.candidate.lineage)
     if report.candidate is not None and report.candidate.lineage.get("history"):
-        yield "How the candidate was trained", _trained(report.candidate.lineage)
+        yield "How the candidate was trained", _trained(report.candidate)
     if report.evaluations:
         yield "How good the models are", _measured(report)
     if report.verdict is not None:
@@ -172,22 +177,44 @@ def _recipe(lineage: Mapping[str, Any]) -> RenderableType:
     return Group(*(Text(line) for line in recipe_lines(lineage)))
 
 
-def _trained(lineage: Mapping[str, Any]) -> RenderableType:
-    """From what, how long, and whether loss and validation went the right way."""
+def _trained(candidate: ModelRecord) -> RenderableType:
+    """From what, how long, and whether losses and validation went the right way."""
+    lineage = candidate.lineage
     history = lineage["history"]
     found = losses(history)
+    base, seconds = str(lineage.get("base_version", ""))[:12], lineage.get("seconds", 0)
+    extras = _how(lineage)
+    lines = [Text(f"{len(found):,} steps from {base} in {seconds:,.0f} s on {lineage.get('device')}{extras}")]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     quarter = max(1, len(found) // 4)
     first, last = sum(found[:quarter]) / quarter, sum(found[-quarter:]) / quarter
-    base, seconds = str(lineage.get("base_version", ""))[:12], lineage.get("seconds", 0)
-    lines = [
-        Text(f"{len(found):,} steps from {base} in {seconds:,.0f} s on {lineage.get('device')}"),
-        Text(f"loss {first:.3f} → {last:.3f} (means of the first and the last quarter)"),
-    ]
+    table.add_row("training loss", Text(sparkline(found, _CURVE), style="blue"), f"{first:.3f} → {last:.3f}")
+    convergence = lineage.get("convergence") or {}
+    held_out = [float(row[VALIDATION_LOSS]) for row in validations(history) if VALIDATION_LOSS in row]
+    if held_out:
+        lowest = f"{held_out[0]:.3f} → {held_out[-1]:.3f}, lowest at step {convergence.get('lowest_step')}"
+        table.add_row("validation loss", Text(sparkline(held_out, _CURVE), style="blue"), lowest)
     change = validation_change(history)
     if change is not None:
-        moved = f"{tables.title_of(METRIC)} on the validation pairs {change[0]:.3f} → {change[1]:.3f}"
-        lines.append(Text(f"{moved}, best at step {lineage.get('best_step')}"))
-    return Group(*lines)
+        measured = [float(row[METRIC]) for row in validations(history)]
+        best = f"{change[0]:.3f} → {change[1]:.3f}, best at step {lineage.get('best_step')}"
+        table.add_row(f"validation {METRIC}", Text(sparkline(measured, _CURVE), style="yellow"), best)
+    findings = [Text(finding["sentence"], style="yellow") for finding in convergence.get("overfitting", ())]
+    picture = Path(candidate.location) / CURVE
+    where = [Text(f"The curves: {picture}", style="dim")] if picture.is_file() else []
+    return Group(*lines, table, *findings, *where)
+
+
+def _how(lineage: Mapping[str, Any]) -> str:
+    """What was special about a training."""
+    parts: list[str] = []
+    if lineage.get("lora_rank"):
+        parts.append(f"LoRA of rank {lineage['lora_rank']}")
+    if lineage.get("processes", 1) > 1:
+        parts.append(f"{lineage['processes']} processes")
+    if lineage.get("resumed_at"):
+        parts.append(f"resumed at step {', '.join(str(step) for step in lineage['resumed_at'])}")
+    return "".join(f", {part}" for part in parts)
 
 
 def _measured(report: RunReport) -> RenderableType:

@@ -24,6 +24,10 @@ class Account:
         best_step: the optimiser step its weights are from, or what was averaged.
         averaging: the "share" of the trained weights that was chosen, and the "curve" of all that were tried;
             empty if nothing was averaged.
+        convergence: how it went, and whether it overfitted; see `Convergence.to_json`.
+        lora_rank: the rank of the adapters that were trained, and are merged into the weights; 0 without any.
+        processes: how many trained together.
+        resumed_at: the steps at which it was taken up again after it had been killed.
         device: where it was trained.
         seconds: how long it took, validations included.
         peak_memory_bytes: the most memory it had; see `memory`.
@@ -37,6 +41,10 @@ class Account:
     history: list[Row]
     best_step: int
     averaging: dict[str, Any]
+    convergence: dict[str, Any]
+    lora_rank: int
+    processes: int
+    resumed_at: list[int]
     device: str
     seconds: float
     peak_memory_bytes: int

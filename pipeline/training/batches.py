@@ -169,9 +169,16 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """The batch of these rows, each `{"row": its number}`."""
+        texts, judged = self.contrast([self._pairs[row["row"]] for row in rows])
+        return {**self._embeddable(texts), **judged}
+
+    def contrast(self, pairs: Sequence[Pair]) -> tuple[list[str], dict[str, Any]]:
+        """The texts of a batch, queries before documents, and by what their vectors are judged.
+
+        That is all of the batch but `chunks` and `places`; `pairs` are some of the collator's own.
+        """
         import torch
 
-        pairs = [self._pairs[row["row"]] for row in rows]
         documents: dict[str, int] = {}
         groups: list[set[bytes]] = []  # several contents may have one text
 
@@ -215,12 +222,7 @@ class PairCollator:
 
         texts = [self._query_prompt + pair.query for pair in pairs]
         texts += [self._document_prompt + text for text in documents]
-        distinct = list(dict.fromkeys(texts))
-        chunks = self._tokens.chunks(distinct)
-        place_of = {distinct[position]: i for i, position in enumerate(p for chunk in chunks for p in chunk)}
-        return {
-            "chunks": [self._tokens.padded([distinct[i] for i in chunk]) for chunk in chunks],
-            "places": torch.tensor([place_of[text] for text in texts]),
+        return texts, {
             "positive": torch.tensor(positive),
             "allowed": torch.from_numpy(allowed),
             "weight": torch.tensor([pair.weight for pair in pairs], dtype=torch.float32),
@@ -228,6 +230,17 @@ class PairCollator:
             "negative_weight": torch.tensor(weights, dtype=torch.float32),
             "doubted": torch.tensor(doubted),
             "log_weight": torch.from_numpy(log_weight),
+        }
+
+    def _embeddable(self, texts: Sequence[str]) -> dict[str, Any]:
+        import torch
+
+        distinct = list(dict.fromkeys(texts))
+        chunks = self._tokens.chunks(distinct)
+        place_of = {distinct[position]: i for i, position in enumerate(p for chunk in chunks for p in chunk)}
+        return {
+            "chunks": [self._tokens.padded([distinct[i] for i in chunk]) for chunk in chunks],
+            "places": torch.tensor([place_of[text] for text in texts]),
         }
 
 

@@ -6,6 +6,7 @@ Layout of `<directory>/<version>/`:
 - `spec.json`: the encoder's spec; of several members, the frozen ones stay where they were,
 - `probe.json`: a few real texts with the vectors that the model gave them before it was written,
 - `manifest.json`: version, spec, SHA-256 of every file, lineage and metrics,
+- `training_curve.png`: loss and validation, step by step, for people,
 - `recipes/`: an empty file for each further recipe that gave the very same weights.
 """
 
@@ -37,6 +38,7 @@ from pipeline.encoders.manifest import (
 from pipeline.encoders.quiet import quiet
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
+from pipeline.evaluation.plots import training_curve
 from pipeline.training.lineage import lineage_of, metrics_of
 from pipeline.training.probe import PROBE, probe_differences, take_probe
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 SPEC = "spec.json"
+CURVE = "training_curve.png"
 RECIPES = "recipes"
 _LOCK = ".lock"
 _UNFINISHED = ".unfinished-"
@@ -165,6 +168,8 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
         "lineage": lineage_of(fine_tuned, base, training_set),
         "metrics": metrics_of(fine_tuned),
     }
+    since = [finding["since_step"] for finding in fine_tuned.convergence["overfitting"]]
+    (path / CURVE).write_bytes(training_curve(fine_tuned.history, since))
     # The manifest comes last: a directory without one is no checkpoint.
     _write_json(path / MANIFEST, manifest)
     _force_to_disk(path)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,15 @@ from pipeline.progress import Progress
 from pipeline.training.account import Account
 from pipeline.training.averaging import average, shown
 from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.convergence import convergence_by
 from pipeline.training.guide import Guide
 from pipeline.training.history import Row, check_falling
+from pipeline.training.losses import loss_of
 from pipeline.training.memory import peak_bytes, reset_peak
 from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
+from pipeline.training.training_state import StateStore, Timing
 from pipeline.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from pipeline.encoders.encoder import Encoder
+    from pipeline.training.adapters import Adapters
     from pipeline.training.pairs import Pair, TrainingSet
+    from pipeline.training.resuming import StateKeeper
     from pipeline.training.trainer import Watcher
 
 
@@ -58,33 +62,45 @@ def fine_tune(
     """Trains a copy of the base encoder's trainable member on the training set's pairs.
 
     The same base, pairs, settings, library versions and number of threads give the same weights on the CPU,
-    bit for bit. Of several members only the trainable one is trained. `base` itself is not changed.
+    bit for bit, even if a killed training was resumed from the state in `work_dir` in between. Of several
+    members only the trainable one is trained. `base` itself is not changed.
+
+    Where `parallel` knows of other processes, all of them call this with the same arguments, and each returns
+    the same model.
 
     Args:
         base: what to start from.
         training_set: pairs of split "train" are trained on, those of split "validation" decide when to stop
             and which weights to keep; "test" is not looked at.
         settings: see "Fine-tuning" there.
-        work_dir: scratch space of the trainer; nothing in it is needed afterwards.
+        work_dir: where the state of the training is saved. It is left there, so that nothing is lost before
+            the model is kept elsewhere; then it can be deleted.
         progress: told of every step and validation.
         guide: of a guided recipe; by default `base`.
         earlier: pairs of earlier training sets that `base` has learned from, to be replayed.
 
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
-            the base has no trainable member.
+            the base has no trainable member; or this very training is under way in another process.
         BadInputError: an unknown recipe.
     """
     recipe = recipe_of(settings)
     stages = plan_stages(training_set, recipe, progress.note, earlier)
-    started = time.monotonic()
-    with quiet(), _reproducible(recipe.seed, base.device):
+    guide_version = guide.version if guide is not None and recipe.guided else None
+    key = recipe_key(training_set, base.version, settings, guide_version=guide_version, earlier=earlier)
+    store = StateStore(work_dir, key)
+    with quiet(), _reproducible(recipe.seed, base.device), _alone(store):
+        from pipeline.training import parallel
+        from pipeline.training.adapters import trained_tensors
+        from pipeline.training.resuming import StateKeeper
         from pipeline.training.trainer import Watcher
 
         reset_peak(base.device)
         model = base.sentence_transformer()
         model.requires_grad_(True)
         _set_dropout(model, recipe.dropout)
+        untrained = _weights_of(model) if recipe.averaging_shares else {}
+        adapters, rank = _with_adapters(model, recipe, settings, base.device, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
         validation = Validation(
@@ -97,21 +113,37 @@ def fine_tune(
         limit = min(recipe.max_tokens, member.max_tokens)
         tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
         guided_by = Guide(guide or base, pairs, recipe.guide_margin) if recipe.guided else None
-        untrained = _weights_of(model) if recipe.averaging_shares else {}
         steps = sum(len(planned.batches) for planned in stages)
-        measure = (lambda: validation.measure(model, tokens)) if validation.queries else None
+        loss, batch_size = loss_of(recipe), stages[-1].stage.batch_size
+
+        def measure() -> Row:
+            return validation.measure(model, tokens, loss, batch_size)
+
         with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
-                measure,
+                measure if validation.queries else None,
                 steps=steps,
                 patience=recipe.patience,
                 advance=advance,
                 note=progress.note,
                 guided=recipe.guided,
             )
-            watcher.measure_base()
-            for planned in stages:
+            keeper = StateKeeper(
+                store,
+                model,
+                watcher,
+                Timing(settings.state_seconds, settings.state_max_share),
+                device=base.device,
+                note=progress.note,
+            )
+            resumed_in = keeper.resume()
+            parallel.check_equal(trained_tensors(model))
+            if not keeper.resumed_at:
+                watcher.measure_base()
+            for number, planned in enumerate(stages):
+                if number < resumed_in:
+                    continue
                 if len(stages) > 1:
                     progress.note(_announced(planned))
                 _train_stage(
@@ -120,42 +152,69 @@ def fine_tune(
                     recipe,
                     collator=PairCollator(planned.pairs, tokens, *prompts, guided_by),
                     watcher=watcher,
+                    keeper=keeper,
+                    number=number,
                     device=base.device,
-                    work_dir=work_dir,
+                    rate_factor=recipe.lora_rate_factor if rank else 1.0,
+                    output=work_dir,
                 )
         check_falling(watcher.history, settings.max_loss_rise)
-        averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
+        if adapters is not None:
+            adapters.merge()
+        averaging = _averaged(
+            model, untrained, recipe, measure=measure if validation.queries else None, progress=progress
+        )
+        parallel.check_equal(dict(model.named_parameters()))
         values = validation.values(model, tokens) if validation.queries else []
         model.eval()
         peak = peak_bytes(base.device)
-    # The trainer makes its directory and, with nothing to save, leaves it empty.
-    with suppress(OSError):
-        work_dir.rmdir()
-    seconds = time.monotonic() - started
+    convergence = convergence_by(settings, watcher.history)
+    for finding in convergence.overfitting:
+        progress.note(finding.sentence)
     progress.note(
-        f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {seconds:.0f} s on {base.device}; weights of "
-        f"step {watcher.best_step} of {steps}."
+        f"Fine-tuned by {recipe.name} on {len(pairs)} pairs in {keeper.seconds:.0f} s on {base.device}; "
+        f"weights of step {watcher.best_step} of {steps}."
     )
     return FineTuned(
         model=model,
-        recipe_key=recipe_key(
-            training_set,
-            base.version,
-            settings,
-            guide_version=guide.version if guide is not None and recipe.guided else None,
-            earlier=earlier,
-        ),
+        recipe_key=key,
         base_version=base.version,
         history=watcher.history,
         device=base.device,
-        seconds=seconds,
+        seconds=keeper.seconds,
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
         validation={"decides": validation.decides, "queries": validation.counts, "values": values},
         averaging=averaging,
         peak_memory_bytes=peak,
+        convergence=convergence.to_json(),
+        lora_rank=rank,
+        processes=parallel.processes(),
+        resumed_at=keeper.resumed_at,
     )
+
+
+def _with_adapters(
+    model: SentenceTransformer, recipe: Recipe, settings: Settings, device: str, note: Callable[[str], None]
+) -> tuple[Adapters | None, int]:
+    """What a large model needs to be trained: adapters and their rank, and less memory for activations."""
+    import torch
+
+    from pipeline.training.adapters import Adapters, checkpoint_gradients, chosen_rank, parameter_count
+
+    count = parameter_count(model)
+    large = count >= recipe.large_parameters
+    wanted = settings.gradient_checkpointing
+    if wanted == "on" or (wanted == "auto" and large and torch.device(device).type == "cuda"):
+        checkpoint_gradients(model)
+    rank = chosen_rank(recipe.lora_rank, large=large)
+    if not rank:
+        return None, 0
+    adapters = Adapters(model, rank)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    note(f"LoRA of rank {rank}: {trained:,} numbers are trained beside the {count:,} of the encoder.")
+    return adapters, rank
 
 
 def _train_stage(
@@ -165,16 +224,30 @@ def _train_stage(
     *,
     collator: PairCollator,
     watcher: Watcher,
+    keeper: StateKeeper,
+    number: int,
     device: str,
-    work_dir: Path,
+    rate_factor: float,
+    output: Path,
 ) -> None:
     """Trains one stage; the model has the best weights so far afterwards."""
     from pipeline.encoders.devices import supports_bf16
     from pipeline.training.trainer import make_arguments, make_trainer
 
-    arguments = make_arguments(str(work_dir), planned, recipe, device=device, bf16=supports_bf16(device))
-    trainer = make_trainer(model, recipe, collator=collator, watcher=watcher, arguments=arguments)
-    watcher.begin(planned, recipe.validations_per_epoch)
+    bf16 = supports_bf16(device)
+    taken = keeper.enter(number)
+    trainer = make_trainer(
+        model,
+        recipe,
+        collator=collator,
+        batches=planned.batches[taken:],
+        # In this order: what is saved holds what was validated.
+        callbacks=[watcher, keeper],
+        arguments=make_arguments(
+            str(output), planned, recipe, device=device, bf16=bf16, rate_factor=rate_factor
+        ),
+    )
+    watcher.begin(planned, recipe.validations_per_epoch, taken)
     trainer.train()
     watcher.end()
     # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
@@ -242,6 +315,15 @@ def _set_dropout(model: SentenceTransformer, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
+
+
+@contextmanager
+def _alone(store: StateStore) -> Generator[None]:
+    """Holds the lock on a training's state, in the one process that writes it."""
+    from pipeline.training.parallel import rank
+
+    with store.alone() if rank() == 0 else nullcontext():
+        yield
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 A history is a list of rows. `{"step", "stage", "epoch", "loss", "learning_rate", "gradient_norm"}` is an
 optimiser step, counted from 1 through all stages; `{"step", "stage", "epoch", "ndcg@10", "mrr@10"}` is a
 validation, the first of them at step 0, before anything was trained, in no stage. With a guide, a step has
-"doubted" too, the documents it took out; a validation has the same metrics by origin, as "by_origin".
+"doubted" too, the documents it took out; a validation has the same metrics by origin, as "by_origin", and
+the loss of the validation pairs, as "validation_loss".
 """
 
 from __future__ import annotations

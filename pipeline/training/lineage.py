@@ -13,7 +13,7 @@ from pipeline.config import PROJECT_ROOT
 from pipeline.training.account import Account
 from pipeline.training.history import losses, validations
 from pipeline.training.recipe_key import RECIPE_VERSION, library_versions
-from pipeline.training.validation import BY_ORIGIN, METRICS
+from pipeline.training.validation import BY_ORIGIN, METRICS, VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -49,7 +49,7 @@ def metrics_of(account: Account) -> dict[str, Any]:
         share = account.averaging["share"]
         kept = next(row for row in account.averaging["curve"] if row["share"] == share)
     measured = {
-        name: {key: row[key] for key in (*METRICS, BY_ORIGIN)}
+        name: {key: row[key] for key in (*METRICS, VALIDATION_LOSS, BY_ORIGIN) if key in row}
         for name, row in (("before", rows.get(0)), ("best", kept))
         if row is not None
     }

@@ -131,6 +131,8 @@ def embed_batch(
     "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021), and torch's
     checkpointing of each chunk does it: same gradients, for one more forward pass.
 
+    Of several processes each embeds its share of the chunks, with gradients into those only; see `parallel`.
+
     Args:
         model: what is trained.
         batch: see `PairCollator`.
@@ -139,12 +141,28 @@ def embed_batch(
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    def embed(chunk: dict[str, torch.Tensor]) -> torch.Tensor:
+    from pipeline.training.parallel import exchanged, is_own
+
+    def compute(chunk: dict[str, torch.Tensor]) -> torch.Tensor:
         return model(dict(chunk))["sentence_embedding"].float()
 
-    parts: list[torch.Tensor] = [
-        checkpoint(embed, chunk, use_reentrant=False) if cached else embed(chunk) for chunk in batch["chunks"]
-    ]
-    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=1)[batch["places"]]
+    def embed(number: int, chunk: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not is_own(number):
+            return _zeros(chunk, model)
+        return checkpoint(compute, chunk, use_reentrant=False) if cached else compute(chunk)
+
+    parts: list[torch.Tensor] = [embed(number, chunk) for number, chunk in enumerate(batch["chunks"])]
+    vectors = exchanged(torch.nn.functional.normalize(torch.cat(parts), dim=1))[batch["places"]]
     pairs = len(batch["positive"])
     return vectors[:pairs], vectors[pairs:]
+
+
+def _zeros(chunk: dict[str, torch.Tensor], model: SentenceTransformer) -> torch.Tensor:
+    """What stands for the vectors of a chunk that another process embeds.
+
+    They need gradients, which lead nowhere: a process without a chunk of its own has a loss to derive, too.
+    """
+    import torch
+
+    shape = (len(chunk["input_ids"]), model.get_embedding_dimension() or 0)
+    return torch.zeros(shape, device=model.device, requires_grad=True)

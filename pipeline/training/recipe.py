@@ -69,6 +69,11 @@ class Recipe:
         validation_pairs: pairs ranked in each validation, at the most.
         validation_min_feedback: with so many validation pairs of feedback, those alone decide; None: all do.
         seed: of everything drawn at random.
+        lora_rank: of the adapters that are trained instead of the weights; 0 for none; None leaves it to the
+            encoder's size.
+        lora_rate_factor: learning rates are multiplied by it if adapters are trained.
+        large_parameters: an encoder with so many parameters is a large one.
+        processes: how many train together; sums over several round in another way.
     """
 
     name: str
@@ -93,6 +98,10 @@ class Recipe:
     validation_pairs: int
     validation_min_feedback: int | None
     seed: int
+    lora_rank: int | None
+    lora_rate_factor: float
+    large_parameters: int
+    processes: int
 
     def to_json(self) -> dict[str, Any]:
         """The recipe in full, for keys, manifests and reports."""
@@ -130,6 +139,10 @@ def recipe_of(settings: Settings) -> Recipe:
         validation_pairs=settings.early_stopping_pairs,
         validation_min_feedback=settings.early_stopping_min_feedback,
         seed=settings.seed,
+        lora_rank=settings.lora_rank,
+        lora_rate_factor=settings.lora_rate_factor,
+        large_parameters=settings.large_encoder_parameters,
+        processes=settings.train_processes,
     )
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pipeline.training.pairs import Pair, TrainingSet
 
 # Raise it whenever a change of the code makes other weights out of the same data and settings.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
-_LIBRARIES = ("torch", "sentence-transformers", "transformers", "tokenizers", "accelerate", "numpy")
+_LIBRARIES = ("torch", "sentence-transformers", "transformers", "tokenizers", "accelerate", "peft", "numpy")
 
 
 def library_versions() -> dict[str, str]:

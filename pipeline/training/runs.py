@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,11 @@ from pipeline.training.checkpoints import find_checkpoint
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, read_account
 from pipeline.training.pairs import Pair, TrainingSet
+from pipeline.training.processes import Job, process_count, train_together
 from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.replay import earlier_pairs
+from pipeline.training.training_state import SUFFIX, clear_abandoned
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -33,15 +36,19 @@ class Run:
     Attributes:
         training_set: what is trained on.
         base: what is trained from.
+        base_location: where several processes load it from, as `load_encoder` takes it.
         settings: they name the recipe.
         guide: of a guided recipe; None for the base.
+        guide_location: where several processes load it from.
         earlier: pairs of earlier training sets that may be replayed.
     """
 
     training_set: TrainingSet
     base: Encoder
+    base_location: str
     settings: Settings
     guide: Encoder | None = None
+    guide_location: str | None = None
     earlier: tuple[Pair, ...] = ()
 
     @property
@@ -65,6 +72,11 @@ class Run:
         """Where its model waits for its checkpoint to be written."""
         return run_directory(self.settings, self.key)
 
+    @property
+    def work_directory(self) -> Path:
+        """Where its state is saved while it is under way, to be resumed from if it is killed."""
+        return self.directory.with_name(f"{self.key}{SUFFIX}")
+
     def make(self, progress: Progress) -> Made:
         """Trains, unless the result is there already, and says which it was.
 
@@ -81,17 +93,40 @@ class Run:
         if handed_over(self.directory):
             progress.note(f"Trained before by {self.recipe.name}; its checkpoint was not written yet.")
             return "waiting"
-        trained = fine_tune(
-            self.base,
-            self.training_set,
-            self.settings,
-            self.directory.with_name(f"{self.key}.work"),
-            progress,
-            guide=self.guide,
-            earlier=self.earlier,
-        )
-        hand_over(trained, self.directory)
+        self._train(progress)
         return "trained"
+
+    def _train(self, progress: Progress) -> None:
+        """Trains in as many processes as are set, and hands the model over."""
+        keep_days = self.settings.state_keep_days
+        for name in clear_abandoned(self.directory.parent, keep_days, but=self.work_directory):
+            progress.note(
+                f"Gave up the killed training {name[:12]}: it was not resumed for {keep_days:g} days."
+            )
+        count = process_count(self.settings)
+        if count == 1:
+            trained = fine_tune(
+                self.base,
+                self.training_set,
+                self.settings,
+                self.work_directory,
+                progress,
+                guide=self.guide,
+                earlier=self.earlier,
+            )
+            hand_over(trained, self.directory)
+        else:
+            job = Job(
+                base=self.base_location,
+                guide=self.guide_location,
+                training_set=self.training_set,
+                earlier=self.earlier,
+                settings=self.settings,
+                work_dir=self.work_directory,
+                directory=self.directory,
+            )
+            train_together(job, count, progress)
+        shutil.rmtree(self.work_directory, ignore_errors=True)
 
 
 def plan_run(workbench: Workbench, training_set: TrainingSet, base: ModelRecord, settings: Settings) -> Run:
@@ -101,13 +136,15 @@ def plan_run(workbench: Workbench, training_set: TrainingSet, base: ModelRecord,
         BadInputError: an unknown recipe, or a guide that goes by no such name.
     """
     recipe = recipe_of(settings)
-    guide = None if recipe.guide is None else workbench.encoder(workbench.named_model(recipe.guide))
+    guide = None if recipe.guide is None else workbench.named_model(recipe.guide)
     replays = any(stage.replay_share > 0 for stage in recipe.stages)
     return Run(
         training_set,
         workbench.encoder(base),
+        base.location,
         settings,
-        guide,
+        None if guide is None else workbench.encoder(guide),
+        None if guide is None else guide.location,
         earlier_pairs(workbench.db, base, training_set) if replays else (),
     )
 

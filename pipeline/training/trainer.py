@@ -6,7 +6,8 @@ only inside `fine_tune`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers.trainer_callback import (
     PrinterCallback,
     TrainerCallback,
@@ -22,9 +24,11 @@ from transformers.trainer_callback import (
 )
 
 from pipeline.errors import HoneloopError
+from pipeline.training.adapters import set_trained_tensors, trained_tensors
 from pipeline.training.batches import PairCollator, PlannedBatches
 from pipeline.training.history import Row, check_finite
 from pipeline.training.losses import Loss, embed_batch, loss_of
+from pipeline.training.parallel import sum_gradients
 from pipeline.training.recipe import Recipe
 from pipeline.training.stages import PlannedStage
 from pipeline.training.validation import METRIC, METRICS
@@ -55,14 +59,39 @@ class PairTrainer(SentenceTransformerTrainer):
     """Optimiser, schedule, clipping and number formats are Sentence Transformers'; the batches are ours.
 
     Attributes:
+        batches: rows of the dataset, in the order in which they are trained on.
         doubted: how many documents of the last batch the guide took out.
     """
 
+    batches: Sequence[list[int]] = ()
     doubted = 0
+    _last_loss = 0.0
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Keeps Accelerate from wrapping the model for several processes: `parallel` does what it takes."""
+        super().create_accelerator_and_postprocess()
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned batches, all of them in every process."""
+        return DataLoader(
+            cast("Any", self.train_dataset),
+            batch_sampler=PlannedBatches(self.batches),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward; afterwards each process has the gradients of the whole batch."""
+        loss = super().training_step(*args, **kwargs)
+        sum_gradients(self.model.parameters())
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds to what callbacks are told of a step."""
+        """Completes what callbacks are told of a step."""
         if "loss" in logs:
+            # The trainer's own is a mean over the steps since its last, of which it knows none when resumed.
+            logs["loss"] = self._last_loss
             logs["doubted"] = self.doubted
         super().log(logs, start_time)
 
@@ -78,7 +107,8 @@ class PairTrainer(SentenceTransformerTrainer):
         # Sentence Transformers would also take a dict of losses; make_trainer gives it one.
         loss = cast("BatchLoss", self.loss)(inputs)
         self.doubted = int(inputs["doubted"])
-        check_finite(float(loss.detach()), "loss", self.state.global_step + 1)
+        self._last_loss = float(loss.detach())
+        check_finite(self._last_loss, "loss", self.state.global_step + 1)
         return (loss, {}) if return_outputs else loss
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
@@ -99,6 +129,14 @@ class Watcher(TrainerCallback):
         advance: told of each step.
         note: told of each validation.
         guided: whether a guide takes documents out, which are then counted.
+
+    Attributes:
+        history: see `history`.
+        steps: optimiser steps planned, without those that early stopping left out.
+        taken: those taken so far.
+        best_step: the step of the best validation so far, of which `best_weights` are; without validation
+            pairs the last step.
+        validated: whether the last step was followed by a validation.
     """
 
     def __init__(
@@ -114,18 +152,19 @@ class Watcher(TrainerCallback):
     ) -> None:
         self.history: list[Row] = []
         self.best_step = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.steps = steps
+        self.taken = 0
+        self.validated = False
         self._model = model
         self._measure = measure
-        self._steps = steps
         self._patience = patience
         self._advance = advance
         self._note = note
         self._guided = guided
         self._best = -1.0
-        self._best_weights: dict[str, torch.Tensor] = {}
         self._without_improvement = 0
-        self._taken = 0  # steps, in all stages so far
-        self._before = 0  # those of them before the present stage
+        self._before = 0  # steps before the present stage
         self._stage: PlannedStage | None = None
         self._validate_at: frozenset[int] = frozenset()
 
@@ -140,11 +179,34 @@ class Watcher(TrainerCallback):
         self.history.append({"step": 0, "epoch": 0.0, **values})
         self._note(f"Before training: {_shown(values)}.")
 
-    def begin(self, stage: PlannedStage, validations_per_epoch: int) -> None:
-        """What follows are the steps of this stage, from the first."""
+    def memory(self) -> dict[str, Any]:
+        """What it knows but for the best weights, JSON-able."""
+        return {
+            "history": self.history,
+            "steps": self.steps,
+            "taken": self.taken,
+            "best_step": self.best_step,
+            "best": self._best,
+            "without_improvement": self._without_improvement,
+        }
+
+    def restore(self, memory: Mapping[str, Any], best_weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Takes over what another one knew, of the same training."""
+        planned, self.steps = self.steps, int(memory["steps"])
+        self.history = list(memory["history"])
+        self.taken = int(memory["taken"])
+        self.best_step = int(memory["best_step"])
+        self.best_weights = dict(best_weights or {})
+        self._best = float(memory["best"])
+        self._without_improvement = int(memory["without_improvement"])
+        self._advance(planned - self.steps + self.taken)
+
+    def begin(self, stage: PlannedStage, validations_per_epoch: int, resumed: int = 0) -> None:
+        """What follows are the steps of this stage, after the first `resumed`."""
         self._stage = stage
-        self._before = self._taken
-        self._without_improvement = 0
+        self._before = self.taken - resumed
+        if not resumed:
+            self._without_improvement = 0
         steps = len(stage.batches)
         validations = min(validations_per_epoch * stage.stage.epochs, steps)
         self._validate_at = frozenset(round(steps * i / validations) for i in range(1, validations + 1))
@@ -152,8 +214,8 @@ class Watcher(TrainerCallback):
     def end(self) -> None:
         """The stage is over, maybe before its last step."""
         assert self._stage is not None
-        skipped = self._before + len(self._stage.batches) - self._taken
-        self._steps -= skipped
+        skipped = self._before + len(self._stage.batches) - self.taken
+        self.steps -= skipped
         self._advance(skipped)
         if self._measure is not None and self.best_step <= self._before:
             self._note(
@@ -173,7 +235,7 @@ class Watcher(TrainerCallback):
         del args, kwargs
         if logs is None or "loss" not in logs:
             return
-        step = self._taken = self._before + state.global_step
+        step = self.taken = self._before + state.global_step
         # The step was taken: a gradient that was not finite has already spoilt the weights.
         check_finite(logs["grad_norm"], "gradient", step)
         self.history.append(
@@ -186,16 +248,17 @@ class Watcher(TrainerCallback):
             }
         )
         self._advance(1)
+        self.validated = self._measure is not None and state.global_step in self._validate_at
         if self._measure is None:
             self.best_step = step
-        elif state.global_step in self._validate_at and self._validate(step, logs["loss"]) >= self._patience:
+        elif self.validated and self._validate(step, logs["loss"]) >= self._patience:
             self._note(f"Stopped early at step {step}: no improvement in {self._patience} validations.")
             control.should_training_stop = True
 
     def restore_best(self) -> None:
         """Gives the model back the weights of the best validation."""
-        if self._best_weights:
-            self._model.load_state_dict(self._best_weights)
+        if self.best_weights:
+            set_trained_tensors(self._model, self.best_weights)
 
     def _validate(self, step: int, loss: float) -> int:
         """Validates, and gives how many validations ago the best was."""
@@ -208,12 +271,12 @@ class Watcher(TrainerCallback):
         if best:
             self._best = values[METRIC]
             self.best_step = step
-            self._best_weights = {
-                name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()
+            self.best_weights = {
+                name: tensor.clone() for name, tensor in trained_tensors(self._model).items()
             }
         self._without_improvement = 0 if improved else self._without_improvement + 1
         mark = ", the best so far" if best else ""
-        self._note(f"Step {step} of {self._steps}: loss {loss:.4f}, {_shown(values)}{mark}.")
+        self._note(f"Step {step} of {self.steps}: loss {loss:.4f}, {_shown(values)}{mark}.")
         return self._without_improvement
 
     def _place(self, step: int) -> Row:
@@ -232,10 +295,11 @@ def make_trainer(
     recipe: Recipe,
     *,
     collator: PairCollator,
-    watcher: Watcher,
+    batches: Sequence[list[int]],
+    callbacks: Sequence[TrainerCallback],
     arguments: SentenceTransformerTrainingArguments,
 ) -> PairTrainer:
-    """A trainer that takes the planned batches in their order and tells `watcher` of every step."""
+    """A trainer that takes the planned batches in their order and tells the callbacks of every step."""
     from datasets import Dataset
 
     trainer = PairTrainer(
@@ -245,15 +309,22 @@ def make_trainer(
         train_dataset=Dataset.from_dict({"row": list(range(collator.rows))}),
         loss=BatchLoss(model, loss_of(recipe), cached=recipe.cached),
         data_collator=collator,  # pyright: ignore[reportArgumentType]  # any callable will do
-        callbacks=[watcher],
+        callbacks=list(callbacks),
     )
+    trainer.batches = batches
     # It prints every step on stdout, which `--json` owns.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def make_arguments(
-    output: str, planned: PlannedStage, recipe: Recipe, *, device: str, bf16: bool
+    output: str,
+    planned: PlannedStage,
+    recipe: Recipe,
+    *,
+    device: str,
+    bf16: bool,
+    rate_factor: float = 1.0,
 ) -> SentenceTransformerTrainingArguments:
     """The trainer's arguments: what is set is the recipe's, everything that writes or reports is off.
 
@@ -264,11 +335,11 @@ def make_arguments(
     steps = len(planned.batches)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=output,
-        # One pass over the batches of all epochs: their number is then exact, and so is the schedule.
-        num_train_epochs=1,
+        # Of the batches of all epochs, however many of them are behind a training that was resumed: their
+        # number is then exact, and so is the schedule.
+        max_steps=steps,
         per_device_train_batch_size=planned.stage.batch_size,
-        batch_sampler=lambda dataset, **_: PlannedBatches(planned.batches),  # pyright: ignore
-        learning_rate=planned.stage.learning_rate,
+        learning_rate=planned.stage.learning_rate * rate_factor,
         lr_scheduler_type="linear",
         # Below 1 it is a share, from 1 on a number of steps.
         warmup_steps=float(round(recipe.warmup_share * steps)) if recipe.warmup_share > 0 else 0.0,
@@ -278,7 +349,7 @@ def make_arguments(
         data_seed=recipe.seed,
         use_cpu=wanted.type == "cpu",
         bf16=bf16,
-        # The trainer's own checkpoints hold pickled optimiser state; the best weights are kept in memory.
+        # The trainer's own checkpoints hold pickled optimiser state; `resuming` saves it otherwise.
         save_strategy="no",
         eval_strategy="no",
         logging_strategy="steps",

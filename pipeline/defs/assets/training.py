@@ -118,7 +118,7 @@ def fine_tuned_model(
                 "peak memory (MB)": account.peak_memory_bytes // 1_000_000,
                 **_averaging(account),
                 **_doubted(account),
-                **_curve(tuple(account.history)),
+                **_convergence(account),
             },
             data_version=dg.DataVersion(run.key),
         )
@@ -254,8 +254,15 @@ def _doubted(account: Account) -> dict[str, int]:
     return {"negatives taken out by the guide": doubted(account.history)} if account.recipe["guided"] else {}
 
 
-def _curve(history: tuple[dict[str, Any], ...] | None) -> dict[str, dg.MarkdownMetadataValue]:
-    """The loss and the validations as a picture, if there was a step."""
-    if not history or not any("loss" in row for row in history):
-        return {}
-    return {"training curve": picture(training_curve(history), "loss and validation")}
+def _convergence(account: Account) -> dict[str, Any]:
+    """How the training went: in numbers, what was found, how it was done, and as a picture."""
+    findings = account.convergence["overfitting"]
+    since = [finding["since_step"] for finding in findings]
+    return {
+        "convergence": dg.MetadataValue.json(account.convergence),
+        "overfitting": " ".join(finding["sentence"] for finding in findings) or "none",
+        "training curve": picture(training_curve(account.history, since), "loss and validation"),
+        "LoRA rank": account.lora_rank,
+        "processes": account.processes,
+        **({"resumed at step": ", ".join(map(str, account.resumed_at))} if account.resumed_at else {}),
+    }

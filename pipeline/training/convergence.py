@@ -1,0 +1,174 @@
+"""How a training went, out of its history: what fell, what rose, and whether it learned by heart. Pure.
+
+Overfitting is said of a training (or a stage of it) when, since a turning point, all that was trained on went
+better and what was held out went worse:
+
+- the validation loss ends more than a share above its lowest, which is what Prechelt calls the generalisation
+  loss ("Early stopping – but when?", 1998), or the validation metric ends more than a margin below its best,
+- and the training loss after that turning point is lower, on average, than in as many steps before it.
+
+The weights that are kept are those of the best validation in either case; a finding says that more of the
+same training would not help, and how far the run went on in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.training.history import Row, losses, validations
+from pipeline.training.validation import METRIC, VALIDATION_LOSS
+
+# Of fewer steps, the mean says which pairs were in them, and not what was learned.
+_FEWEST_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """A finding: from which step on the model learned by heart.
+
+    Attributes:
+        since_step: the turning point.
+        what: which held-out figure went worse: "validation loss" or the metric's name.
+        best, last: that figure at the turning point and at the end.
+        training_loss_before, training_loss_after: means over equally many steps around the turning point.
+    """
+
+    since_step: int
+    what: str
+    best: float
+    last: float
+    training_loss_before: float
+    training_loss_after: float
+
+    @property
+    def sentence(self) -> str:
+        """The finding in one sentence."""
+        verb = "rose" if self.last > self.best else "fell"
+        return (
+            f"Overfitting since step {self.since_step}: the {self.what} {verb} from {self.best:.4f} to "
+            f"{self.last:.4f} while the training loss fell from {self.training_loss_before:.4f} to "
+            f"{self.training_loss_after:.4f}."
+        )
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """A training in numbers.
+
+    Attributes:
+        steps: optimiser steps taken.
+        loss: means of the first and of the last quarter of the steps.
+        validation_loss: before training, lowest, and last; None without validation pairs.
+        lowest_step: where it was lowest; None likewise.
+        overfitting: the findings, of each stage one at most.
+    """
+
+    steps: int
+    loss: tuple[float, float]
+    validation_loss: tuple[float, float, float] | None
+    lowest_step: int | None
+    overfitting: tuple[Overfitting, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For manifests and metadata, the findings with their sentences."""
+        findings = [{**asdict(finding), "sentence": finding.sentence} for finding in self.overfitting]
+        return {**asdict(self), "overfitting": findings}
+
+
+def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Convergence:
+    """What a history says.
+
+    Args:
+        history: see `history`.
+        loss_rise: the share by which the validation loss may end above its lowest.
+        metric_drop: how far the validation metric may end below its best.
+
+    Raises:
+        ValueError: it has no step.
+    """
+    found = losses(history)
+    if not found:
+        raise ValueError("without a step there is no convergence to tell of")
+    quarter = max(1, len(found) // 4)
+    measured = [row for row in validations(history) if VALIDATION_LOSS in row]
+    lowest = min(measured, key=lambda row: float(row[VALIDATION_LOSS]), default=None)
+    return Convergence(
+        steps=len(found),
+        loss=(_mean(found[:quarter]), _mean(found[-quarter:])),
+        validation_loss=None
+        if lowest is None
+        else (measured[0][VALIDATION_LOSS], lowest[VALIDATION_LOSS], measured[-1][VALIDATION_LOSS]),
+        lowest_step=None if lowest is None else lowest["step"],
+        overfitting=tuple(
+            finding
+            for rows in _stages(history)
+            if (finding := overfitting_in(rows, loss_rise=loss_rise, metric_drop=metric_drop)) is not None
+        ),
+    )
+
+
+def convergence_by(settings: Settings, history: Sequence[Row]) -> Convergence:
+    """`convergence_of` with the margins that are set."""
+    return convergence_of(
+        history, loss_rise=settings.overfitting_loss_rise, metric_drop=settings.overfitting_metric_drop
+    )
+
+
+def overfitting_in(rows: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Overfitting | None:
+    """Whether one stage was learned by heart; see the module. The earlier turning point is the one told."""
+    steps = [row for row in rows if "loss" in row]
+    validated = validations(rows)
+    if not steps or len(validated) < 2:
+        return None
+    findings: list[Overfitting] = []
+    last = validated[-1]
+    measured = [row for row in validated if VALIDATION_LOSS in row]
+    if measured and VALIDATION_LOSS in last:
+        turn = min(measured, key=lambda row: float(row[VALIDATION_LOSS]))
+        if last[VALIDATION_LOSS] > turn[VALIDATION_LOSS] * (1 + loss_rise):
+            findings += _finding(steps, turn, last, VALIDATION_LOSS, "validation loss")
+    # Of equals the later, as the weights that are kept.
+    turn = max(validated, key=lambda row: (float(row[METRIC]), row["step"]))
+    if last[METRIC] < turn[METRIC] - metric_drop:
+        findings += _finding(steps, turn, last, METRIC, f"validation {METRIC}")
+    return min(findings, key=lambda finding: finding.since_step, default=None)
+
+
+def _finding(steps: Sequence[Row], turn: Row, last: Row, key: str, what: str) -> list[Overfitting]:
+    """The finding, if the training loss fell meanwhile."""
+    at = int(turn["step"])
+    before = [float(row["loss"]) for row in steps if row["step"] <= at]
+    after = [float(row["loss"]) for row in steps if at < row["step"] <= last["step"]]
+    if len(before) < _FEWEST_STEPS:
+        # It went wrong from the start: then the halves of what followed are compared.
+        before, after = after[: len(after) // 2], after[len(after) // 2 :]
+    if min(len(before), len(after)) < _FEWEST_STEPS:
+        return []
+    window = min(len(before), len(after))
+    fell_from, fell_to = _mean(before[-window:]), _mean(after[-window:])
+    if fell_to >= fell_from:
+        return []
+    return [Overfitting(at, what, float(turn[key]), float(last[key]), fell_from, fell_to)]
+
+
+def _stages(history: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each stage, since losses on other pairs are not compared with one another.
+
+    A stage begins with the best weights so far, and so with their validation.
+    """
+    stages: dict[str, list[Row]] = {}
+    best: Row | None = None
+    for row in history:
+        # The base model's validation, which comes first, belongs to no stage.
+        if "stage" in row:
+            stages.setdefault(row["stage"], [] if best is None else [best]).append(row)
+        if METRIC in row and (best is None or row[METRIC] >= best[METRIC] or best["step"] == 0):
+            best = row
+    return list(stages.values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
