@@ -79,7 +79,7 @@ def test_a_query_that_cannot_be_asked_is_explained_beside_the_field_it_is_about(
         ("/search?q=x&k=ten", "k", "Results (k): &#39;ten&#39; is no number of results. Give k as a whole"),
         ("/search?q=x&k=101", "k", "Results (k): k is 101; a page shows from 1 to 100 results."),
         (f"/search?q=x&k={'9' * 5000}", "k", "is no number of results."),
-        ("/search?q=x&path=[a", "path", "has a set that is not one."),
+        ("/search?q=x&path=[a", "path", "Path: The path has a set that is not one: &#39;[a&#39;."),
         ("/search?q=x&kind=macro", "", "Kind: There is no kind of snippet &#39;macro&#39;."),
     ):
         response = bare.browse(path)
