@@ -10,6 +10,7 @@ import typer
 from pipeline.commands import (
     agents,
     feedback,
+    interleaving,
     loop,
     models,
     operations,
@@ -49,6 +50,7 @@ agents.register(app)
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(triplets.app, name="triplets")
 models.register(app)
+interleaving.register(app)
 operations.register(app)
 
 

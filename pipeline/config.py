@@ -346,6 +346,19 @@ class Settings(BaseSettings):
         default={"recall@100": 0.3},
         description="Metrics that a candidate may not be below, whatever it is compared with.",
     )
+    interleaving_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the searches through the service and agents whose results are drafted from two "
+        "models, once `honeloop interleave` has chosen the other; 0: none.",
+    )
+    interleaving_patience_ms: int = Field(
+        default=200,
+        ge=1,
+        description="So long such a search waits for each step of the other model, at the most; then what "
+        "serves answers alone.",
+    )
     interleaving_min_searches: int = Field(
         default=100, ge=1, description="Fewer decided interleaved searches: not enough online evidence."
     )

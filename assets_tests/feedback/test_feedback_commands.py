@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from assets_tests.corpus.making import Entry, GitRepository
 from assets_tests.feedback.world import add_code, show
 from pipeline.cli import app
 from pipeline.config import Settings
+from pipeline.corpus.extraction import extract_repository
+from pipeline.corpus.repositories import add_repository, get_repository
+from pipeline.encoders.loading import token_budget
 from pipeline.feedback.events import add_feedback
+from pipeline.progress import Silent
 from pipeline.store.connections import Database
+from pipeline.training.commit_mining import mine_commits
+
+DOCUMENTED = '    """Sends a request to the server and waits for its answer."""\n'
 
 Cli = Callable[..., Result]
 
@@ -59,13 +68,14 @@ def test_stats_tell_what_is_eligible_what_was_dropped_and_what_is_missing(cli: C
     assert found["pairs"] == 1
     assert found["dropped"] == {"not over the confidence threshold": 1}
     assert found["eligible"] == {
-        "by_origin": {"feedback": 1, "docstring": 0},
+        "by_origin": {"feedback": 1, "docstring": 0, "commit": 0},
         "by_judgement": {"accept": 1},
         "by_language": {"python": 1},
+        "by_origin_and_language": {"feedback": {"python": 1}, "docstring": {}, "commit": {}},
         "by_day": {datetime.now(UTC).date().isoformat(): 1},
-        "documentation_by_language": {},
-        "documentation_dropped": {"over the cap": 0},
     }
+    assert found["dropped_by_origin"]["feedback"] == found["dropped"]
+    assert found["commits_left_out"] == {}
     assert found["negatives"] == {"passed-over": 2}
     assert found["weight"] == {"total": 0.95, "by_judgement": {"accept": 0.95}}
     bias = found["position_bias"]
@@ -83,6 +93,32 @@ def test_stats_can_be_read_on_a_terminal(cli: Cli) -> None:
     assert [line.split() for line in text.splitlines() if "rank 4" in line] == [
         ["rank", "4", "0.62", "0", "200"]
     ]
+
+
+def test_stats_count_what_documentation_and_commits_make_and_what_they_do_not(
+    cli: Cli, db: Database, settings: Settings, tmp_path: Path
+) -> None:
+    made = GitRepository(tmp_path / "made")
+    files: dict[str | bytes, Entry] = {
+        "net.py": f"def retry(request):\n{DOCUMENTED}    return request.send()\n"
+    }
+    made.commit(files, message="Initial commit")
+    files["net.py"] = f"def retry(request):\n{DOCUMENTED}    sleep(1)\n    return request.send()\n"
+    made.commit(files, message="Wait a second before a request is sent again")
+    files["net.py"] = str(files["net.py"]) + "\n\ndef gone(request):\n    return request.close(1, 2, 3)\n"
+    made.commit(files, message="Close what was opened for the request")
+    made.commit({"net.py": str(files["net.py"]).partition("\n\n\n")[0] + "\n"}, message="Fix it")
+    add_repository(db, "made", str(made.path))
+    extract_repository(db, get_repository(db, "made"), settings, token_budget("minilm"), Silent())
+    mine_commits(db, settings, Silent())
+    found = parsed(cli("stats", "--json"))
+    assert found["eligible"]["by_origin"] == {"feedback": 0, "docstring": 1, "commit": 1}
+    assert found["eligible"]["by_origin_and_language"]["commit"] == {"python": 1}
+    assert found["dropped_by_origin"]["commit"] == {"the function is gone": 1}
+    assert found["commits_left_out"] == {"message too short": 2}
+    text = " ".join(cli("stats").stdout.split())
+    for part in ("commit 1", "docstring: python 1", "commit: the function is gone 1", "message too short 2"):
+        assert part in text
 
 
 def test_stats_of_nothing(cli: Cli) -> None:

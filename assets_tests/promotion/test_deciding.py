@@ -119,7 +119,7 @@ def test_not_enough_evidence_leaves_it_a_candidate_and_is_shown(two: Database) -
     apply_verdict(two, verdict("not enough evidence", "Only 7 test queries."), CANDIDATE)
     assert state(two) == "candidate"
     records, (given,) = registry.list_models(two), list_verdicts(two)
-    lines = last_words(records, registry.list_events(two), {CANDIDATE: given}, {})
+    lines = last_words(records, registry.list_events(two), {CANDIDATE: given}, ())
     assert [str(line) for line in lines if "gate:" in str(line)] == [
         f"{CANDIDATE[:12]} gate: not enough evidence. Only 7 test queries."
     ]

@@ -11,6 +11,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from assets_tests.index.click_corpus import Function, add_functions, some_functions
+from pipeline.config import Settings
 from pipeline.errors import BadInputError
 from pipeline.search.insights import read_insights
 from pipeline.search.insights_figures import Insights, Judgements, Latency, RankCount, wilson
@@ -85,7 +86,7 @@ class World:
 
     def read(self, days: int = 7, zone: str = "UTC", **options: Any) -> Insights:
         with self.db.connect() as connection:
-            return read_insights(connection, days, zone, NOW, **options)
+            return read_insights(connection, days, Settings(timezone=zone), NOW, **options)
 
 
 @pytest.fixture
@@ -299,7 +300,7 @@ def test_other_periods_are_refused(world: World) -> None:
 
 def test_nothing_is_nothing(db: Database) -> None:
     with db.connect() as connection:
-        figures = read_insights(connection, 90, "UTC", NOW)
+        figures = read_insights(connection, 90, Settings(), NOW)
     assert len(figures.days) == 90
     assert (figures.total_searches, figures.people, figures.newest) == (0, 0, 0)
     assert (figures.by_rank, figures.unmet, figures.accepted, figures.models) == ((), (), (), ())

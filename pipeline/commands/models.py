@@ -69,7 +69,8 @@ def models(
     json: Json = False,
 ) -> None:
     """Lists the model versions: where each came from, how good it is, what the gate said, what serves."""
-    from pipeline.evaluation.online import online_evidence
+    from pipeline.evaluation.online import online_comparisons
+    from pipeline.index.challenging import challenger_version
     from pipeline.promotion.registry import list_events, list_models
     from pipeline.promotion.verdicts import list_verdicts
 
@@ -79,11 +80,9 @@ def models(
         events = list_events(bench.db, chosen, limit=10_000)
         verdicts = list_verdicts(bench.db, chosen, limit=1000)
         latest = {given.verdict.candidate_version: given for given in reversed(verdicts)}
-        found = {
-            name: online_evidence(bench.db, name, given.verdict.serving_version, bench.settings)
-            for name, given in latest.items()
-        }
-    online = {name: outcome for name, outcome in found.items() if outcome is not None}
+        with bench.db.connect() as connection:
+            online = online_comparisons(connection, bench.settings, chosen)
+            challenging = challenger_version(connection)
     if json:
         shown = [
             asdict(record)
@@ -94,7 +93,8 @@ def models(
                     for given in verdicts
                     if given.verdict.candidate_version == record.version
                 ],
-                "online": asdict(online[record.version]) if record.version in online else None,
+                "online": [asdict(each) for each in online if each.candidate_version == record.version],
+                "challenger": record.version == challenging,
             }
             for record in records
         ]
@@ -106,16 +106,19 @@ def models(
             "No model is registered yet. `honeloop run` registers the base encoder and trains another."
         )
         return
-    from pipeline.promotion.models_view import last_words, models_table, verdict_parts
+    from pipeline.promotion.models_view import evidence_parts, last_words, models_table
 
     console.print(models_table(records))
     if chosen is None:
         for line in last_words(records, events, latest, online):
             console.print(line, soft_wrap=True)
-    for given in verdicts if chosen is not None else ():
-        newest = given is latest[given.verdict.candidate_version]
-        for part in verdict_parts(given, online.get(given.verdict.candidate_version) if newest else None):
+    else:
+        for part in evidence_parts(verdicts, online):
             console.print(part)
+    if challenging is not None and chosen in (None, challenging):
+        console.print(
+            f"\nSearches are interleaved with {challenging[:12]} where HONELOOP_INTERLEAVING_SHARE says so."
+        )
 
 
 def promote(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from pipeline.config import Settings
@@ -36,7 +37,8 @@ def record_interleaving(
 
     Args:
         connection: Sees the search with its impressions.
-        search_id: The search; one that is not stored, or no longer, is left alone.
+        search_id: The search; one that is not stored, or no longer, is left alone, as one by models that are
+            not registered is.
         serving_version: The model that served.
         candidate_version: The other one.
         teams: By snippet id, whose pick it was.
@@ -46,8 +48,11 @@ def record_interleaving(
     """
     added = connection.execute(
         "INSERT INTO interleavings (search_id, serving_version, candidate_version)"
-        " SELECT id, %s, %s FROM searches WHERE id = %s ON CONFLICT DO NOTHING RETURNING search_id",
-        [serving_version, candidate_version, UUID(search_id)],
+        " SELECT s.id, serving.version, candidate.version"
+        " FROM searches s, model_versions serving, model_versions candidate"
+        " WHERE s.id = %s AND serving.version = %s AND candidate.version = %s"
+        " ON CONFLICT DO NOTHING RETURNING search_id",
+        [UUID(search_id), serving_version, candidate_version],
     ).fetchone()
     if added is None:
         return False
@@ -61,40 +66,86 @@ def record_interleaving(
     return True
 
 
+@dataclass(frozen=True)
+class OnlineComparison:
+    """What the interleaved searches of two models say so far."""
+
+    candidate_version: str
+    serving_version: str
+    outcome: OnlineOutcome
+
+
 def online_evidence(
     db: Database, candidate_version: str, serving_version: str, settings: Settings
 ) -> OnlineOutcome | None:
     """What the interleaved searches of two models say so far; None if there were none."""
     with db.connect() as connection:
-        rows = connection.execute(
-            "SELECT i.search_id, coalesce(f.user_name, s.user_name), m.snippet_id, m.team, f.judgement"
-            " FROM interleavings i JOIN searches s ON s.id = i.search_id"
-            " LEFT JOIN impressions m ON m.search_id = i.search_id AND m.team IS NOT NULL"
-            " LEFT JOIN feedback f ON f.search_id = m.search_id AND f.snippet_id = m.snippet_id"
-            " WHERE i.candidate_version = %s AND i.serving_version = %s ORDER BY s.at, i.search_id, f.id",
-            [candidate_version, serving_version],
-        ).fetchall()
-    if not rows:
-        return None
-    people: dict[UUID, str | None] = {}
-    teams: dict[UUID, dict[int, Team | None]] = {}
-    judgements: dict[UUID, dict[int, list[str]]] = {}
-    for search, person, snippet, team, judgement in rows:
-        shown = teams.setdefault(search, {})
-        said = judgements.setdefault(search, {})
-        people[search] = people.get(search) or person
-        if snippet is not None:
-            shown[snippet] = team
-        if snippet is not None and judgement is not None:
-            _hear(said.setdefault(snippet, []), judgement)
-    choices = [
-        Choice(people[search], outcome)
-        for search, shown in teams.items()
-        if (outcome := outcome_of(shown, judgements[search])) is not None
-    ]
+        found = online_comparisons(connection, settings, candidate_version)
+    return next((each.outcome for each in found if each.serving_version == serving_version), None)
+
+
+def online_comparisons(
+    connection: Connection, settings: Settings, candidate_version: str | None = None
+) -> tuple[OnlineComparison, ...]:
+    """What interleaved searches say of each two models, those compared last first.
+
+    Args:
+        connection: Any.
+        settings: How much evidence is enough, and how it is tested.
+        candidate_version: Only of this candidate.
+    """
+    only = {"candidate": candidate_version}
+    counts = connection.execute(
+        "SELECT i.candidate_version, i.serving_version, count(*)"
+        " FROM interleavings i JOIN searches s ON s.id = i.search_id"
+        " WHERE %(candidate)s::text IS NULL OR i.candidate_version = %(candidate)s"
+        " GROUP BY 1, 2 ORDER BY max(s.at) DESC, 1, 2",
+        only,
+    ).fetchall()
+    # Where nothing was done, nothing was chosen: such searches are only counted.
+    judged: dict[tuple[str, str], dict[UUID, _Judged]] = {}
+    for candidate, serving, search, person, snippet, team, judgement in connection.execute(
+        "SELECT i.candidate_version, i.serving_version, i.search_id, coalesce(f.user_name, s.user_name),"
+        " m.snippet_id, m.team, f.judgement"
+        " FROM interleavings i JOIN searches s ON s.id = i.search_id"
+        " JOIN impressions m ON m.search_id = i.search_id AND m.team IS NOT NULL"
+        " JOIN feedback f ON f.search_id = m.search_id AND f.snippet_id = m.snippet_id"
+        " WHERE %(candidate)s::text IS NULL OR i.candidate_version = %(candidate)s"
+        " ORDER BY s.at, i.search_id, f.id",
+        only,
+    ):
+        of_pair = judged.setdefault((candidate, serving), {})
+        of_pair.setdefault(search, _Judged(person)).hear(person, snippet, team, judgement)
+    return tuple(
+        OnlineComparison(
+            candidate, serving, _outcome(judged.get((candidate, serving), {}).values(), count, settings)
+        )
+        for candidate, serving, count in counts
+    )
+
+
+@dataclass
+class _Judged:
+    """What was done in one interleaved search: by whom, whose picks these were, what was said of them."""
+
+    person: str | None
+    teams: dict[int, Team | None] = field(default_factory=dict[int, Team | None])
+    said: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+
+    def hear(self, person: str | None, snippet: int, team: Team, judgement: str) -> None:
+        self.person = self.person or person
+        self.teams[snippet] = team
+        _hear(self.said.setdefault(snippet, []), judgement)
+
+
+def _outcome(judged: Iterable[_Judged], searches: int, settings: Settings) -> OnlineOutcome:
     return online_outcome(
-        choices,
-        len(teams),
+        [
+            Choice(each.person, outcome)
+            for each in judged
+            if (outcome := outcome_of(each.teams, each.said)) is not None
+        ],
+        searches,
         min_searches=settings.interleaving_min_searches,
         significance=settings.gate_significance,
         resamples=settings.bootstrap_resamples,

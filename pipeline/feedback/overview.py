@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC
 from typing import Any
@@ -22,14 +22,32 @@ FROM searches
 
 
 @dataclass(frozen=True)
+class OtherPairs:
+    """Pairs that people's judgements did not make, before the caps for each split; other rooms know them.
+
+    Attributes:
+        by_language: How many, by the language of the code.
+        dropped: How much makes none, by reason.
+    """
+
+    by_language: dict[str, int]
+    dropped: dict[str, int]
+
+    @classmethod
+    def of(cls, languages: Iterable[str], dropped: Mapping[str, int]) -> OtherPairs:
+        """The pairs of code in these languages, one each."""
+        return cls(counted(languages), {reason: count for reason, count in dropped.items() if count})
+
+
+@dataclass(frozen=True)
 class Overview:
     """Everything `honeloop feedback stats` tells of feedback.
 
     Attributes:
         counts: How much feedback there is.
         found: The pairs that it makes, and what it does not.
-        documentation: How many pairs documentation makes, by language, before the caps for each split.
-        documentation_dropped: How much documentation makes none, by reason.
+        others: What else makes pairs, by origin.
+        commits_left_out: How many commits make none, by reason, before any function of them is looked at.
         expired: Judged searches that have lost their names.
         counted_days: Searches that are counted by day only, those among them.
         forgotten: People who asked to be forgotten.
@@ -37,8 +55,8 @@ class Overview:
 
     counts: store.FeedbackStats
     found: FeedbackPairs
-    documentation: dict[str, int]
-    documentation_dropped: dict[str, int]
+    others: dict[str, OtherPairs]
+    commits_left_out: dict[str, int]
     expired: int
     counted_days: int
     forgotten: int
@@ -46,18 +64,29 @@ class Overview:
     def to_json(self) -> dict[str, Any]:
         """As `honeloop feedback stats --json` prints it."""
         pairs = self.found.pairs
+        by_language = counted(pair.language for pair in pairs)
         return {
             **asdict(self.counts),
             "pairs": len(pairs),
             "dropped": self.found.dropped,
             "eligible": {
-                "by_origin": {"feedback": len(pairs), "docstring": sum(self.documentation.values())},
+                "by_origin": {
+                    "feedback": len(pairs),
+                    **{origin: sum(other.by_language.values()) for origin, other in self.others.items()},
+                },
                 "by_judgement": counted(pair.judgement for pair in pairs),
-                "by_language": counted(pair.language for pair in pairs),
+                "by_language": by_language,
+                "by_origin_and_language": {
+                    "feedback": by_language,
+                    **{origin: other.by_language for origin, other in self.others.items()},
+                },
                 "by_day": days(pairs),
-                "documentation_by_language": self.documentation,
-                "documentation_dropped": self.documentation_dropped,
             },
+            "dropped_by_origin": {
+                "feedback": self.found.dropped,
+                **{origin: other.dropped for origin, other in self.others.items()},
+            },
+            "commits_left_out": self.commits_left_out,
             "weight": {
                 "total": round(sum(pair.weight for pair in pairs), 3),
                 "by_judgement": {
@@ -74,22 +103,20 @@ class Overview:
 
 
 def collect(
-    db: Database, settings: Settings, documentation: dict[str, int], documentation_dropped: dict[str, int]
+    db: Database, settings: Settings, others: dict[str, OtherPairs], commits_left_out: dict[str, int]
 ) -> Overview:
     """Gathers it, all from one moment.
 
     Args:
         db: The database.
         settings: See "Feedback and training set" there.
-        documentation: Pairs that documentation makes, by language; another room knows.
-        documentation_dropped: What it makes none of, by reason; likewise.
+        others: Pairs of other origins.
+        commits_left_out: How many commits make none, by reason.
     """
     with db.connect() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         counts = store.read_stats(connection)
-        return Overview(
-            counts, pairs_in(connection, settings), documentation, documentation_dropped, *_kept(connection)
-        )
+        return Overview(counts, pairs_in(connection, settings), others, commits_left_out, *_kept(connection))
 
 
 def counted(names: Iterable[str]) -> dict[str, int]:

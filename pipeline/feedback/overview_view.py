@@ -27,10 +27,11 @@ def render(content: Mapping[str, Any]) -> list[RenderableType]:
     by_day = dict(list(eligible["by_day"].items())[:DAYS_SHOWN])
     for title, counts in (
         ("pairs by origin", eligible["by_origin"]),
-        ("pairs by language", eligible["by_language"]),
+        ("pairs by origin and language", _joined(eligible["by_origin_and_language"])),
         ("pairs by day of their latest judgement", by_day),
         ("their negatives", content["negatives"]),
-        ("left out, and why", content["dropped"]),
+        ("left out, and why", _joined(content["dropped_by_origin"])),
+        ("commits left out, and why", content["commits_left_out"]),
     ):
         if any(counts.values()):
             parts.append(_counts(title, counts))
@@ -86,6 +87,13 @@ def _bias(bias: Mapping[str, Any]) -> Group:
         + ("estimated from the data" if estimated else "by the fixed table, for want of data"),
         table,
     )
+
+
+def _joined(by_origin: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """One row for each origin and what it is counted by."""
+    return {
+        f"{origin}: {name}": count for origin, counts in by_origin.items() for name, count in counts.items()
+    }
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> Group:

@@ -10,25 +10,27 @@ from pipeline.store.connections import Database
 # A finished index version waits for its flip for seconds. One that another model's run left this long ago
 # belongs to a dead run.
 ABANDONED = "1 hour"
+_CHALLENGING = "SELECT model_version FROM challengers WHERE until IS NULL"
 
 
 def clean_up(db: Database, model_version: str, keep: int) -> None:
     """Drops what killed builds left behind. The caller holds the build lock, so nothing is being built.
 
     An index version that is ready but was never flipped to stays if it is of `model_version`: the build that
-    calls this uses it, as far as it can.
+    calls this uses it, as far as it can. So does the one that searches are interleaved with.
     """
     with db.connect() as connection:
         rows = connection.execute(
             "SELECT id FROM index_versions WHERE state = 'building'"
             " OR (state = 'ready' AND model_version <> %s"
+            f"  AND model_version NOT IN ({_CHALLENGING})"
             "  AND created_at + make_interval(secs => coalesce(build_seconds, 0)) < now() - %s::interval)"
             " ORDER BY id",
             [model_version, ABANDONED],
         ).fetchall()
     for (index_id,) in rows:
         discard(db, index_id, "failed")
-    _drop_embeddings_nobody_needs(db, keep)
+    _drop_embeddings_nobody_needs(db, model_version, keep)
 
 
 def discard(db: Database, index_id: int, state: Literal["failed", "dropped"]) -> bool:
@@ -64,7 +66,7 @@ def drop_retired(db: Database, keep: int) -> tuple[int, ...]:
     """Drops retired index versions but the `keep` that a rollback may want first; returns those dropped.
 
     These are the ones that served before each other, going back from the one that serves; then, if that line
-    is shorter than `keep`, the ones that served last.
+    is shorter than `keep`, the ones that served last. What searches are interleaved with stays besides.
     """
     with db.connect() as connection:
         rows = connection.execute(
@@ -75,29 +77,31 @@ def drop_retired(db: Database, keep: int) -> tuple[int, ...]:
             "  WHERE i.previous_id IS NOT NULL AND line.back < 1000)"
             " SELECT i.id FROM index_versions i"
             "  LEFT JOIN (SELECT id, min(back) AS back FROM line GROUP BY id) AS line ON line.id = i.id"
-            " WHERE i.state = 'retired'"
+            f" WHERE i.state = 'retired' AND i.model_version NOT IN ({_CHALLENGING})"
             " ORDER BY line.back NULLS LAST, i.served_until DESC NULLS LAST, i.id DESC OFFSET %s",
             [keep],
         ).fetchall()
     return tuple(sorted(index_id for (index_id,) in rows if discard(db, index_id, "dropped")))
 
 
-def _drop_embeddings_nobody_needs(db: Database, keep: int) -> None:
+def _drop_embeddings_nobody_needs(db: Database, model_version: str, keep: int) -> None:
     """Drops the vectors of fine-tuned models that neither serve nor can be rolled back to.
 
     Each night's candidate embeds the whole corpus; kept for good, its vectors would soon fill the disk. Those
-    of the `keep` newest stay: they may be measured again when little has changed.
+    of the `keep` newest stay: they may be measured again when little has changed. Those of `model_version`,
+    which is being built, stay as well.
     """
     with db.connect() as connection:
         rows = connection.execute(
             "DELETE FROM embedding_tables e USING model_versions m WHERE m.version = e.model_version"
-            " AND m.base_version IS NOT NULL AND m.state IN ('candidate', 'rejected', 'retired')"
+            " AND m.version <> %s AND m.base_version IS NOT NULL"
+            " AND m.state IN ('candidate', 'rejected', 'retired')"
             " AND m.version NOT IN (SELECT version FROM model_versions WHERE base_version IS NOT NULL"
             "  ORDER BY created_at DESC, version LIMIT %s)"
             " AND NOT EXISTS (SELECT FROM index_versions i WHERE i.model_version = m.version"
             "  AND i.state IN ('building', 'ready', 'serving', 'retired'))"
             " RETURNING e.table_name",
-            [keep],
+            [model_version, keep],
         ).fetchall()
         for (name,) in rows:
             drop_table(connection, name)

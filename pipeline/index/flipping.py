@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pipeline.config import Settings, load_settings
 from pipeline.errors import BadInputError, HoneloopError
+from pipeline.index.challenging import dismiss_challenger
 from pipeline.index.cleaning import drop_retired
 from pipeline.index.tables import VectorTable
 from pipeline.index.verifying import hnsw_name
@@ -156,6 +157,7 @@ def _switch(
         " previous_id = %s WHERE id = %s",
         [previous, target.id],
     )
+    dismiss_challenger(connection, target.model_version)  # what it was compared with no longer serves
     registry.set_state(
         connection,
         target.model_version,

@@ -79,6 +79,15 @@ class IndexCount:
     served_until: datetime | None
 
 
+_SELECT = (
+    "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
+    " (i.parameters ->> 'ef_search')::int, i.recall_at_10,"
+    " coalesce((SELECT w.weight FROM ranking_weights w WHERE w.model_version = i.model_version"
+    "  ORDER BY w.id DESC LIMIT 1), 0)"
+    " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
+)
+
+
 def serving_index(where: Database | Connection) -> ServingIndex:
     """The index version that serves.
 
@@ -86,17 +95,25 @@ def serving_index(where: Database | Connection) -> ServingIndex:
         UnavailableError: nothing serves yet.
     """
     with connected(where) as connection:
-        row = connection.execute(
-            "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
-            " (i.parameters ->> 'ef_search')::int, i.recall_at_10,"
-            " coalesce((SELECT w.weight FROM ranking_weights w WHERE w.model_version = i.model_version"
-            "  ORDER BY w.id DESC LIMIT 1), 0)"
-            " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
-            " WHERE i.state = 'serving'"
-        ).fetchone()
+        row = connection.execute(f"{_SELECT} WHERE i.state = 'serving'").fetchone()
     if row is None:
         raise UnavailableError("Nothing is indexed yet.", hint="Run `honeloop run` or `honeloop index`.")
     return ServingIndex(*row)
+
+
+def verified_index(where: Database | Connection, model_version: str) -> ServingIndex | None:
+    """An index version of this model that could answer and does not serve; None if there is none.
+
+    The one that is ready to serve, else the one that served last.
+    """
+    with connected(where) as connection:
+        row = connection.execute(
+            f"{_SELECT} WHERE i.model_version = %s AND i.state IN ('ready', 'retired')"
+            " AND i.table_name IS NOT NULL AND i.recall_at_10 IS NOT NULL"
+            " ORDER BY i.state, i.id DESC LIMIT 1",
+            [model_version],
+        ).fetchone()
+    return None if row is None else ServingIndex(*row)
 
 
 def index_counts(where: Database | Connection) -> list[IndexCount]:

@@ -73,7 +73,7 @@ def promote(
     record = registry.resolve(db, version, settings)
     if record.state == "serving":
         raise BadInputError(f"{record.name} ({record.version[:12]}) serves already.")
-    passed = _require_sound(record, settings)
+    passed = require_sound(record, settings)
     reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
     if record.state in ("rejected", "retired"):
         reasons.append(f"It was {record.state} before.")
@@ -82,8 +82,12 @@ def promote(
         return registry.get_model(connection, record.version)
 
 
-def _require_sound(record: ModelRecord, settings: Settings) -> int:
-    """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed."""
+def require_sound(record: ModelRecord, settings: Settings) -> int:
+    """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed.
+
+    Raises:
+        HoneloopError: it cannot be loaded, its files are another version's by now, or it is not sane.
+    """
     from pipeline.encoders.loading import load_encoder
     from pipeline.encoders.sanity import check_sanity
 

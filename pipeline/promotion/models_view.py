@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.evaluation.interleaving import OnlineOutcome
+from pipeline.evaluation.online import OnlineComparison
 from pipeline.promotion.registry import ModelEvent, ModelRecord
 from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
 from pipeline.promotion.verdicts import GivenVerdict
@@ -46,7 +47,7 @@ def last_words(
     records: Sequence[ModelRecord],
     events: Sequence[ModelEvent],
     latest: Mapping[str, GivenVerdict],
-    online: Mapping[str, OnlineOutcome],
+    online: Sequence[OnlineComparison],
 ) -> Iterator[Text]:
     """Why each model is in its state, what the gate said of it last, and what interleaved searches say."""
     reasoned = {event.version: event for event in reversed(events) if event.reasons}
@@ -59,8 +60,24 @@ def last_words(
             style = _DECISIONS.get(given.verdict.decision, "")
             said = " ".join(given.verdict.reasons)
             yield Text.assemble(f"{short} gate: ", (given.verdict.decision, style), f". {said}")
-        if record.version in online:
-            yield Text(f"{short} online: {online_sentence(online[record.version])}")
+        for each in online:
+            if each.candidate_version == record.version:
+                against = each.serving_version[:12]
+                yield Text(f"{short} online, against {against}: {online_sentence(each.outcome)}")
+
+
+def evidence_parts(
+    verdicts: Sequence[GivenVerdict], online: Sequence[OnlineComparison]
+) -> Iterator[RenderableType]:
+    """Every verdict on one model, the newest first, and what people chose beside the one it belongs to."""
+    left = {each.serving_version: each.outcome for each in online}
+    for given in verdicts:
+        yield from verdict_parts(given, left.pop(given.verdict.serving_version, None))
+    for serving_version, outcome in left.items():
+        yield Text(
+            f"\nOnline, by searches interleaved with {serving_version[:12]}, against which the gate was not "
+            f"asked: {online_sentence(outcome)}"
+        )
 
 
 def verdict_parts(given: GivenVerdict, online: OnlineOutcome | None) -> Iterator[RenderableType]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from pipeline.evaluation.interleaving import Team
 from pipeline.search.nearest import Near
 from pipeline.search.places import Found, Place
 
@@ -36,23 +38,48 @@ class SearchResult:
     also_at: tuple[Place, ...]
     places: int
 
+    @property
+    def definition(self) -> tuple[str, str, str]:
+        """What all parts of a long definition share: repository, path, name."""
+        return self.repository, self.path, _PART.sub("", self.symbol)
+
 
 @dataclass(frozen=True)
 class SearchTimes:
     """What the parts of one answer took, in ms; the rest of `latency_ms` is waiting for what serves.
 
     `encode`: from the query to its vector, waiting for a batch and for the cache included. `search`: names of
-    filters looked up, texts found and put in order. `fetch`: their places and their code.
+    filters looked up, texts found and put in order. `fetch`: their places and their code. `candidate`: what
+    the other model of an interleaved search took beyond these; 0 for any other search.
     """
 
     encode_ms: float = 0.0
     search_ms: float = 0.0
     fetch_ms: float = 0.0
+    candidate_ms: float = 0.0
+
+
+# Why a search that was to be interleaved was answered by what serves alone: no challenger is chosen, or it
+# has no index; its model is not loaded; it took too long; one of the two indexes lacks a text that the other
+# one shows; something failed.
+Alone = Literal["no challenger", "not loaded", "slow", "stale", "failed"]
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Whose pick each result of an interleaved search was, by snippet id; None: it was left over."""
+
+    candidate_version: str
+    teams: Mapping[int, Team | None]
 
 
 @dataclass(frozen=True)
 class SearchAnswer:
-    """What a search gave. `search_id` is what feedback refers to; None when it was not recorded."""
+    """What a search gave. `search_id` is what feedback refers to; None when it was not recorded.
+
+    `interleaved` is set where two models' results stand in it, `alone` where they were to and do not. The
+    versions and scores are those of what serves in any case.
+    """
 
     search_id: str | None
     query: str
@@ -61,6 +88,8 @@ class SearchAnswer:
     latency_ms: float
     results: tuple[SearchResult, ...]
     times: SearchTimes = SearchTimes()
+    interleaved: Interleaved | None = None
+    alone: Alone | None = None
 
 
 def ranked(near: Sequence[Near], places: Mapping[bytes, Found], k: int) -> tuple[SearchResult, ...]:

@@ -17,10 +17,12 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.index.challenging import challenging_index
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.search.answer import SearchAnswer
 from pipeline.search.encoding import EncodingCounter, EncodingCounts, QueryEncoder
-from pipeline.search.models import ModelNotReadyError, ServingModels
+from pipeline.search.interleaved import Interleaver
+from pipeline.search.models import KEPT, ModelNotReadyError, ServingModels
 from pipeline.search.query import ANEW, ATTEMPTS, answer_query
 from pipeline.search.recording import NoRecorder, Recorder, SearchRecord
 from pipeline.search.request import SearchRequest
@@ -66,7 +68,8 @@ class SearchEngine:
         self._lock = threading.Lock()
         self._current: Serving | None = None
         self._encoding = EncodingCounter()
-        self._models = ServingModels(settings, self._encoding)
+        self._interleaver = Interleaver(settings)
+        self._models = ServingModels(settings, self._encoding, kept=KEPT + self._interleaver.on)
         self._closing = threading.Event()
         self.pool = ConnectionPool(
             db.url,
@@ -96,21 +99,22 @@ class SearchEngine:
         """
         started = time.perf_counter()
         request.check()
+        search_id = str(uuid4())
         # Most searches follow no flip: what served last is checked in the snapshot that answers.
         serving = self._current or self.serving(FLIP_PATIENCE_SECONDS)
-        answer = self._answered(serving, request, started, only_if_it_serves=True)
+        answer = self._answered(serving, request, search_id, started, only_if_it_serves=True)
         for remaining in reversed(range(ATTEMPTS)):
             if answer is not None:
                 break
             # When the index went away under a search, no patience with its model: only the new one will do.
             serving = self.serving(FLIP_PATIENCE_SECONDS if remaining == ATTEMPTS - 1 else None)
             try:
-                answer = self._answered(serving, request, started)
+                answer = self._answered(serving, request, search_id, started)
             except ANEW:
                 if not remaining:
                     raise
         assert answer is not None  # the last attempt answers or raises
-        return self._recorded(request, answer)
+        return self._recorded(request, search_id, answer)
 
     def serving(self, patience: float | None = None) -> Serving:
         """What a search that begins now is answered from.
@@ -185,21 +189,32 @@ class SearchEngine:
         self.pool.close()
 
     def _answered(
-        self, serving: Serving, request: SearchRequest, started: float, *, only_if_it_serves: bool = False
+        self,
+        serving: Serving,
+        request: SearchRequest,
+        search_id: str,
+        started: float,
+        *,
+        only_if_it_serves: bool = False,
     ) -> SearchAnswer | None:
-        """The answer out of one index version.
+        """The answer out of one index version, or drafted from it and the challenger's.
 
         None, where that is asked for, if this version serves no longer, or went away.
         """
         asked = time.perf_counter()
-        vector = serving.encoder.submit(request.query).result()
+        begun = serving.encoder.submit(request.query)
+        draft = self._interleaver.begin(search_id, request)  # both models embed at the same time
+        vector = begun.result()
         encode_ms = (time.perf_counter() - asked) * 1000
+        if draft is not None:
+            draft.wait()
 
         def answer(connection: Connection) -> SearchAnswer | None:
             if only_if_it_serves and serving_index(connection) != serving.index:
                 return None
             answer = answer_query(connection, serving.index, vector, request, started=started)
-            return replace(answer, times=replace(answer.times, encode_ms=encode_ms))
+            answer = replace(answer, times=replace(answer.times, encode_ms=encode_ms))
+            return answer if draft is None else draft.interleave(connection, serving.index, vector, answer)
 
         try:
             return self.read(answer)
@@ -208,10 +223,19 @@ class SearchEngine:
                 return None
             raise
 
-    def _recorded(self, request: SearchRequest, answer: SearchAnswer) -> SearchAnswer:
-        named = str(uuid4())
-        kept = self._recorder.record(SearchRecord.of(named, datetime.now(UTC), request, answer))
-        return replace(answer, search_id=named) if kept else answer
+    def _recorded(self, request: SearchRequest, search_id: str, answer: SearchAnswer) -> SearchAnswer:
+        kept = self._recorder.record(SearchRecord.of(search_id, datetime.now(UTC), request, answer))
+        return replace(answer, search_id=search_id) if kept else answer
+
+    def _challenger(self, serving_version: str) -> QueryEncoder | None:
+        """The model that searches are interleaved with, if it is loaded; else its loading begins."""
+        index = self.read(challenging_index)
+        if index is None:
+            return None
+        try:
+            return self._models.encoder(index.model_version, index.location, patience=0, keep=serving_version)
+        except (ModelNotReadyError, HoneloopError):
+            return None
 
     def _follow(self) -> None:
         """Loads what serves, and what is about to, before a search has to wait for it."""
@@ -220,6 +244,8 @@ class SearchEngine:
                 serving = self.serving(0 if self._current else None)
                 if (approved := self.read(_approved)) is not None:
                     self._models.prepare(*approved, keep=serving.index.model_version)
+                if self._interleaver.on:
+                    self._interleaver.follow(self._challenger(serving.index.model_version))
             except Exception:  # a search that comes now says so to whoever asks; here it is only too early
                 self._closing.wait(FOLLOW_SECONDS)
 

@@ -63,7 +63,7 @@ def _set(pattern: str, at: int) -> tuple[str, int]:
     ranges = list(_ranges(members))
     if end < 0 or "/" in members or any(high < low for low, high in ranges):
         raise BadInputError(
-            f"The path {pattern!r} has a set that is not one.",
+            f"The path has a set that is not one: {pattern[at : at + 50]!r}.",
             hint="Write [abc], [a-z] or [!abc].",
             field="path",
         )

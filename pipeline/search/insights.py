@@ -11,11 +11,14 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pipeline.config import Settings
 from pipeline.errors import BadInputError
+from pipeline.evaluation.online import online_comparisons
 from pipeline.feedback.grouping import normalise_query
 from pipeline.search import insights_queries as queries
 from pipeline.search.insights_figures import (
     AcceptedSnippet,
+    ComparedOnline,
     Insights,
     Judgements,
     Latency,
@@ -33,18 +36,24 @@ RANKS = 10
 MOST_QUERIES = 25
 MOST_SNIPPETS = 15
 MOST_MODELS = 30
+MOST_COMPARISONS = 10
 CHART_METRICS = ("ndcg@10", "mrr@10", "recall@10")
 
 
 def read_insights(
-    connection: Connection, days: int, zone: str, now: datetime, *, newest: int = NEWEST_SEARCHES
+    connection: Connection,
+    days: int,
+    settings: Settings,
+    now: datetime,
+    *,
+    newest: int = NEWEST_SEARCHES,
 ) -> Insights:
     """The figures of the last `days` days, today included.
 
     Args:
         connection: In a transaction in which nothing was read yet.
         days: One of `PERIODS`.
-        zone: IANA name of the time zone whose days are counted.
+        settings: The time zone whose days are counted, and how online evidence is tested.
         now: The present moment, with a time zone.
         newest: At most so many searches are looked at impression by impression.
 
@@ -53,11 +62,14 @@ def read_insights(
     """
     if days not in PERIODS:
         raise BadInputError(
-            f"There are no insights over {days} days.", hint=f"Choose {', '.join(map(str, PERIODS))}."
+            f"There are no insights over {days} days.",
+            hint=f"Choose {', '.join(map(str, PERIODS))}.",
+            field="days",
         )
     one_snapshot(connection)
     # Hundreds of thousands of judgements are grouped in memory rather than on disk.
     connection.execute("SET LOCAL work_mem = '64MB'")
+    zone = settings.timezone
     today = now.astimezone(ZoneInfo(zone)).date()
     first = today - timedelta(days=days - 1)
     values: dict[str, Any] = {
@@ -95,6 +107,7 @@ def read_insights(
             for each in connection.execute(queries.MOST_ACCEPTED, {**values, "most": MOST_SNIPPETS})
         ),
         _models(connection),
+        _compared(connection, settings),
     )
 
 
@@ -176,6 +189,20 @@ def _judgements(connection: Connection, values: dict[str, Any]) -> dict[date, Ju
         )
         for day, each in counts.items()
     }
+
+
+def _compared(connection: Connection, settings: Settings) -> tuple[ComparedOnline, ...]:
+    """The comparisons made last, each beside what the gate said last of the same two models."""
+    found = online_comparisons(connection, settings)[:MOST_COMPARISONS]
+    decisions = {
+        (candidate, serving): decision
+        for candidate, serving, decision in connection.execute(
+            queries.VERDICTS, {"versions": [each.candidate_version for each in found]}
+        )
+    }
+    return tuple(
+        ComparedOnline(each, decisions.get((each.candidate_version, each.serving_version))) for each in found
+    )
 
 
 def _models(connection: Connection) -> tuple[ModelFigures, ...]:

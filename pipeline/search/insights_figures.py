@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from pipeline.evaluation.online import OnlineComparison
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -125,6 +127,19 @@ class ModelFigures:
 
 
 @dataclass(frozen=True)
+class ComparedOnline:
+    """What interleaved searches say of two models, and what the gate decided last on the same two.
+
+    Attributes:
+        online: The two, and what people chose.
+        offline: The gate's decision; None: it was not asked about these two.
+    """
+
+    online: OnlineComparison
+    offline: str | None
+
+
+@dataclass(frozen=True)
 class Insights:
     """All figures of one period, read in one snapshot of the database.
 
@@ -151,6 +166,7 @@ class Insights:
     unmet: tuple[UnmetQuery, ...]
     accepted: tuple[AcceptedSnippet, ...]
     models: tuple[ModelFigures, ...]
+    compared: tuple[ComparedOnline, ...]
 
     @property
     def total_searches(self) -> int:

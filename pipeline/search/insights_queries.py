@@ -131,3 +131,9 @@ SERVED = """
 SELECT model_version, served_from, served_until FROM index_versions
 WHERE served_from IS NOT NULL AND model_version = ANY(%(versions)s) ORDER BY served_from, id
 """
+
+# Of each two models the last verdict: a later row replaces an earlier one.
+VERDICTS = """
+SELECT model_version, serving_version, decision FROM verdicts
+WHERE model_version = ANY(%(versions)s) ORDER BY id
+"""

@@ -49,14 +49,16 @@ class _Loading:
 
 
 class ServingModels:
-    """The encoders of at most `KEPT` model versions. Safe from many threads; `close` it.
+    """The encoders of a few model versions. Safe from many threads; `close` it.
 
     Args:
         settings: Device, batch size, size of the query cache.
         counter: Counts what the encoders of all versions do.
+        kept: Of how many versions, at the most.
     """
 
-    def __init__(self, settings: Settings, counter: EncodingCounter) -> None:
+    def __init__(self, settings: Settings, counter: EncodingCounter, *, kept: int = KEPT) -> None:
+        self._kept = kept
         self._settings = settings
         self._counter = counter
         self._lock = threading.Lock()
@@ -115,7 +117,7 @@ class ServingModels:
                 loading = _Loading(self._loader.submit(self._load, version, location))
             self._models[version] = loading  # the one used last stands last
             others = [each for each in self._models if each not in (version, keep)]
-            surplus = [self._models.pop(each) for each in others[: max(0, len(self._models) - KEPT)]]
+            surplus = [self._models.pop(each) for each in others[: max(0, len(self._models) - self._kept)]]
         for old in surplus:
             # Searches in flight still wait for it: it ends when they have their vectors.
             threading.Thread(target=_close, args=[old], name="model-closer", daemon=True).start()

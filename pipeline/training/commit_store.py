@@ -211,3 +211,12 @@ def commit_counts(connection: Connection) -> dict[str, dict[str, int]]:
     ):
         counts.setdefault(repository, {})[reason] = count
     return counts
+
+
+def left_out_commits(connection: Connection) -> dict[str, int]:
+    """How many commits of all repositories are left out, by reason, the most frequent first."""
+    return dict(
+        connection.execute(
+            "SELECT left_out, count(*) FROM commits WHERE left_out IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+    )

@@ -275,8 +275,12 @@ def test_without_javascript_people_search_filter_read_and_judge(browser: Browser
     assert said == [(two, "reject", None, user), (two, "accept", None, user)]
     page.click("text=← Results")
     page.wait_for_url("**/search?*source=click*")
+    again = search_of(page)
     page.click("#r1 h2 a")
-    page.wait_for_url(f"**/snippets/{one}?search=*")
+    page.wait_for_url(f"**/snippets/{one}?search={again}")
+    page.go_back()  # to the results, not to what led on
+    page.wait_for_url("**/search?*source=click*")
+    assert site.said(again, 1) == [(one, "click", None, user)]
     context.close()
 
 

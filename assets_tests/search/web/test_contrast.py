@@ -20,6 +20,7 @@ TEXTS = [
     ("bad", "bad-back"),
     ("page", "text"),
     ("page", "bad"),
+    ("bad", "page"),
 ]
 DRAWN = [
     *((f"s{number}", "page") for number in range(5)),

@@ -18,6 +18,7 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.verifying import documentation_queries
 from pipeline.promotion.registry import ModelRecord, serving_model
+from pipeline.search.challenger import keep_up
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.workbench import Workbench
 
@@ -91,6 +92,7 @@ def search_index(
             progress,
             changed=report.action != "reused",
         )
+        challenger = keep_up(workbench, progress)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": report.rows,
@@ -105,6 +107,7 @@ def search_index(
                 "build_seconds": round(report.build_seconds, 3),
                 "lexical_weight": ranking.weight,
                 "lexical_weight_reason": str(ranking.evidence["reason"]),
+                **({"challenger": challenger} if challenger else {}),
                 "previous_index_version": flipped.previous_index_version_id or 0,
                 "serves": table(
                     ["", "model", "version"],

@@ -40,9 +40,17 @@ class Metrics:
         self.search_seconds = Histogram(
             "honeloop_search_seconds",
             "Time of a search: total is from the engine's first step to its answer; of that, encode is "
-            "until the query's vector is there, search finds the texts, fetch reads their places and code.",
+            "until the query's vector is there, search finds the texts, fetch reads their places and code; "
+            "candidate, of interleaved searches only, is what the other model took beyond these.",
             ["part"],
             buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.interleaved = Counter(
+            "honeloop_interleaved_searches",
+            "Searches that were to be interleaved, by outcome: interleaved, or why what serves answered "
+            "alone: no challenger, not loaded, slow, stale, failed.",
+            ["outcome"],
             registry=self.registry,
         )
         self.in_flight = Gauge(
@@ -78,6 +86,9 @@ class Metrics:
             ("fetch", times.fetch_ms),
         ):
             self.search_seconds.labels(part).observe(ms / 1000)
+        if answer.interleaved is not None or answer.alone is not None:
+            self.interleaved.labels(answer.alone or "interleaved").inc()
+            self.search_seconds.labels("candidate").observe(times.candidate_ms / 1000)
         if answer.search_id is None:
             self.unrecorded.inc()
 

@@ -153,6 +153,24 @@ def own_path(target: str) -> str:
     return target if safe and target.isprintable() else "/"
 
 
+def from_own_page(request: Request) -> bool:
+    """Whether a link on a page of this service was followed, as far as the browser says.
+
+    Browsers tell it in `Sec-Fetch-Site`; those that do not, old ones and any over plain http from another
+    machine, name the page that they come from, which this service's pages ask for within the site only.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    came_from = request.headers.get("referer")
+    if came_from is None:
+        return True
+    try:
+        return urlsplit(came_from).netloc.lower() == request.headers.get("host", "").lower()
+    except ValueError:
+        return False
+
+
 def _refusal(request: Request) -> Response:
     if request.method in {"GET", "HEAD"} and prefers_html(request):
         query = f"?{request.url.query}" if request.url.query else ""

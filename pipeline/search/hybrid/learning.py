@@ -58,7 +58,13 @@ class Choice:
 
 
 def learn_weight(
-    db: Database, encoder: Encoder, settings: Settings, progress: Progress, *, changed: bool = True
+    db: Database,
+    encoder: Encoder,
+    settings: Settings,
+    progress: Progress,
+    *,
+    changed: bool = True,
+    index: ServingIndex | None = None,
 ) -> RankingWeight:
     """Learns the weight of the model version that serves, and stores it: from then on searches follow it.
 
@@ -67,16 +73,17 @@ def learn_weight(
 
     Args:
         db: The database.
-        encoder: The model version that serves; it may be a deferred one.
+        encoder: The model version of the index; it may be a deferred one.
         settings: `gate_min_queries`, `bootstrap_resamples` and `seed`.
         progress: Told of the outcome.
         changed: Whether the live texts may have changed since their words were counted.
+        index: Another index version, whose model's weight is learned instead.
 
     Raises:
         UnavailableError: nothing serves.
     """
     with db.connect() as connection:
-        serving = serving_index(connection)
+        serving = index or serving_index(connection)
         if changed or not words_are_counted(connection):
             with progress.stage("Counting words"):
                 count_words(connection)

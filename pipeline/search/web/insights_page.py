@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
+from pipeline.search.api.negotiation import prefers_html
 from pipeline.search.engine import SearchEngine
 from pipeline.search.insights import CHART_METRICS, PERIODS, read_insights
 from pipeline.search.insights_figures import Insights, Judgements, ModelFigures, RankCount
@@ -42,7 +43,7 @@ class InsightsKeeper:
 
     def __init__(self, engine: SearchEngine, settings: Settings) -> None:
         self._engine = engine
-        self._zone = settings.timezone
+        self._settings = settings
         self._lock = threading.Lock()
         self._read: dict[int, tuple[float, datetime, Insights]] = {}
 
@@ -58,7 +59,7 @@ class InsightsKeeper:
             if known is None or time.monotonic() >= known[0]:
                 now, started = datetime.now(UTC), time.monotonic()
                 figures = self._engine.read(
-                    lambda connection: read_insights(connection, days, self._zone, now)
+                    lambda connection: read_insights(connection, days, self._settings, now)
                 )
                 read = time.monotonic()
                 known = self._read[days] = (read + KEPT_TIMES * (read - started), now, figures)
@@ -74,14 +75,24 @@ class Unmet:
 
 
 def insights_page(request: Request, keeper: InsightsKeeper) -> HTMLResponse:
-    """The page over the period that the address names. Raises BadInputError for one there is not."""
-    days = _days(request.query_params.get("days", ""))
-    figures, at = keeper.get(days)
+    """The page over the period that the address names.
+
+    Raises:
+        BadInputError: there is no such period, and a program asks; people are told beside those there are.
+    """
+    try:
+        days = _days(request.query_params.get("days", ""))
+        figures, at = keeper.get(days)
+    except BadInputError as error:
+        if not prefers_html(request):
+            raise
+        return render(request, "insights.html", status=422, problem=error, periods=PERIODS, days=None)
     clients = sorted({client for each in figures.searches.values() for client in each})
     total = figures.total_judgements
     return render(
         request,
         "insights.html",
+        problem=None,
         figures=figures,
         total=total,
         at=at,
@@ -106,7 +117,9 @@ def _days(text: str) -> int:
         return int(text or DEFAULT_DAYS)
     except ValueError:
         raise BadInputError(
-            f"{text[:20]!r} is no number of days.", hint=f"Choose {', '.join(map(str, PERIODS))}."
+            f"{text[:20]!r} is no number of days.",
+            hint=f"Choose {', '.join(map(str, PERIODS))}.",
+            field="days",
         ) from None
 
 

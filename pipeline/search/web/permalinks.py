@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -20,9 +21,14 @@ def request_of(parameters: QueryParams, user: str) -> SearchRequest:
     Raises:
         BadInputError: `k` is no number, or more than a page shows.
     """
+    return replace(without_k(parameters, user), k=_k(parameters.get("k", "")))
+
+
+def without_k(parameters: QueryParams, user: str) -> SearchRequest:
+    """The same, but with as many results as a page shows when nothing is said, whatever is said."""
     return SearchRequest(
         parameters.get("q", ""),
-        _k(parameters.get("k", "")),
+        DEFAULT_K,
         languages=_all(parameters, "language"),
         sources=_all(parameters, "source"),
         kinds=_all(parameters, "kind"),
@@ -50,6 +56,16 @@ def query_link(query: str) -> str:
     return permalink(SearchRequest(query))
 
 
+def opening_link(search_id: str | None, snippet_id: int) -> str:
+    """The address that opens a result, and records that it was opened if the search was recorded."""
+    return f"/snippets/{snippet_id}" if search_id is None else f"/open/{search_id}/{snippet_id}"
+
+
+def snippet_link(snippet_id: int, search_id: str) -> str:
+    """The page of a snippet, where it can be judged as a result of that search."""
+    return f"/snippets/{snippet_id}?search={search_id}"
+
+
 def _all(parameters: QueryParams, name: str) -> tuple[str, ...]:
     # A form sends its empty fields, too, and a name given twice is no other search.
     return tuple(dict.fromkeys(value.strip() for value in parameters.getlist(name) if value.strip()))
@@ -62,11 +78,12 @@ def _k(text: str) -> int:
         k = int(text)
     except ValueError:
         raise BadInputError(
-            f"{text[:20]!r} is no number of results.", hint="Give k as a whole number."
+            f"{text[:20]!r} is no number of results.", hint="Give k as a whole number.", field="k"
         ) from None
     if not 1 <= k <= MAX_PAGE_K:
         raise BadInputError(
             f"k is {k}; a page shows from 1 to {MAX_PAGE_K} results.",
             hint="Ask more precisely, or use a filter, rather than read on.",
+            field="k",
         )
     return k

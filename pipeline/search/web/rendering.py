@@ -17,19 +17,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.config import Settings
-from pipeline.search.web.permalinks import query_link
+from pipeline.search.web.permalinks import opening_link, query_link
 from pipeline.search.web.visitor import remember, visitor_of
 
+# The first is the page's script; it imports the others, which are named here to be loaded beside it.
+SCRIPTS = (
+    "honeloop.js",
+    "asking.js",
+    "copying.js",
+    "keyboard.js",
+    "page.js",
+    "reading.js",
+    "telling.js",
+    "verdicts.js",
+)
 MEDIA_TYPES: Mapping[str, str] = {
     "honeloop.css": "text/css; charset=utf-8",
-    "honeloop.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    **dict.fromkeys(SCRIPTS, "text/javascript; charset=utf-8"),
 }
+
+
+# What the frame of every page names, where there is nothing to say.
+_NOTHING_WRONG: Mapping[str, Any] = {"name_problem": None, "next": None}
 
 
 @cache
 def static_files() -> dict[str, bytes]:
-    """The stylesheet, the script and the icon: all there is under /static/, by name."""
+    """The stylesheet, the scripts and the icon: all there is under /static/, by name."""
     folder = files("pipeline.search.web") / "static"
     return {name: (folder / name).read_bytes() for name in MEDIA_TYPES}
 
@@ -69,7 +84,7 @@ def render(
             address=address,
             zone=ZoneInfo(settings.timezone),
             has_token=settings.api_token is not None,
-            **context,
+            **{**_NOTHING_WRONG, **context},
         )
     )
     response = HTMLResponse(html, status)
@@ -103,7 +118,12 @@ def _environment() -> Environment:
         "part": part,
     }
     environment.filters.update(filters)
-    functions: dict[str, Any] = {"static": _static_address, "query_link": query_link}
+    functions: dict[str, Any] = {
+        "static": _static_address,
+        "query_link": query_link,
+        "opening_link": opening_link,
+        "scripts": SCRIPTS,
+    }
     environment.globals.update(functions)
     return environment
 
@@ -138,7 +158,7 @@ def _one_line(text: str) -> str:
 
 
 def _static_address(name: str) -> str:
-    return f"/static/{name}?v={static_version()}"
+    return f"/static/{static_version()}/{name}"
 
 
 def _number(value: float) -> str:

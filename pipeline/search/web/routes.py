@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-from uuid import UUID
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from pipeline.config import Settings
+from pipeline.errors import BadInputError
+from pipeline.search.api.negotiation import prefers_html
 from pipeline.search.api.routes import service_of, threads_of
-from pipeline.search.api.schemas import ErrorOut, FeedbackIn
+from pipeline.search.api.schemas import ErrorOut
 from pipeline.search.api.security import own_path
 from pipeline.search.engine import SearchEngine
-from pipeline.search.snippets import MAX_ID
 from pipeline.search.web.choices import ChoiceKeeper
 from pipeline.search.web.insights_page import InsightsKeeper, insights_page
+from pipeline.search.web.judging import judging_router
 from pipeline.search.web.rendering import MEDIA_TYPES, render, static_files, static_version
 from pipeline.search.web.search_page import home_page, search_page
 from pipeline.search.web.snippet_page import snippet_page
@@ -35,6 +36,7 @@ def web_router(engine: SearchEngine, settings: Settings) -> APIRouter:
         settings: The time zone whose days are counted, and whether there is a token.
     """
     router = APIRouter(include_in_schema=False)
+    router.include_router(judging_router())
     choices = ChoiceKeeper(engine)
     insights = InsightsKeeper(engine, settings)
 
@@ -64,41 +66,35 @@ def web_router(engine: SearchEngine, settings: Settings) -> APIRouter:
         wrong = "wrong" in request.query_params
         return render(request, "login.html", status=401 if wrong else 200, target=target, wrong=wrong)
 
-    @router.post("/judge")
-    async def judge(
-        request: Request,
-        search: Annotated[UUID, Form()],
-        snippet: Annotated[int, Form(ge=1, le=MAX_ID)],
-        judgement: Annotated[Literal["accept", "reject"], Form()],
-    ) -> Response:
-        """What a button says without the script, which says it to the API. Leads to where it can be seen."""
-        service, visitor = service_of(request), visitor_of(request)
-        given = FeedbackIn(search_id=search, snippet_id=snippet, judgement=judgement, user=visitor.user)
-        await threads_of(request).run(lambda: service.feedback(given))
-        response = RedirectResponse(f"/snippets/{snippet}?search={search}", 303)
-        remember(response, request, visitor)
-        return response
-
     @router.post("/name")
     async def name(
         request: Request, name: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
     ) -> Response:
-        response = RedirectResponse(own_path(next), 303)
-        remember(response, request, visitor_of(request).named(checked_name(name)))
+        target = own_path(next)
+        try:
+            visitor = visitor_of(request).named(checked_name(name))
+        except BadInputError as error:
+            if not prefers_html(request):
+                raise
+            return render(
+                request, "name.html", status=422, name_problem=error, name_given=name[:1000], next=target
+            )
+        response = RedirectResponse(target, 303)
+        remember(response, request, visitor)
         return response
 
-    @router.get("/static/{name}")
-    async def static(request: Request, name: str) -> Response:
+    @router.get("/static/{version}/{name}")
+    async def static(version: str, name: str) -> Response:
+        """The version stands before the name, so that what a script imports has it, too."""
         if name not in MEDIA_TYPES:
             raise HTTPException(404)
-        versioned = request.query_params.get("v") == static_version()
         return Response(
             static_files()[name],
             media_type=MEDIA_TYPES[name],
-            headers={"Cache-Control": FOREVER if versioned else "no-cache"},
+            headers={"Cache-Control": FOREVER if version == static_version() else "no-cache"},
         )
 
-    _ = home, search, figures, login, judge, name, static  # used by the router
+    _ = home, search, figures, login, name, static  # used by the router
     return router
 
 

@@ -16,7 +16,7 @@ from pipeline.search.api.service import Service
 from pipeline.search.request import MAX_QUERY_CHARACTERS, SearchRequest
 from pipeline.search.web.choices import Choice, ChoiceKeeper, Choices
 from pipeline.search.web.highlighting import Line, highlighted
-from pipeline.search.web.permalinks import DEFAULT_K, permalink, request_of
+from pipeline.search.web.permalinks import DEFAULT_K, permalink, request_of, without_k
 from pipeline.search.web.rendering import render
 from pipeline.search.web.visitor import visitor_of
 
@@ -56,9 +56,10 @@ def home_page(request: Request, choices: ChoiceKeeper) -> HTMLResponse:
 def search_page(request: Request, service: Service, choices: ChoiceKeeper) -> HTMLResponse:
     """The answer to the search that the address names; an error is a sentence above the form."""
     there, error = _choices(choices)
-    asked = SearchRequest(request.query_params.get("q", ""), client="web")
+    user = visitor_of(request).user
+    asked = without_k(request.query_params, user)
     try:
-        asked = request_of(request.query_params, visitor_of(request).user)
+        asked = request_of(request.query_params, user)
         if error is not None:
             raise error
         answer = service.search(asked)
@@ -100,6 +101,7 @@ def _rendered(
         unfiltered=permalink(replace(asked, languages=(), sources=(), kinds=(), path=None)),
         filtered=filtered,
         error=error,
+        wrong=error.field if isinstance(error, BadInputError) else "",
         answer=answer,
         shown=shown,
     )

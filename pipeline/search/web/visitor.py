@@ -62,11 +62,15 @@ def checked_name(name: str) -> str | None:
         return None
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         raise BadInputError(
-            "That cannot be a name.", hint=f"Use up to {MAX_NAME_CHARACTERS} printable characters."
+            "That cannot be a name.",
+            hint=f"Use up to {MAX_NAME_CHARACTERS} printable characters.",
+            field="name",
         )
     if name.lower().startswith(ANONYMOUS):
         raise BadInputError(
-            f"A name cannot begin with {ANONYMOUS}", hint="That is how the nameless are called."
+            f"A name cannot begin with {ANONYMOUS}",
+            hint="That is how the nameless are called.",
+            field="name",
         )
     return name
 
