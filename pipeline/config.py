@@ -49,8 +49,14 @@ class Settings(BaseSettings):
     )
 
     # Index
-    hnsw_m: int = Field(default=16, ge=2, le=100)
-    hnsw_ef_construction: int = Field(default=100, ge=4, le=1000)
+    hnsw_m: int = Field(default=16, ge=2, le=100, description="Links of a row in HNSW.")
+    hnsw_ef_construction: int = Field(
+        default=100,
+        ge=4,
+        le=1000,
+        description="Candidates that they are chosen from, up to 100,000 rows; twice as many up to a million, "
+        "and so on.",
+    )
     hnsw_ef_search: int = Field(
         default=100, ge=1, le=1000, description="Breadth of an HNSW search; more where recall asks for it."
     )

@@ -8,80 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assets_tests.benchmarks.real_vectors import functions
+from assets_tests.benchmarks.installed_code import Code, queries_of
 from pipeline.encoders.encoder import Encoder
 from pipeline.index.embeddings import ensure_embedding_table
 from pipeline.index.tables import copy_vectors
 from pipeline.promotion.registry import ensure_registered
 from pipeline.store.connections import Database
 
-PACKAGES = (
-    "networkx",
-    "rich",
-    "click",
-    "sqlalchemy",
-    "dagster",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "sympy",
-    "matplotlib",
-    "transformers",
-    "torch",
-)
-# Length of the noise beside a vector of length 1: such twins have a cosine of about 0.96 with their original.
+# Real near-duplicates have a cosine in between: below, they are merely alike, above, nearly the same.
+NEAR_DUPLICATES = (0.9, 0.995)
+# Length of isotropic noise beside a vector of length 1: a cosine of about 0.96 with the original.
 NOISE = 0.3
 CHUNK = 5000
-
-
-@dataclass(frozen=True)
-class Code:
-    """One real function."""
-
-    package: str
-    path: str
-    text: str
-    documentation: str
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much of the corpus is what it seems.
-
-    Args:
-        snippets: How many there are.
-        texts: How many different real functions they come from.
-        embedded: How many texts were really embedded.
-    """
-
-    snippets: int
-    texts: int
-    embedded: int
-
-
-def real_code(count: int) -> list[Code]:
-    """Up to `count` different functions of the installed packages, the same every time, in mixed order."""
-    found: dict[str, Code] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what old code's string escapes deserve is not the matter here
-        for package in PACKAGES:
-            for number, (text, documentation) in enumerate(functions(package)):
-                if text.strip():
-                    path = f"{package}/part_{number // 200}/module_{number // 20}.py"
-                    found.setdefault(text, Code(package, path, text, documentation))
-            if len(found) >= 3 * count:
-                break
-    chosen = sorted(found.values(), key=lambda each: hashlib.sha256(each.text.encode()).digest())
-    return chosen[:count]
 
 
 def real_embeddings(
@@ -96,12 +41,25 @@ def real_embeddings(
                 list(stored["texts"][:queries]),
                 stored["queries"][:queries],
             )
-    texts = [" ".join(each.documentation.split())[:300] for each in code]
-    texts = list(dict.fromkeys(text for text in texts if len(text.split()) >= 4))[:queries]
+    texts = queries_of(code, queries)
     vectors, asked = encoder.embed_documents([each.text for each in code]), encoder.embed_queries(texts)
     if cache is not None:
         np.savez(cache, vectors=vectors, texts=np.array(texts), queries=asked)
     return vectors, texts, asked
+
+
+def near_duplicate_noise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every way in which two of the real vectors that are near-duplicates differ; shape (ways, dims).
+
+    Added to another vector, such a difference makes a copy that differs from it as real code does from its
+    near-duplicate: along some 60 directions and not 384, and more toward and from queries. Copies with
+    isotropic noise all stand around their original like a star, which real code does not.
+    """
+    some = vectors[:10_000]
+    cosine = np.triu(some @ some.T, 1)
+    one, other = np.nonzero((cosine > NEAR_DUPLICATES[0]) & (cosine < NEAR_DUPLICATES[1]))
+    differences = some[one] - some[other]
+    return np.concatenate([differences, -differences])
 
 
 def fill(
@@ -112,11 +70,13 @@ def fill(
     count: int,
     *,
     words: bool = True,
-) -> Sizes:
+    isotropic: bool = False,
+) -> None:
     """Stores `count` snippets with their vectors, as extraction and embedding would have left them.
 
     Without `words` the words of the texts are left out, which take most of the time.
     """
+    ways = None if isotropic else near_duplicate_noise(vectors)
     ensure_registered(db, encoder, "minilm")
     with db.connect() as connection:
         table = ensure_embedding_table(connection, encoder)
@@ -168,16 +128,17 @@ def fill(
                 sorted(paths),
             )
         with db.connect() as connection:
-            copy_vectors(connection, table, encoder.version, hashes, _vectors(vectors, numbers, rng))
+            copy_vectors(connection, table, encoder.version, hashes, _vectors(vectors, ways, numbers, rng))
         if start % (20 * CHUNK) == 0 and start:
             print(f"  {start:,} snippets stored after {time.perf_counter() - started:.0f} s", flush=True)
     with db.connect(autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-    return Sizes(count, min(len(code), count), min(len(vectors), count))
 
 
 def _path(each: Code, number: int, texts: int) -> str:
-    return each.path.replace("/part_", f"/copy_{number // texts}/part_")
+    """Of a copy: another file in the folder of the package."""
+    folder, _, rest = each.path.partition("/")
+    return each.path if number < texts else f"{folder}/copy_{number // texts}/{rest}"
 
 
 def _text(code: list[Code], number: int) -> tuple[Code, str]:
@@ -185,9 +146,17 @@ def _text(code: list[Code], number: int) -> tuple[Code, str]:
     return each, each.text if number < len(code) else f"{each.text}\n# copy {number // len(code)}"
 
 
-def _vectors(vectors: NDArray[np.float32], numbers: range, rng: np.random.Generator) -> NDArray[np.float32]:
+def _vectors(
+    vectors: NDArray[np.float32],
+    ways: NDArray[np.float32] | None,
+    numbers: range,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
     chosen = vectors[np.array(numbers) % len(vectors)]
-    noise = rng.standard_normal(chosen.shape).astype(np.float32) * (NOISE / np.sqrt(chosen.shape[1]))
+    if ways is None:
+        noise = rng.standard_normal(chosen.shape).astype(np.float32) * (NOISE / np.sqrt(chosen.shape[1]))
+    else:
+        noise = ways[rng.integers(len(ways), size=len(chosen))]
     noise[np.array(numbers) < len(vectors)] = 0  # these are the real ones
     noisy = chosen + noise
     return noisy / np.linalg.norm(noisy, axis=1, keepdims=True)

@@ -6,27 +6,23 @@ Random vectors say nothing about recall: in many dimensions they are all equally
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
-import random
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assets_tests.benchmarks.installed_code import queries_of, real_code
 from pipeline.config import Settings
 from pipeline.encoders.loading import load_encoder
 from pipeline.index.embeddings import ensure_embedding_table
 from pipeline.index.tables import VectorTable
 from pipeline.promotion.registry import ensure_registered
 from pipeline.store.connections import Database, open_database
-
-PACKAGES = ("networkx", "rich", "click", "sqlalchemy", "dagster", "pandas", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -39,44 +35,21 @@ class RealVectors:
     queries: NDArray[np.float32]
 
 
-def functions(package: str) -> Iterator[tuple[str, str]]:
-    """The code and documentation of each Python function of an installed package."""
-    for file in files(package) or ():
-        if file.suffix != ".py":
-            continue
-        source = Path(str(file.locate())).read_text("utf-8", errors="replace")
-        lines = source.split("\n")
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:  # of another version of Python: templates, and tests of its newest syntax
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                code = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-                yield code, (ast.get_docstring(node) or "").split("\n\n")[0]
-
-
 def real_vectors(count: int, cache: Path | None) -> RealVectors:
-    """Vectors by the default encoder of `count` functions drawn at random; kept in and taken from `cache`."""
+    """Vectors by the default encoder of `count` functions; kept in and taken from `cache`."""
     if cache is not None and cache.exists():
         stored = np.load(cache)
         hashes = [bytes.fromhex(text) for text in stored["hashes"][:count]]
         return RealVectors(
             hashes, list(stored["packages"][:count]), stored["vectors"][:count], stored["queries"]
         )
-    texts: dict[str, tuple[str, str]] = {}
-    for package in PACKAGES:
-        texts.update({code: (package, documentation) for code, documentation in functions(package)})
-    chosen = sorted(texts)
-    random.Random(17).shuffle(chosen)
-    chosen = chosen[:count]
+    code = real_code(count)
     encoder = load_encoder("minilm")
-    documentation = [d for _, d in (texts[code] for code in chosen) if len(d.split()) >= 4][:200]
     made = RealVectors(
-        [hashlib.sha256(code.encode()).digest() for code in chosen],
-        [texts[code][0] for code in chosen],
-        encoder.embed_documents(chosen),
-        encoder.embed_queries(documentation),
+        [hashlib.sha256(each.text.encode()).digest() for each in code],
+        [each.package for each in code],
+        encoder.embed_documents([each.text for each in code]),
+        encoder.embed_queries(queries_of(code, 200)),
     )
     if cache is not None:
         np.savez(
@@ -90,10 +63,13 @@ def real_vectors(count: int, cache: Path | None) -> RealVectors:
 
 
 @contextmanager
-def fresh_database() -> Generator[tuple[Database, Settings, VectorTable]]:
-    """An embedded database of its own, the default encoder registered, its table of vectors empty."""
+def fresh_database(kept: Path | None = None) -> Generator[tuple[Database, Settings, VectorTable]]:
+    """An embedded database of its own, the default encoder registered, its table of vectors empty.
+
+    Under `kept` it stays, and is found again as it was left.
+    """
     with tempfile.TemporaryDirectory(prefix="honeloop-bench-") as home:
-        settings = Settings(home=Path(home))
+        settings = Settings(home=kept or Path(home))
         db = open_database(settings)
         encoder = load_encoder("minilm")
         ensure_registered(db, encoder, "minilm")

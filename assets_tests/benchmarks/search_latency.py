@@ -29,9 +29,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assets_tests.benchmarks.big_corpus import batches_of, fill, real_code, real_embeddings
+from assets_tests.benchmarks.big_corpus import batches_of, fill, real_embeddings
+from assets_tests.benchmarks.installed_code import real_code
 from assets_tests.benchmarks.real_vectors import fresh_database
 from pipeline.config import Settings
+from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import load_encoder
 from pipeline.index.building import build_index
 from pipeline.index.flipping import flip
@@ -52,7 +54,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "kind": {"kinds": ("function",)},
     "path, folder": {"path": "networkx/**"},
     "path, everything": {"path": "*.py"},
-    "path, few files": {"path": "module_1.py"},
+    "path, few files": {"path": "base.py"},
     "path, none": {"path": "no_such_file.py"},
 }
 
@@ -170,6 +172,42 @@ def table(found: dict[str, Any], indent: str = "") -> None:
             print(f"{indent}{name:34} {value}")
 
 
+def prepared(
+    db: Database, encoder: Encoder, settings: Settings, asked: argparse.Namespace
+) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
+    """The queries, their vectors, and what is indexed; nothing is made again that a kept database holds."""
+    count = asked.rows or asked.snippets
+    # A million rows are of as many texts as vectors: what is searched are the vectors.
+    code = real_code(min(count, asked.embedded) if asked.rows else count)
+    embedded = code[: min(asked.embedded, count)]
+    (vectors, queries, query_vectors), seconds = timed(
+        lambda: real_embeddings(encoder, embedded, asked.queries, asked.cache)
+    )
+    print(f"{len(vectors):,} functions and {len(queries)} queries embedded in {seconds:.0f} s", flush=True)
+    with db.connect() as connection:
+        stored = connection.execute("SELECT EXISTS (SELECT FROM snippets)").fetchone()
+    if stored != (True,):
+        _, seconds = timed(
+            lambda: fill(db, encoder, code, vectors, count, words=not asked.rows, isotropic=asked.isotropic)
+        )
+        print(f"{count:,} snippets stored in {seconds:.0f} s", flush=True)
+    report, seconds = timed(lambda: build_index(db, encoder.version, settings, Silent(), query_vectors))
+    print(
+        f"index {report.action} in {report.build_seconds:.0f} s, {seconds:.0f} s with its recall", flush=True
+    )
+    flip(db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
+    return (
+        queries,
+        query_vectors,
+        {
+            "snippets": report.rows,
+            "different real functions": len(code),
+            "embedded for real; the others repeat them with noise": len(vectors),
+            "noise": "isotropic" if asked.isotropic else "as real near-duplicates differ",
+        },
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Latency and throughput of searches.")
     parser.add_argument("--snippets", type=int, default=10_000, help="How many snippets are indexed.")
@@ -177,34 +215,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="So many rows, and the database part alone.")
     parser.add_argument("--queries", type=int, default=200, help="How many queries are asked.")
     parser.add_argument("--weight", type=float, default=0.1, help="Of words, in the hybrid ranking.")
+    parser.add_argument("--isotropic", action="store_true", help="Repeat vectors with isotropic noise.")
+    parser.add_argument("--home", type=Path, help="Keep the database here, and take it from here.")
     parser.add_argument("--cache", type=Path, help="A .npz file to keep vectors in between runs.")
     parser.add_argument("--json", type=Path, help="Where to write the figures.")
     asked = parser.parse_args()
-    count = asked.rows or asked.snippets
     encoder = load_encoder("minilm")
-    code = real_code(count)
-    embedded = code[: min(asked.embedded, count)]
-    (vectors, queries, query_vectors), seconds = timed(
-        lambda: real_embeddings(encoder, embedded, asked.queries, asked.cache)
-    )
-    print(f"{len(vectors):,} functions and {len(queries)} queries embedded in {seconds:.0f} s", flush=True)
-    with fresh_database() as (db, own, _):
-        settings = own.model_copy(update={"min_recall": 0.0, "maintenance_work_mem": "4GB"})
-        sizes, seconds = timed(lambda: fill(db, encoder, code, vectors, count, words=not asked.rows))
-        print(f"{sizes.snippets:,} snippets stored in {seconds:.0f} s", flush=True)
-        report = build_index(db, encoder.version, settings, Silent(), query_vectors)
-        print(f"index built in {report.build_seconds:.0f} s", flush=True)
-        flip(db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
+    with fresh_database(asked.home) as (db, own, _):
+        settings = own.model_copy(update={"min_recall": 0.0})
+        queries, query_vectors, corpus = prepared(db, encoder, settings, asked)
+        index = serving_index(db)
         found: dict[str, Any] = {
-            "snippets": sizes.snippets,
-            "different real functions": sizes.texts,
-            "embedded for real; the others repeat them with noise": sizes.embedded,
+            **corpus,
             "queries": len(queries),
             "processors": os.cpu_count(),
             "load average at the end": 0.0,
-            "recall@10 against exact search": round(report.recall_at_10, 4),
-            "index_build_seconds": round(report.build_seconds, 1),
-            "ef_search": serving_index(db).ef_search,
+            "recall@10 against exact search": round(index.recall_at_10 or 0.0, 4),
+            "ef_search": index.ef_search,
             "by meaning alone": measure(db, settings, queries, query_vectors, bool(asked.rows)),
         }
         if not asked.rows:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.index.click_corpus import Function, add_functions, store_vectors
+from assets_tests.index.click_corpus import Function, add_functions, store_vectors, vanish
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.presets import PRESETS
@@ -16,7 +16,8 @@ from pipeline.errors import HoneloopError
 from pipeline.index import hnsw
 from pipeline.index.building import build_index
 from pipeline.index.embeddings import embedding_table, ensure_embedding_table
-from pipeline.index.hnsw import build_hnsw
+from pipeline.index.hnsw import build_hnsw, ef_construction
+from pipeline.index.serving import index_counts
 from pipeline.index.tables import VectorTable, add_key, copy_vectors, create_table
 from pipeline.index.verifying import measure_recall
 from pipeline.progress import Silent
@@ -126,3 +127,55 @@ def test_what_postgres_says_is_passed_on(
     listening = Listening()
     build_hnsw(db, source, 2000, settings.model_copy(update={"maintenance_work_mem": "1MB"}), listening)
     assert any("no longer fits into maintenance_work_mem" in note for note in listening.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "expected"),
+    [
+        (0, 100, 100),
+        (10_000, 100, 100),
+        (100_000, 100, 100),
+        (100_001, 100, 200),
+        (1_000_000, 100, 200),
+        (10_000_000, 100, 300),
+        (1_000_000, 150, 300),
+        (10**12, 300, 1000),  # pgvector takes no more
+        (10, 8, 32),  # and no less than twice m
+    ],
+)
+def test_neighbours_are_chosen_from_more_candidates_the_more_rows_there_are(
+    rows: int, least: int, expected: int
+) -> None:
+    settings = Settings(hnsw_m=16, hnsw_ef_construction=least)
+    assert ef_construction(rows, settings) == expected
+
+
+def test_an_index_that_outgrew_its_graph_is_built_anew_once_and_never_for_having_shrunk(  # noqa: PLR0917 fixtures
+    db: Database,
+    settings: Settings,
+    minilm: Encoder,
+    functions: Functions,
+    vectors: Vectors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The threshold is put between two real numbers of texts; one more text would be added in place."""
+    monkeypatch.setattr(hnsw, "ROWS_AT_THE_LEAST", 100)
+    add_functions(db, functions[:100])
+    store_vectors(db, minilm, functions[:101], vectors[:101])
+    small = build_index(db, minilm.version, settings, Silent())
+    add_functions(db, functions[100:101])
+    large = build_index(db, minilm.version, settings, Silent())
+    assert (small.action, large.action) == ("built", "built")
+    again = build_index(db, minilm.version, settings, Silent())
+    assert (again.action, again.index_version_id) == ("reused", large.index_version_id)
+    vanish(db, functions[100:101])
+    shrunk = build_index(db, minilm.version, settings, Silent())
+    assert (shrunk.action, shrunk.index_version_id) == ("extended", large.index_version_id)
+    built = {each.index_version_id: each.parameters for each in index_counts(db)}
+    assert built[large.index_version_id]["ef_construction"] == 200
+    with db.connect() as connection:
+        row = connection.execute(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = %s", [f"index_{large.index_version_id}_hnsw"]
+        ).fetchone()
+    assert row is not None
+    assert "ef_construction='200'" in row[0]

@@ -22,7 +22,7 @@ from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.index.cleaning import clean_up, discard, discard_passed_over
 from pipeline.index.embeddings import embedding_table
-from pipeline.index.hnsw import build_hnsw
+from pipeline.index.hnsw import build_hnsw, ef_construction
 from pipeline.index.tables import LIVE_CONTENTS, VectorTable, add_key, create_table, state_model
 from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
 from pipeline.progress import Progress
@@ -72,9 +72,9 @@ class _Build:
     progress: Progress
     query_vectors: NDArray[np.float32] | None
 
-    def graph(self) -> dict[str, Any]:
-        """What the graph is built with; another one needs another build."""
-        return {"m": self.settings.hnsw_m, "ef_construction": self.settings.hnsw_ef_construction}
+    def graph(self, rows: int) -> dict[str, Any]:
+        """What the graph is built with; one with another m, or for fewer rows, needs another build."""
+        return {"m": self.settings.hnsw_m, "ef_construction": ef_construction(rows, self.settings)}
 
     def breadth(self) -> dict[str, Any]:
         """What decides the breadth it is searched with; for another one it need only be measured again."""
@@ -84,10 +84,9 @@ class _Build:
             "target_recall": self.settings.target_recall,
         }
 
-    def parameters(self, recall: Recall | None = None) -> dict[str, Any]:
+    def searched(self, recall: Recall | None = None) -> dict[str, Any]:
         """As stored with the index version; `ef_search` is what recall was measured and is served with."""
         return {
-            **self.graph(),
             **self.breadth(),
             "ef_search": self.settings.hnsw_ef_search if recall is None else recall.ef_search,
         }
@@ -159,9 +158,9 @@ def _one_build_at_a_time(db: Database, progress: Progress) -> Generator[None]:
 
 def _reuse(build: _Build) -> IndexReport | None:
     """The report on an index version that could be used, changed a little if need be; None if none could."""
-    for index_id, table in _candidates(build):
+    for index_id, candidates, table in _candidates(build):
         try:
-            return _bring_up_to_date(build, index_id, table)
+            return _bring_up_to_date(build, index_id, table, candidates)
         except psycopg.errors.SerializationFailure:  # flipped or rolled back meanwhile
             build.progress.note(f"Index version {index_id} changed its state meanwhile; building another.")
         except _TooMuchChangedError as reason:
@@ -169,19 +168,22 @@ def _reuse(build: _Build) -> IndexReport | None:
     return None
 
 
-def _candidates(build: _Build) -> list[tuple[int, VectorTable]]:
-    """Index versions of this model that might do: the one ready but never flipped to, the serving one."""
+def _candidates(build: _Build) -> list[tuple[int, int, VectorTable]]:
+    """Index versions of this model that might do: the one ready but never flipped to, the serving one.
+
+    Each with the `ef_construction` of its graph.
+    """
     with build.db.connect() as connection:
         rows = connection.execute(
-            "SELECT id, table_name, model_version, dims FROM index_versions"
-            " WHERE model_version = %s AND state IN ('ready', 'serving')"
-            " AND parameters @> %s ORDER BY id DESC",
-            [build.source.model_version, Jsonb(build.graph())],
+            "SELECT id, (parameters ->> 'ef_construction')::int, table_name, model_version, dims"
+            " FROM index_versions WHERE model_version = %s AND state IN ('ready', 'serving')"
+            " AND (parameters ->> 'm')::int = %s ORDER BY id DESC",
+            [build.source.model_version, build.settings.hnsw_m],
         ).fetchall()
-    return [(index_id, VectorTable(*table)) for index_id, *table in rows]
+    return [(index_id, candidates, VectorTable(*table)) for index_id, candidates, *table in rows]
 
 
-def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
+def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable, candidates: int) -> IndexReport:
     """Adds and removes what differs, in one transaction: searches see the old rows or the new, never half.
 
     Raises:
@@ -192,6 +194,11 @@ def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable) -> Index
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         before = coverage(connection, table)
         _require_something(before.live)
+        if candidates < (wanted := ef_construction(before.live, build.settings)):
+            raise _TooMuchChangedError(
+                f"its graph was built with ef_construction {candidates}, and {before.live} texts ask for"
+                f" {wanted}"
+            )
         changed = before.missing + before.surplus
         if changed > build.settings.in_place_share * before.live:
             raise _TooMuchChangedError(f"{changed} of {before.live} texts changed")
@@ -206,8 +213,8 @@ def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable) -> Index
                 raise _TooMuchChangedError(f"its recall@10 is {recall.recall_at_10:.3f}")
             connection.execute(
                 "UPDATE index_versions SET row_count = %s, recall_at_10 = %s, recall_sample = %s,"
-                " parameters = %s WHERE id = %s",
-                [before.live, recall.recall_at_10, recall.queries, Jsonb(build.parameters(recall)), index_id],
+                " parameters = parameters || %s WHERE id = %s",
+                [before.live, recall.recall_at_10, recall.queries, Jsonb(build.searched(recall)), index_id],
             )
     if before.surplus:
         with build.db.connect(autocommit=True) as connection:
@@ -259,7 +266,7 @@ def _build_new(build: _Build) -> IndexReport:
         row = connection.execute(
             "INSERT INTO index_versions (model_version, state, dims, parameters)"
             " VALUES (%s, 'building', %s, %s) RETURNING id",
-            [build.source.model_version, build.source.dims, Jsonb(build.parameters())],
+            [build.source.model_version, build.source.dims, Jsonb({**build.graph(0), **build.searched()})],
         ).fetchone()
         assert row is not None  # RETURNING
         index_id: int = row[0]
@@ -297,7 +304,7 @@ def _fill(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
                 rows,
                 recall.recall_at_10,
                 recall.queries,
-                Jsonb(build.parameters(recall)),
+                Jsonb({**build.graph(rows), **build.searched(recall)}),
                 seconds,
                 index_id,
             ],

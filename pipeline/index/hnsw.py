@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import psycopg
@@ -15,6 +16,26 @@ from pipeline.progress import Advance, Progress
 from pipeline.store.connections import Connection, Database
 
 MEGABYTE = 1024 * 1024
+# So many rows are linked well enough by a list of candidates of the length that is set.
+ROWS_AT_THE_LEAST = 100_000
+LONGEST_LIST = 1000  # pgvector's limit of ef_construction
+
+
+def ef_construction(rows: int, settings: Settings) -> int:
+    """How many candidates a row's neighbours are chosen from: what is set, and once more per tenfold of rows.
+
+    A list that a row's near-duplicates fill leaves no link to anything else, so that a search that arrives
+    among others never gets there. Measured (100,000 rows, each vector with 79 twins): lists of 100 find 0.88
+    of the nearest 10 at a breadth of 400, lists of 200 find 0.98, at the same size and twice the build time;
+    more links (m) instead find 0.92.
+
+    Args:
+        rows: To be indexed.
+        settings: `hnsw_ef_construction`, the length up to 100,000 rows, and `hnsw_m`.
+    """
+    tenfolds = max(0, math.ceil(math.log10(max(rows, 1) / ROWS_AT_THE_LEAST)))
+    # pgvector wants at least 2 * m.
+    return min(max(settings.hnsw_ef_construction * (1 + tenfolds), 2 * settings.hnsw_m), LONGEST_LIST)
 
 
 def build_hnsw(db: Database, table: VectorTable, rows: int, settings: Settings, progress: Progress) -> None:
@@ -30,8 +51,7 @@ def build_hnsw(db: Database, table: VectorTable, rows: int, settings: Settings, 
         sql.Identifier(hnsw_name(table)),
         table.identifier,
         sql.Literal(settings.hnsw_m),
-        # pgvector wants at least 2 * m.
-        sql.Literal(max(settings.hnsw_ef_construction, 2 * settings.hnsw_m)),
+        sql.Literal(ef_construction(rows, settings)),
     )
     needed = _kilobytes_needed(table, rows, settings)
     with (

@@ -12,6 +12,7 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from pipeline.errors import HoneloopError
+from pipeline.index.exact import RecallQuery, nearest_distances
 from pipeline.index.tables import LIVE_CONTENTS, VectorTable
 from pipeline.store.connections import Connection, Database
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 NEIGHBOURS = 10
 # Distances come from half floats; equal texts that were cut at the token limit have equal vectors.
 TIE = 1e-6
-
-
 # Each breadth tried is so many times the last one.
 WIDER = 1.4
 
@@ -93,21 +92,21 @@ def measure_recall(
         " WHERE content_hash <> %(itself)s ORDER BY embedding <=> %(query)s LIMIT %(limit)s"
     ).format(table.identifier)
 
-    def distances(query: dict[str, Any]) -> list[float]:
+    def distances(query: RecallQuery) -> NDArray[np.float64]:
         # Prepared plans would be kept across the changes of planner settings, so nothing is prepared here.
-        return [row[0] for row in connection.execute(nearest, query, prepare=False)]
+        rows = connection.execute(nearest, _parameters(query), prepare=False)
+        return np.array([distance for (distance,) in rows])
 
     broadest = max_ef_search or ef_search
-    _plan_exactly(connection)
-    exact = [distances(query) for query in queries]
+    exact = nearest_distances(connection, table, queries, NEIGHBOURS) if queries else []
     plan_hnsw(connection, ef_search)
     if queries:
-        _require_hnsw(connection, table, nearest, queries[0])
+        _require_hnsw(connection, table, nearest, _parameters(queries[0]))
     while True:
         shares = [
-            min(sum(distance <= wanted[-1] + TIE for distance in distances(query)), len(wanted)) / len(wanted)
+            min(int((distances(query) <= wanted[-1] + TIE).sum()), len(wanted)) / len(wanted)
             for query, wanted in zip(queries, exact, strict=True)
-            if wanted  # a table of one row has no neighbours to miss
+            if len(wanted)  # a table of one row has no neighbours to miss
         ]
         recall = Recall(float(np.mean(shares)) if shares else 1.0, len(shares), ef_search)
         if recall.recall_at_10 >= target or ef_search >= broadest:
@@ -135,9 +134,23 @@ def plan_hnsw(connection: Connection, ef_search: int) -> None:
 
 
 def plan_freely(connection: Connection) -> None:
-    """For the rest of the transaction: Postgres plans as it thinks best again, after `plan_hnsw`."""
+    """For the rest of the transaction: Postgres plans as it thinks best again."""
     connection.execute(
         "SELECT set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'on', true),"
+        " set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),"
+        " set_config('enable_sort', 'on', true), set_config('jit', 'off', true)"
+    )
+
+
+def plan_by_keys(connection: Connection) -> None:
+    """For the rest of the transaction, until `plan_freely`: every row is looked up by its key or an index.
+
+    For a statement that is known to touch few rows where Postgres cannot know it: a condition on words or a
+    union makes it expect many, and then read whole tables.
+    """
+    connection.execute(
+        "SELECT set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'off', true),"
+        " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
         " set_config('enable_sort', 'on', true), set_config('jit', 'off', true)"
     )
 
@@ -177,7 +190,7 @@ def documentation_queries(db: Database, encoder: Encoder, sample: int) -> NDArra
     return encoder.embed_queries([documentation for (documentation,) in rows])
 
 
-def _sampled(connection: Connection, table: VectorTable, sample: int) -> list[dict[str, Any]]:
+def _sampled(connection: Connection, table: VectorTable, sample: int) -> list[RecallQuery]:
     rows = connection.execute(
         sql.SQL("SELECT content_hash, embedding FROM {} ORDER BY content_hash LIMIT %s").format(
             table.identifier
@@ -185,24 +198,21 @@ def _sampled(connection: Connection, table: VectorTable, sample: int) -> list[di
         [sample],
         binary=True,
     ).fetchall()
-    return [{"query": vector, "itself": own, "limit": NEIGHBOURS} for own, vector in rows]
+    return [RecallQuery(vector.to_numpy(), own) for own, vector in rows]
 
 
-def _given(table: VectorTable, vectors: NDArray[np.float32]) -> list[dict[str, Any]]:
+def _given(table: VectorTable, vectors: NDArray[np.float32]) -> list[RecallQuery]:
     if vectors.ndim != 2 or vectors.shape[1] != table.dims:
         raise HoneloopError(
             f"Recall of an index of {table.dims} dimensions cannot be measured with vectors of shape"
             f" {vectors.shape}.",
             hint="Make the query vectors with the encoder of the index.",
         )
-    return [{"query": HalfVector(row), "itself": b"", "limit": NEIGHBOURS} for row in vectors]
+    return [RecallQuery(row) for row in vectors.astype(np.float16)]
 
 
-def _plan_exactly(connection: Connection) -> None:
-    connection.execute(
-        "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true),"
-        " set_config('enable_sort', 'on', true), set_config('jit', 'off', true)"
-    )
+def _parameters(query: RecallQuery) -> dict[str, Any]:
+    return {"query": HalfVector(query.vector), "itself": query.itself, "limit": NEIGHBOURS}
 
 
 def _require_hnsw(

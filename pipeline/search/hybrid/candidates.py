@@ -11,6 +11,7 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from pipeline.index.serving import ServingIndex
+from pipeline.index.verifying import plan_by_keys
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid.words import QueryWords, query_words
 from pipeline.search.nearest import nearest
@@ -105,6 +106,7 @@ def _scored(
     near: Sequence[bytes],
 ) -> dict[bytes, tuple[float, float, bool]]:
     """Of the texts near and of those with a rare word: cosine, BM25, and whether it has a rare word."""
+    plan_by_keys(connection)
     rows = connection.execute(
         sql.SQL(
             "WITH candidates AS (SELECT unnest(%(near)s::bytea[]) AS content_hash UNION"
