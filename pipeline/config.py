@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -198,6 +198,23 @@ class Settings(BaseSettings):
     triplet_margin: float = Field(
         default=0.5, gt=0, le=2, description="Triplet: how much nearer in cosine a positive has to be."
     )
+    cached_batch_size: int = Field(
+        default=256, ge=2, description="Cached: pairs per optimiser step, in place of TRAIN_BATCH_SIZE."
+    )
+    guide: str | None = Field(
+        default=None,
+        description="Guided: the frozen model, named as for --base; unset: the one that is trained from.",
+    )
+    guide_margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="Guided: what the guide finds nearer to a query than the positive, less this cosine, is "
+        "no negative.",
+    )
+    matryoshka_halvings: int = Field(
+        default=3, ge=1, le=8, description="Matryoshka: 3 trains whole vectors, halves, quarters and eighths."
+    )
     first_stage_epochs: int | None = Field(
         default=None, ge=1, description="Two-stage: of documentation and commits; unset: TRAIN_EPOCHS."
     )
@@ -211,12 +228,31 @@ class Settings(BaseSettings):
         default=0.2,
         ge=0,
         lt=1,
-        description="The share of a stage's pairs that come from earlier stages, so as not to be forgotten.",
+        description="The share of a stage's pairs that come from earlier stages and, if a fine-tuned model "
+        "is trained on, from earlier training sets, so that they are not forgotten.",
+    )
+    averaging_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.2, 0.4, 0.6, 0.8, 1.0),
+        min_length=1,
+        description="Averaged: shares of the trained weights that are tried, such as [0.5, 1]; the rest is "
+        "the base's.",
+    )
+    averaging_max_loss: float = Field(
+        default=0.005,
+        ge=0,
+        description="Averaged: what a share may lose against the base on the validation pairs of feedback, "
+        "and of documentation.",
     )
     early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
     validations_per_epoch: int = Field(default=4, ge=1)
     early_stopping_pairs: int = Field(
         default=200, ge=1, description="Validation pairs ranked in each validation, at the most."
+    )
+    early_stopping_min_feedback: int | None = Field(
+        default=None,
+        ge=1,
+        description="With so many validation pairs of feedback, those alone decide when to stop and what is "
+        "kept; unset: all do.",
     )
     max_loss_rise: float = Field(
         default=1.1, gt=0, description="A run whose last loss is more than this many times its first fails."

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def written(
 ) -> Checkpoint:
     """A checkpoint that no test changes."""
     directory = tmp_path_factory.mktemp("checkpoints")
-    return write_checkpoint(trained[0], minilm, click_set, trained[1], directory)
+    return write_checkpoint(trained[0], minilm, click_set, directory)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_by_way_of_the_handover_it_is_the_same_version(
     hand_over(trained[0], tmp_path / "handover")
     taken = take_over(tmp_path / "handover", "cpu")
     assert taken.history == trained[0].history
-    again = write_checkpoint(taken, minilm, click_set, trained[1], tmp_path / "checkpoints")
+    again = write_checkpoint(taken, minilm, click_set, tmp_path / "checkpoints")
     assert again.version == written.version
 
 
@@ -173,7 +174,7 @@ def test_a_model_that_does_not_come_back_the_same_is_not_put_in_place(
 
     monkeypatch.setattr(checkpoints, "take_probe", another)
     with pytest.raises(HoneloopError, match="does not give the model's vectors"):
-        write_checkpoint(trained[0], minilm, click_set, trained[1], tmp_path)
+        write_checkpoint(trained[0], minilm, click_set, tmp_path)
     assert visible(tmp_path) == []
 
 
@@ -182,7 +183,7 @@ def test_another_base_is_refused(
 ) -> None:
     other = load_encoder(str(written.path), device="cpu")
     with pytest.raises(HoneloopError, match="was trained from"):
-        write_checkpoint(trained[0], other, click_set, trained[1], tmp_path)
+        write_checkpoint(trained[0], other, click_set, tmp_path)
 
 
 def test_a_checkpoint_that_is_there_stays_as_it_is(
@@ -190,7 +191,8 @@ def test_a_checkpoint_that_is_there_stays_as_it_is(
 ) -> None:
     before = (copied.path / "manifest.json").stat()
     settings = trained[1].model_copy(update={"home": tmp_path, "early_stopping_patience": 9})
-    again = write_checkpoint(trained[0], minilm, click_set, settings, tmp_path / "checkpoints")
+    other = replace(trained[0], recipe_key=recipe_key(click_set, minilm.version, settings))
+    again = write_checkpoint(other, minilm, click_set, tmp_path / "checkpoints")
     assert again == copied
     assert (copied.path / "manifest.json").stat().st_ino == before.st_ino
     # Both recipes are known to give it from now on.
@@ -210,7 +212,7 @@ def test_a_damaged_one_is_not_found_and_is_replaced_by_a_whole_one(
     assert find_checkpoint(settings, key) == copied
     change_byte(copied.path / "model" / "model.safetensors")
     assert find_checkpoint(settings, key) is None
-    write_checkpoint(trained[0], minilm, click_set, settings, tmp_path / "checkpoints")
+    write_checkpoint(trained[0], minilm, click_set, tmp_path / "checkpoints")
     assert verify_checkpoint(copied.path) == []
     assert find_checkpoint(settings, key) is not None
     assert visible(tmp_path / "checkpoints") == [copied.version]
@@ -229,7 +231,7 @@ def test_something_else_in_the_way_is_left_alone(
     own.parent.mkdir()
     own.write_text("mine", encoding="utf-8")
     with pytest.raises(HoneloopError, match=r"in the way of the checkpoint .* not a checkpoint"):
-        write_checkpoint(trained[0], minilm, click_set, trained[1], tmp_path)
+        write_checkpoint(trained[0], minilm, click_set, tmp_path)
     assert own.read_text("utf-8") == "mine"
     assert visible(tmp_path) == [written.version]
 
@@ -240,7 +242,7 @@ def test_a_place_that_cannot_be_written_to_is_said_clearly(
     file = tmp_path / "checkpoints"
     file.write_text("", encoding="utf-8")
     with pytest.raises(HoneloopError, match="could not be written") as failure:
-        write_checkpoint(trained[0], minilm, click_set, trained[1], file)
+        write_checkpoint(trained[0], minilm, click_set, file)
     assert str(file) in failure.value.message
 
 
@@ -254,7 +256,7 @@ def test_a_full_disk_is_said_clearly_before_anything_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.raises(HoneloopError, match=r"disk of .* is full\. 9\d MB are needed"):
-        write_checkpoint(trained[0], minilm, click_set, trained[1], tmp_path)
+        write_checkpoint(trained[0], minilm, click_set, tmp_path)
     assert visible(tmp_path) == []
 
 
@@ -283,9 +285,13 @@ from pipeline.training.recipe import recipe_of
 base = load_encoder("minilm", device="cpu")
 settings = Settings(home=Path(sys.argv[1]), device="cpu")
 model = base.sentence_transformer()
-untrained = FineTuned(model, base.version, [], "cpu", 0.0, 0, recipe_of(settings).to_json(), [])
+untrained = FineTuned(
+    model=model, recipe_key="0" * 64, base_version=base.version, history=[], best_step=0, device="cpu",
+    seconds=0.0, recipe=recipe_of(settings).to_json(), stages=[], validation={}, averaging={},
+    peak_memory_bytes=0,
+)
 os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-write_checkpoint(untrained, base, make_set(plain_pairs(8, "train")), settings, settings.checkpoints_path)
+write_checkpoint(untrained, base, make_set(plain_pairs(8, "train")), settings.checkpoints_path)
 """
 
 
@@ -303,7 +309,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_like_a_checkpoint(
     key = json.loads((directory / leftover / "manifest.json").read_text("utf-8"))["lineage"]["recipe_key"]
     assert find_checkpoint(settings, key) is None
     # The next writer clears it away.
-    checkpoint = write_checkpoint(trained[0], minilm, click_set, settings, directory)
+    checkpoint = write_checkpoint(trained[0], minilm, click_set, directory)
     assert visible(directory) == [checkpoint.version]
 
 
@@ -315,7 +321,7 @@ def test_weights_that_cannot_be_written_are_said_clearly(
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
         with pytest.raises(HoneloopError, match=r"could not be written to .*: .*File too large"):
-            write_checkpoint(trained[0], minilm, click_set, trained[1], tmp_path)
+            write_checkpoint(trained[0], minilm, click_set, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert visible(tmp_path) == []
@@ -330,10 +336,8 @@ def test_of_several_members_only_the_trained_one_is_written(
     built = [build_member(each, locate(each), "cpu") for each in spec.members]
     files = {f"{n}/{name}": digest for n in (0, 1) for name, digest in minilm.files.items()}
     both = Encoder(spec, built, files)
-    fine_tuned = FineTuned(
-        trained[0].model, both.version, trained[0].history, "cpu", 1.0, 12, trained[0].recipe, []
-    )
-    checkpoint = write_checkpoint(fine_tuned, both, click_set, trained[1], tmp_path)
+    fine_tuned = replace(trained[0], base_version=both.version)
+    checkpoint = write_checkpoint(fine_tuned, both, click_set, tmp_path)
     encoder = load_encoder(str(checkpoint.path), device="cpu")
     assert encoder.version == checkpoint.version
     assert [each.source for each in encoder.spec.members] == [member.source, "checkpoint:model"]

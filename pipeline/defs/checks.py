@@ -60,7 +60,7 @@ def _subject(context: dg.AssetCheckExecutionContext, check: Check, workbench: Wo
 
     subject = replace(subject, training_set_id=latest("training_set").get("training_set_id"))
     if check.asset == "fine_tuned_model":
-        recipe = latest("fine_tuned_model").get("recipe")
+        recipe = latest("fine_tuned_model").get("recipe_key")
         return replace(subject, history=history_of(workbench.settings, recipe) if recipe else None)
     version = latest("model_checkpoint").get("model_version")
     if version is None:

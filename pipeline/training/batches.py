@@ -17,6 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from pipeline.training.guide import Guide
     from pipeline.training.pairs import Pair
 
 # Padded tokens per forward pass. Texts are sorted by length first, so that short queries are not padded to
@@ -132,6 +133,7 @@ class PairCollator:
     - `weight` (pairs,): the confidence in each pair,
     - `mined` (negatives, 2): query and document of each negative that was mined or given by people,
     - `negative_weight` (negatives,): how far each of those is believed,
+    - `doubted` (): how many documents a guide took out of `allowed`,
     - `log_weight` (pairs, documents): the logarithm of that where the document is a negative of the pair's
       own, and 0 everywhere else.
 
@@ -139,15 +141,22 @@ class PairCollator:
         pairs: the training pairs that the rows index.
         tokens: the token ids of all their texts, prompts included.
         query_prompt, document_prompt: what stands before each query and document in `tokens`.
+        guide: takes out what may be an unmarked answer, if there is one; what people rejected stays.
     """
 
     # SentenceTransformerTrainer looks for label columns when it builds a batch sampler; there are none.
     valid_label_columns: tuple[str, ...] = ()
 
     def __init__(
-        self, pairs: Sequence[Pair], tokens: TokenTable, query_prompt: str = "", document_prompt: str = ""
+        self,
+        pairs: Sequence[Pair],
+        tokens: TokenTable,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        guide: Guide | None = None,
     ) -> None:
         self._pairs = pairs
+        self._guide = guide
         self._tokens = tokens
         self._query_prompt = query_prompt
         self._document_prompt = document_prompt
@@ -190,6 +199,15 @@ class PairCollator:
             spared = self._spared[pair.group_key]
             allowed[query] = [spared.isdisjoint(of_document) for of_document in groups]
             allowed[query, positive[query]] = True
+        doubted = 0
+        if self._guide is not None:
+            away = self._guide.doubts([pair.query for pair in pairs], list(documents), positive) & allowed
+            for query, pair in enumerate(pairs):
+                # A person's no is worth more than a model's doubt.
+                rejected = (documents.get(each.text) for each in pair.negatives if each.reason == "rejected")
+                away[query, [document for document in rejected if document is not None]] = False
+            allowed &= ~away
+            doubted = int(away.sum())
         log_weight = np.zeros((len(pairs), len(documents)), dtype=np.float32)
         for (query, document), weight in surest.items():
             if document != positive[query]:
@@ -208,6 +226,7 @@ class PairCollator:
             "weight": torch.tensor([pair.weight for pair in pairs], dtype=torch.float32),
             "mined": torch.tensor(mined, dtype=torch.int64).reshape(-1, 2),
             "negative_weight": torch.tensor(weights, dtype=torch.float32),
+            "doubted": torch.tensor(doubted),
             "log_weight": torch.from_numpy(log_weight),
         }
 

@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, directory: Path
+    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, directory: Path
 ) -> Checkpoint:
     """Writes a checkpoint to `directory/<version>`, whole or not at all.
 
@@ -75,7 +75,6 @@ def write_checkpoint(
         fine_tuned: the model and its history.
         base: the encoder it was trained from.
         training_set: what it was trained on.
-        settings: those it was trained with.
         directory: holds all checkpoints; made if it is missing.
 
     Raises:
@@ -91,7 +90,7 @@ def write_checkpoint(
         _check_room(fine_tuned, directory)
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
-            manifest = _write(fine_tuned, base, training_set, settings, unfinished)
+            manifest = _write(fine_tuned, base, training_set, unfinished)
             problems = verify_checkpoint(unfinished)
             if problems:
                 raise HoneloopError(
@@ -145,9 +144,7 @@ def find_checkpoint(settings: Settings, key: str) -> Checkpoint | None:
     return None
 
 
-def _write(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings, path: Path
-) -> dict[str, Any]:
+def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path: Path) -> dict[str, Any]:
     """Writes all files into the new directory `path`, forces them to disk, and gives the manifest."""
     path.mkdir()
     with quiet():
@@ -165,7 +162,7 @@ def _write(
         "spec": spec.model_dump(mode="json"),
         "files": {file.relative_to(path).as_posix(): sha256_of(file) for file in model_files},
         "records": {name: sha256_of(path / name) for name in (SPEC, PROBE)},
-        "lineage": lineage_of(fine_tuned, base, training_set, settings),
+        "lineage": lineage_of(fine_tuned, base, training_set),
         "metrics": metrics_of(fine_tuned),
     }
     # The manifest comes last: a directory without one is no checkpoint.

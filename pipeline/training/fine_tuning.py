@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Settings
 from pipeline.encoders.quiet import quiet
 from pipeline.progress import Progress
+from pipeline.training.account import Account
+from pipeline.training.averaging import average, shown
 from pipeline.training.batches import PairCollator, token_table
+from pipeline.training.guide import Guide
 from pipeline.training.history import Row, check_falling
-from pipeline.training.losses import loss_of
+from pipeline.training.memory import peak_bytes, reset_peak
 from pipeline.training.recipe import Recipe, recipe_of
+from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
 from pipeline.training.validation import Validation
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
     from pipeline.encoders.encoder import Encoder
@@ -29,32 +34,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FineTuned:
+class FineTuned(Account):
     """A trained model and how it came to be.
 
     Attributes:
-        model: the trained member, in evaluation mode, with the weights of its best validation.
-        base_version: the model version it was trained from.
-        history: see `history`.
-        device: where it was trained.
-        seconds: how long it took, validations included.
-        best_step: the optimiser step its weights are from.
-        recipe: the recipe in full.
-        stages: what each of its stages was trained on.
+        model: the trained member, in evaluation mode, with the weights of its best validation, or an average
+            of them with the base's.
     """
 
     model: SentenceTransformer
-    base_version: str
-    history: list[Row]
-    device: str
-    seconds: float
-    best_step: int
-    recipe: dict[str, Any]
-    stages: list[dict[str, Any]]
 
 
 def fine_tune(
-    base: Encoder, training_set: TrainingSet, settings: Settings, work_dir: Path, progress: Progress
+    base: Encoder,
+    training_set: TrainingSet,
+    settings: Settings,
+    work_dir: Path,
+    progress: Progress,
+    *,
+    guide: Encoder | None = None,
+    earlier: Sequence[Pair] = (),
 ) -> FineTuned:
     """Trains a copy of the base encoder's trainable member on the training set's pairs.
 
@@ -68,6 +67,8 @@ def fine_tune(
         settings: see "Fine-tuning" there.
         work_dir: scratch space of the trainer; nothing in it is needed afterwards.
         progress: told of every step and validation.
+        guide: of a guided recipe; by default `base`.
+        earlier: pairs of earlier training sets that `base` has learned from, to be replayed.
 
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
@@ -75,29 +76,39 @@ def fine_tune(
         BadInputError: an unknown recipe.
     """
     recipe = recipe_of(settings)
-    stages = plan_stages(training_set, recipe, progress.note)
+    stages = plan_stages(training_set, recipe, progress.note, earlier)
     started = time.monotonic()
     with quiet(), _reproducible(recipe.seed, base.device):
         from pipeline.training.trainer import Watcher
 
+        reset_peak(base.device)
         model = base.sentence_transformer()
         model.requires_grad_(True)
         _set_dropout(model, recipe.dropout)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
-        validation = Validation(training_set.of("validation"), recipe.validation_pairs, *prompts)
+        validation = Validation(
+            training_set.of("validation"),
+            recipe.validation_pairs,
+            *prompts,
+            min_feedback=recipe.validation_min_feedback,
+        )
         pairs = [pair for planned in stages for pair in planned.pairs]
         limit = min(recipe.max_tokens, member.max_tokens)
         tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
+        guided_by = Guide(guide or base, pairs, recipe.guide_margin) if recipe.guided else None
+        untrained = _weights_of(model) if recipe.averaging_shares else {}
         steps = sum(len(planned.batches) for planned in stages)
+        measure = (lambda: validation.measure(model, tokens)) if validation.queries else None
         with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
-                (lambda: validation.measure(model, tokens)) if validation.queries else None,
+                measure,
                 steps=steps,
                 patience=recipe.patience,
                 advance=advance,
                 note=progress.note,
+                guided=recipe.guided,
             )
             watcher.measure_base()
             for planned in stages:
@@ -107,13 +118,15 @@ def fine_tune(
                     model,
                     planned,
                     recipe,
-                    collator=PairCollator(planned.pairs, tokens, *prompts),
+                    collator=PairCollator(planned.pairs, tokens, *prompts, guided_by),
                     watcher=watcher,
                     device=base.device,
                     work_dir=work_dir,
                 )
         check_falling(watcher.history, settings.max_loss_rise)
+        averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
         model.eval()
+        peak = peak_bytes(base.device)
     # The trainer makes its directory and, with nothing to save, leaves it empty.
     with suppress(OSError):
         work_dir.rmdir()
@@ -124,6 +137,13 @@ def fine_tune(
     )
     return FineTuned(
         model=model,
+        recipe_key=recipe_key(
+            training_set,
+            base.version,
+            settings,
+            guide_version=guide.version if guide is not None and recipe.guided else None,
+            earlier=earlier,
+        ),
         base_version=base.version,
         history=watcher.history,
         device=base.device,
@@ -131,6 +151,9 @@ def fine_tune(
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
+        validation={"decides": validation.decides, "queries": validation.counts},
+        averaging=averaging,
+        peak_memory_bytes=peak,
     )
 
 
@@ -149,13 +172,43 @@ def _train_stage(
     from pipeline.training.trainer import make_arguments, make_trainer
 
     arguments = make_arguments(str(work_dir), planned, recipe, device=device, bf16=supports_bf16(device))
-    trainer = make_trainer(model, loss_of(recipe), collator=collator, watcher=watcher, arguments=arguments)
+    trainer = make_trainer(model, recipe, collator=collator, watcher=watcher, arguments=arguments)
     watcher.begin(planned, recipe.validations_per_epoch)
     trainer.train()
     watcher.end()
     # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     watcher.restore_best()
+
+
+def _averaged(
+    model: SentenceTransformer,
+    untrained: Mapping[str, torch.Tensor],
+    recipe: Recipe,
+    *,
+    measure: Callable[[], Row] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Averages the trained model with the base, if the recipe says so; what to tell about it."""
+    if not recipe.averaging_shares:
+        return {}
+    if measure is None:
+        progress.note("There are no validation pairs to choose a share by: the weights are not averaged.")
+        return {}
+    with progress.stage("Averaging weights"):
+        share, curve = average(
+            model,
+            untrained,
+            recipe.averaging_shares,
+            recipe.averaging_max_loss,
+            measure,
+        )
+    progress.note(f"Share of the trained weights {share:g}; of " + "; ".join(map(shown, curve)) + ".")
+    return {"share": share, "curve": curve}
+
+
+def _weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _announced(planned: PlannedStage) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pipeline.encoders.quiet import quiet
 from pipeline.errors import HoneloopError
+from pipeline.training.account import Account
 from pipeline.training.fine_tuning import FineTuned
 
 _MODEL = "model"
-ACCOUNT = "account.json"
-_FIELDS = ("base_version", "history", "device", "seconds", "best_step", "recipe", "stages")
+_ACCOUNT = "account.json"
 
 
 def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
@@ -25,15 +25,14 @@ def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
         fine_tuned.model.save_pretrained(
             str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
         )
-    account = {name: getattr(fine_tuned, name) for name in _FIELDS}
-    (unfinished / ACCOUNT).write_text(json.dumps(account), encoding="utf-8")
+    (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     os.rename(unfinished, directory)
 
 
 def handed_over(directory: Path) -> bool:
     """Whether a finished training left its model in `directory`: the rename comes last."""
-    return (directory / ACCOUNT).is_file()
+    return (directory / _ACCOUNT).is_file()
 
 
 def take_over(directory: Path, device: str) -> FineTuned:
@@ -48,8 +47,12 @@ def take_over(directory: Path, device: str) -> FineTuned:
         )
     from sentence_transformers import SentenceTransformer
 
-    account = json.loads((directory / ACCOUNT).read_text(encoding="utf-8"))
     with quiet():
         model = SentenceTransformer(str(directory / _MODEL), device=device, local_files_only=True)
     model.eval()
-    return FineTuned(model=model, **account)
+    return FineTuned(model=model, **read_account(directory).to_json())
+
+
+def read_account(directory: Path) -> Account:
+    """The account of the training whose model is in `directory`."""
+    return Account.from_json(json.loads((directory / _ACCOUNT).read_text(encoding="utf-8")))

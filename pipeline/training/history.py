@@ -2,7 +2,8 @@
 
 A history is a list of rows. `{"step", "stage", "epoch", "loss", "learning_rate", "gradient_norm"}` is an
 optimiser step, counted from 1 through all stages; `{"step", "stage", "epoch", "ndcg@10", "mrr@10"}` is a
-validation, the first of them at step 0, before anything was trained, in no stage.
+validation, the first of them at step 0, before anything was trained, in no stage. With a guide, a step has
+"doubted" too, the documents it took out; a validation has the same metrics by origin, as "by_origin".
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def losses(history: Sequence[Row]) -> list[float]:
 def validations(history: Sequence[Row]) -> list[Row]:
     """The validation rows, in order; the first is the base model's."""
     return [row for row in history if METRIC in row]
+
+
+def doubted(history: Sequence[Row]) -> int:
+    """How many documents a guide took out of the negatives, in all steps together."""
+    return sum(int(row.get("doubted", 0)) for row in history)
 
 
 def check_finite(value: float, what: str, step: int) -> None:

@@ -9,23 +9,20 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.config import PROJECT_ROOT
+from pipeline.training.account import Account
 from pipeline.training.history import losses, validations
-from pipeline.training.recipe_key import RECIPE_VERSION, library_versions, recipe_key
-from pipeline.training.validation import METRICS
+from pipeline.training.recipe_key import RECIPE_VERSION, library_versions
+from pipeline.training.validation import BY_ORIGIN, METRICS
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
-    from pipeline.training.fine_tuning import FineTuned
     from pipeline.training.pairs import TrainingSet
 
 
-def lineage_of(
-    fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, settings: Settings
-) -> dict[str, Any]:
-    """The account of one training run, JSON-able: base, data, code, recipe, libraries, device, history."""
+def lineage_of(account: Account, base: Encoder, training_set: TrainingSet) -> dict[str, Any]:
+    """The account of one training run, with base, data, code, libraries and machine; JSON-able."""
     return {
-        "base_version": base.version,
         "base_name": base.spec.name,
         "training_set": {
             "id": training_set.id,
@@ -33,31 +30,30 @@ def lineage_of(
             "pairs_fingerprint": training_set.pairs_fingerprint,
             "counts": training_set.counts,
         },
-        "recipe_key": recipe_key(training_set, base.version, settings),
-        "recipe": fine_tuned.recipe,
+        **account.to_json(),
+        "seconds": round(account.seconds, 1),
         "recipe_version": RECIPE_VERSION,
         "code_version": code_version(),
-        "stages": fine_tuned.stages,
         "libraries": library_versions(),
         "python": platform.python_version(),
         "machine": {"processor": platform.machine(), "processors": os.cpu_count()},
-        "device": fine_tuned.device,
-        "seconds": round(fine_tuned.seconds, 1),
-        "best_step": fine_tuned.best_step,
-        "history": fine_tuned.history,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def metrics_of(fine_tuned: FineTuned) -> dict[str, Any]:
-    """What the run measured of itself: validation before it and at its best step, first and last loss."""
-    rows = validations(fine_tuned.history)
-    measured: dict[str, Any] = {}
-    for name, step in (("before", 0), ("best", fine_tuned.best_step)):
-        row = next((row for row in rows if row["step"] == step), None)
-        if row is not None:
-            measured[name] = {metric: row[metric] for metric in METRICS}
-    values = losses(fine_tuned.history)
+def metrics_of(account: Account) -> dict[str, Any]:
+    """What the run measured of itself: validation before it and of what was kept, first and last loss."""
+    rows = {row["step"]: row for row in validations(account.history)}
+    kept = rows.get(account.best_step)
+    if account.averaging:
+        share = account.averaging["share"]
+        kept = next(row for row in account.averaging["curve"] if row["share"] == share)
+    measured = {
+        name: {key: row[key] for key in (*METRICS, BY_ORIGIN)}
+        for name, row in (("before", rows.get(0)), ("best", kept))
+        if row is not None
+    }
+    values = losses(account.history)
     return {"validation": measured, "loss": {"first": values[0], "last": values[-1]} if values else {}}
 
 

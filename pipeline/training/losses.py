@@ -1,9 +1,10 @@
 """The losses of fine-tuning, over a batch as `batches.PairCollator` makes it.
 
-They compute what Sentence Transformers' own `MultipleNegativesRankingLoss` and `TripletLoss` compute (the
-tests hold them to it), and four things those cannot: a snippet known to answer a query is no negative for it;
-each pair counts by the confidence in it; so does each of its own negatives; and texts go through the model
-sorted by length, a group at a time, which leaves out most of the padding. Gradients are torch's own.
+They compute what Sentence Transformers' own `MultipleNegativesRankingLoss`, its cached and guided variants,
+`TripletLoss` and `MatryoshkaLoss` compute (the tests hold them to it), and four things those cannot: a
+snippet known to answer a query is no negative for it; each pair counts by the confidence in it; so does each
+of its own negatives; and texts go through the model sorted by length, a group at a time, which leaves out
+most of the padding. Gradients are torch's own.
 """
 
 from __future__ import annotations
@@ -79,18 +80,71 @@ def triplet_loss(
     return (each * batch["weight"][query] * batch["negative_weight"]).mean()
 
 
-def loss_of(recipe: Recipe) -> Loss:
-    """The loss that a recipe asks for."""
-    if recipe.loss == "triplet":
-        return partial(triplet_loss, margin=recipe.triplet_margin)
-    return partial(ranking_loss, temperature=recipe.temperature)
+def matryoshka_loss(
+    queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any], *, loss: Loss, halvings: int
+) -> torch.Tensor:
+    """The sum of a loss over the whole vectors and over their first half, quarter, and so on.
 
+    So that the first numbers of a vector say the most, and vectors may be cut short: Kusupati et al.,
+    "Matryoshka Representation Learning", 2022. Vectors that are cut are brought to unit length again.
 
-def embed_batch(model: SentenceTransformer, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit vectors of a batch's queries (pairs, dims) and documents (documents, dims), with gradients."""
+    Args:
+        queries: unit vectors, shape (pairs, dims).
+        documents: unit vectors, shape (documents, dims).
+        batch: see `PairCollator`.
+        loss: any other.
+        halvings: how often the vectors are halved.
+    """
     import torch
 
-    parts = [model(dict(chunk))["sentence_embedding"].float() for chunk in batch["chunks"]]
+    cut = torch.nn.functional.normalize
+    total = loss(queries, documents, batch)
+    for dims in matryoshka_dims(queries.shape[1], halvings)[1:]:
+        total = total + loss(cut(queries[:, :dims], dim=1), cut(documents[:, :dims], dim=1), batch)
+    return total
+
+
+def matryoshka_dims(dims: int, halvings: int) -> list[int]:
+    """`dims`, its half, and so on, each at least 1."""
+    return [size for size in (dims >> i for i in range(halvings + 1)) if size]
+
+
+def loss_of(recipe: Recipe) -> Loss:
+    """The loss that a recipe asks for."""
+    loss: Loss = (
+        partial(triplet_loss, margin=recipe.triplet_margin)
+        if recipe.loss == "triplet"
+        else partial(ranking_loss, temperature=recipe.temperature)
+    )
+    halvings = recipe.matryoshka_halvings
+    return partial(matryoshka_loss, loss=loss, halvings=halvings) if halvings else loss
+
+
+def embed_batch(
+    model: SentenceTransformer, batch: dict[str, Any], *, cached: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors of a batch's queries (pairs, dims) and documents (documents, dims), with gradients.
+
+    `cached` keeps only the vectors of each chunk. When the gradient of the loss by them is known, the chunks
+    are computed a second time, one after the other, each followed by its own backward pass, so that memory
+    holds the activations of one chunk instead of the whole batch. That is gradient caching (Gao et al.,
+    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021), and torch's
+    checkpointing of each chunk does it: same gradients, for one more forward pass.
+
+    Args:
+        model: what is trained.
+        batch: see `PairCollator`.
+        cached: see above.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def embed(chunk: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(dict(chunk))["sentence_embedding"].float()
+
+    parts: list[torch.Tensor] = [
+        checkpoint(embed, chunk, use_reentrant=False) if cached else embed(chunk) for chunk in batch["chunks"]
+    ]
     vectors = torch.nn.functional.normalize(torch.cat(parts), dim=1)[batch["places"]]
     pairs = len(batch["positive"])
     return vectors[:pairs], vectors[pairs:]

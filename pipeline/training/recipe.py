@@ -8,7 +8,8 @@ can be changed for any recipe.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pipeline.config import Settings
@@ -22,7 +23,11 @@ LOSSES: tuple[LossName, ...] = get_args(LossName)
 WORDS: dict[str, str] = {
     "multiple-negatives": "every query against all snippets of its batch, and hard negatives; the default",
     "triplet": "every query against its own negatives only, by a margin",
-    "two-stage": "documentation and commits first, then feedback",
+    "cached": "large batches in little memory, for a second forward pass; HONELOOP_CACHED_BATCH_SIZE",
+    "guided": "a frozen model takes likely answers out of the negatives; HONELOOP_GUIDE",
+    "matryoshka": "vectors that can be cut to a half or a quarter; HONELOOP_MATRYOSHKA_HALVINGS",
+    "two-stage": "documentation and commits first, then feedback; HONELOOP_FIRST_STAGE_EPOCHS and others",
+    "averaged": "the best mix of base and trained weights on validation; HONELOOP_AVERAGING_SHARES",
 }
 
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
@@ -39,7 +44,7 @@ class Stage:
         batch_size: pairs per optimiser step.
         learning_rate: at its highest, after the warm-up.
         replay_share: the share of its pairs that are earlier ones, so that they are not forgotten: pairs of
-            the stages before it.
+            the stages before it, and of earlier training sets if the model has learned from some.
     """
 
     name: str
@@ -59,7 +64,14 @@ class Recipe:
         loss: which loss.
         temperature: what cosines are divided by in the multiple-negatives loss.
         triplet_margin: in cosine: how much nearer to its query a positive has to be than a negative.
+        cached: whether a batch's activations are computed twice instead of kept.
+        guided: whether a guide takes likely answers out of a batch's negatives.
+        guide: what it is; None for the model that is trained from.
+        guide_margin: in its cosine; see `guide`.
+        matryoshka_halvings: how often the vectors are halved in the loss; 0 for whole vectors only.
         stages: at least one.
+        averaging_shares: the shares of the trained weights that are tried; none for no averaging.
+        averaging_max_loss: see `averaging`.
         max_tokens: texts are cut off there.
         dropout: the share of activations that are dropped.
         weight_decay: AdamW's, per step and learning rate.
@@ -68,6 +80,7 @@ class Recipe:
         validations_per_epoch: how often.
         patience: validations without improvement that end a stage.
         validation_pairs: pairs ranked in each validation, at the most.
+        validation_min_feedback: with so many validation pairs of feedback, those alone decide; None: all do.
         seed: of everything drawn at random.
     """
 
@@ -75,7 +88,14 @@ class Recipe:
     loss: LossName
     temperature: float
     triplet_margin: float
+    cached: bool
+    guided: bool
+    guide: str | None
+    guide_margin: float
+    matryoshka_halvings: int
     stages: tuple[Stage, ...]
+    averaging_shares: tuple[float, ...]
+    averaging_max_loss: float
     max_tokens: int
     dropout: float
     weight_decay: float
@@ -84,18 +104,20 @@ class Recipe:
     validations_per_epoch: int
     patience: int
     validation_pairs: int
+    validation_min_feedback: int | None
     seed: int
 
     def to_json(self) -> dict[str, Any]:
         """The recipe in full, for keys, manifests and reports."""
-        return asdict(self)
+        return json.loads(json.dumps(asdict(self)))
 
 
 def recipe_of(settings: Settings) -> Recipe:
     """The recipe that the settings name, with what they set about it.
 
     Raises:
-        BadInputError: the name has a word that is unknown or stands there twice, or two losses.
+        BadInputError: the name has a word that is unknown or stands there twice, two losses, or a guide
+            for a loss that takes no negatives from the batch.
     """
     words = words_of(settings.recipe)
     loss: LossName = "triplet" if "triplet" in words else "multiple-negatives"
@@ -104,7 +126,14 @@ def recipe_of(settings: Settings) -> Recipe:
         loss=loss,
         temperature=settings.temperature,
         triplet_margin=settings.triplet_margin,
+        cached="cached" in words,
+        guided="guided" in words,
+        guide=settings.guide if "guided" in words else None,
+        guide_margin=settings.guide_margin,
+        matryoshka_halvings=settings.matryoshka_halvings if "matryoshka" in words else 0,
         stages=_stages(words, settings),
+        averaging_shares=tuple(sorted(set(settings.averaging_shares))) if "averaged" in words else (),
+        averaging_max_loss=settings.averaging_max_loss,
         max_tokens=settings.train_max_tokens,
         dropout=settings.dropout,
         weight_decay=settings.weight_decay,
@@ -113,6 +142,7 @@ def recipe_of(settings: Settings) -> Recipe:
         validations_per_epoch=settings.validations_per_epoch,
         patience=settings.early_stopping_patience,
         validation_pairs=settings.early_stopping_pairs,
+        validation_min_feedback=settings.early_stopping_min_feedback,
         seed=settings.seed,
     )
 
@@ -129,13 +159,15 @@ def words_of(name: str) -> tuple[str, ...]:
     unknown = [word for word in words if word not in WORDS]
     twice = [word for word in WORDS if words.count(word) > 1]
     losses = [word for word in LOSSES if word in words]
-    if unknown or twice or len(losses) > 1:
+    if unknown or twice or len(losses) > 1 or {"triplet", "guided"} <= set(words):
         wrong = (
             f"{unknown[0]!r} is not known"
             if unknown
             else f"{twice[0]!r} stands there twice"
             if twice
             else f"{' and '.join(losses)} are two losses"
+            if len(losses) > 1
+            else "triplet takes no negatives from the batch, so there are none to guide"
         )
         raise BadInputError(f"{name!r} is not a recipe: {wrong}.", hint=f"{known_words()} Join them by +.")
     ordered = tuple(word for word in WORDS if word in words)
@@ -152,7 +184,7 @@ def _stages(words: tuple[str, ...], settings: Settings) -> tuple[Stage, ...]:
         name="all pairs",
         origins=ORIGINS,
         epochs=settings.train_epochs,
-        batch_size=settings.train_batch_size,
+        batch_size=settings.cached_batch_size if "cached" in words else settings.train_batch_size,
         learning_rate=settings.learning_rate,
         replay_share=settings.replay_share,
     )
@@ -168,5 +200,5 @@ def _stages(words: tuple[str, ...], settings: Settings) -> tuple[Stage, ...]:
     )
     return (
         first,
-        Stage("feedback", ("feedback",), last.epochs, last.batch_size, last.learning_rate, last.replay_share),
+        replace(last, name="feedback", origins=("feedback",)),
     )

@@ -1,25 +1,132 @@
-"""Finished training runs by their recipe: where a model is handed over, and what its history was."""
+"""Training runs by their recipe's key: what goes into one, whether it was made before, and what came out."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.config import Settings
+from pipeline.training.account import Account
 from pipeline.training.checkpoints import find_checkpoint
-from pipeline.training.handover import ACCOUNT
+from pipeline.training.fine_tuning import fine_tune
+from pipeline.training.handover import hand_over, handed_over, read_account
+from pipeline.training.pairs import Pair, TrainingSet
+from pipeline.training.recipe import Recipe, recipe_of
+from pipeline.training.recipe_key import recipe_key
+from pipeline.training.replay import earlier_pairs
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+    from pipeline.progress import Progress
+    from pipeline.promotion.registry import ModelRecord
+    from pipeline.workbench import Workbench
+
+Made = Literal["trained", "waiting", "checkpoint"]
 
 
-def run_directory(settings: Settings, recipe: str) -> Path:
-    """Where the model of this recipe waits for its checkpoint to be written."""
-    return settings.home_path / "training" / recipe
+@dataclass(frozen=True)
+class Run:
+    """All that goes into one training. Nothing is loaded to ask whether it was made before.
+
+    Attributes:
+        training_set: what is trained on.
+        base: what is trained from.
+        settings: they name the recipe.
+        guide: of a guided recipe; None for the base.
+        earlier: pairs of earlier training sets that may be replayed.
+    """
+
+    training_set: TrainingSet
+    base: Encoder
+    settings: Settings
+    guide: Encoder | None = None
+    earlier: tuple[Pair, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return recipe_of(self.settings)
+
+    @cached_property
+    def key(self) -> str:
+        """What its result goes by."""
+        return recipe_key(
+            self.training_set,
+            self.base.version,
+            self.settings,
+            guide_version=None if self.guide is None else self.guide.version,
+            earlier=self.earlier,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Where its model waits for its checkpoint to be written."""
+        return run_directory(self.settings, self.key)
+
+    def make(self, progress: Progress) -> Made:
+        """Trains, unless the result is there already, and says which it was.
+
+        Raises:
+            HoneloopError: as `fine_tune`.
+        """
+        known = find_checkpoint(self.settings, self.key)
+        if known is not None:
+            progress.note(
+                f"Trained before: checkpoint {known.version[:12]} has this data, base and recipe "
+                f"({self.recipe.name})."
+            )
+            return "checkpoint"
+        if handed_over(self.directory):
+            progress.note(f"Trained before by {self.recipe.name}; its checkpoint was not written yet.")
+            return "waiting"
+        trained = fine_tune(
+            self.base,
+            self.training_set,
+            self.settings,
+            self.directory.with_name(f"{self.key}.work"),
+            progress,
+            guide=self.guide,
+            earlier=self.earlier,
+        )
+        hand_over(trained, self.directory)
+        return "trained"
 
 
-def history_of(settings: Settings, recipe: str) -> tuple[dict[str, Any], ...] | None:
-    """The history of the run with this recipe, from what it handed over or its checkpoint, or None."""
-    account = run_directory(settings, recipe) / ACCOUNT
-    if account.is_file():
-        return tuple(json.loads(account.read_text(encoding="utf-8"))["history"])
-    checkpoint = find_checkpoint(settings, recipe)
-    return None if checkpoint is None else tuple(checkpoint.manifest["lineage"]["history"])
+def plan_run(workbench: Workbench, training_set: TrainingSet, base: ModelRecord, settings: Settings) -> Run:
+    """A run of the recipe that `settings` name.
+
+    Raises:
+        BadInputError: an unknown recipe, or a guide that goes by no such name.
+    """
+    recipe = recipe_of(settings)
+    guide = None if recipe.guide is None else workbench.encoder(workbench.named_model(recipe.guide))
+    replays = any(stage.replay_share > 0 for stage in recipe.stages)
+    return Run(
+        training_set,
+        workbench.encoder(base),
+        settings,
+        guide,
+        earlier_pairs(workbench.db, base, training_set) if replays else (),
+    )
+
+
+def run_directory(settings: Settings, key: str) -> Path:
+    """Where the model of the run with this key waits for its checkpoint to be written."""
+    return settings.home_path / "training" / key
+
+
+def account_of(settings: Settings, key: str) -> Account | None:
+    """What the run with this key did, by what it handed over or its checkpoint; None if there is neither."""
+    waiting = run_directory(settings, key)
+    if handed_over(waiting):
+        return read_account(waiting)
+    checkpoint = find_checkpoint(settings, key)
+    return None if checkpoint is None else Account.from_json(checkpoint.manifest["lineage"])
+
+
+def history_of(settings: Settings, key: str) -> tuple[dict[str, Any], ...] | None:
+    """The history of the run with this key, or None."""
+    account = account_of(settings, key)
+    return None if account is None else tuple(account.history)

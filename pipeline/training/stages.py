@@ -42,20 +42,26 @@ class PlannedStage:
         }
 
 
-def plan_stages(training_set: TrainingSet, recipe: Recipe, note: Callable[[str], None]) -> list[PlannedStage]:
+def plan_stages(
+    training_set: TrainingSet,
+    recipe: Recipe,
+    note: Callable[[str], None],
+    earlier_sets: Sequence[Pair] = (),
+) -> list[PlannedStage]:
     """The stages of a recipe that have pairs in this training set.
 
     Args:
         training_set: its pairs of split "train" are used.
         recipe: see there.
         note: told what is left out.
+        earlier_sets: pairs of earlier training sets, to be replayed with those of earlier stages.
 
     Raises:
         HoneloopError: there is nothing to train on.
     """
     usable = _usable(training_set.of("train"), recipe, note)
     planned: list[PlannedStage] = []
-    earlier: list[Pair] = []
+    earlier = in_order(earlier_sets)
     for stage in recipe.stages:
         own = [pair for pair in usable if pair.origin in stage.origins]
         if not own:

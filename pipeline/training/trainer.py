@@ -24,7 +24,7 @@ from transformers.trainer_callback import (
 from pipeline.errors import HoneloopError
 from pipeline.training.batches import PairCollator, PlannedBatches
 from pipeline.training.history import Row, check_finite
-from pipeline.training.losses import Loss, embed_batch
+from pipeline.training.losses import Loss, embed_batch, loss_of
 from pipeline.training.recipe import Recipe
 from pipeline.training.stages import PlannedStage
 from pipeline.training.validation import METRIC, METRICS
@@ -36,21 +36,35 @@ class BatchLoss(nn.Module):
     Args:
         model: what is trained.
         loss: one of `losses`.
+        cached: whether the batch's activations are computed twice instead of kept; see `embed_batch`.
     """
 
-    def __init__(self, model: SentenceTransformer, loss: Loss) -> None:
+    def __init__(self, model: SentenceTransformer, loss: Loss, *, cached: bool) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
+        self._cached = cached
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """The loss of a batch as `PairCollator` makes it."""
-        queries, documents = embed_batch(self.model, batch)
+        queries, documents = embed_batch(self.model, batch, cached=self._cached)
         return self._loss(queries, documents, batch)
 
 
 class PairTrainer(SentenceTransformerTrainer):
-    """Optimiser, schedule, clipping and number formats are Sentence Transformers'; the batches are ours."""
+    """Optimiser, schedule, clipping and number formats are Sentence Transformers'; the batches are ours.
+
+    Attributes:
+        doubted: how many documents of the last batch the guide took out.
+    """
+
+    doubted = 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds to what callbacks are told of a step."""
+        if "loss" in logs:
+            logs["doubted"] = self.doubted
+        super().log(logs, start_time)
 
     def compute_loss(
         self,
@@ -63,6 +77,7 @@ class PairTrainer(SentenceTransformerTrainer):
         del model, num_items_in_batch  # self.loss holds the model
         # Sentence Transformers would also take a dict of losses; make_trainer gives it one.
         loss = cast("BatchLoss", self.loss)(inputs)
+        self.doubted = int(inputs["doubted"])
         check_finite(float(loss.detach()), "loss", self.state.global_step + 1)
         return (loss, {}) if return_outputs else loss
 
@@ -83,17 +98,19 @@ class Watcher(TrainerCallback):
         patience: validations without improvement before a stage stops.
         advance: told of each step.
         note: told of each validation.
+        guided: whether a guide takes documents out, which are then counted.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
-        measure: Callable[[], dict[str, float]] | None,
+        measure: Callable[[], Row] | None,
         *,
         steps: int,
         patience: int,
         advance: Callable[[int], None],
         note: Callable[[str], None],
+        guided: bool = False,
     ) -> None:
         self.history: list[Row] = []
         self.best_step = 0
@@ -103,6 +120,7 @@ class Watcher(TrainerCallback):
         self._patience = patience
         self._advance = advance
         self._note = note
+        self._guided = guided
         self._best = -1.0
         self._best_weights: dict[str, torch.Tensor] = {}
         self._without_improvement = 0
@@ -159,6 +177,7 @@ class Watcher(TrainerCallback):
                 "loss": logs["loss"],
                 "learning_rate": logs["learning_rate"],
                 "gradient_norm": logs["grad_norm"],
+                **({"doubted": logs["doubted"]} if self._guided else {}),
             }
         )
         self._advance(1)
@@ -205,7 +224,7 @@ class Watcher(TrainerCallback):
 
 def make_trainer(
     model: SentenceTransformer,
-    loss: Loss,
+    recipe: Recipe,
     *,
     collator: PairCollator,
     watcher: Watcher,
@@ -219,7 +238,7 @@ def make_trainer(
         args=arguments,
         # Rows only: the collator has the texts, already tokenised.
         train_dataset=Dataset.from_dict({"row": list(range(collator.rows))}),
-        loss=BatchLoss(model, loss),
+        loss=BatchLoss(model, loss_of(recipe), cached=recipe.cached),
         data_collator=collator,  # pyright: ignore[reportArgumentType]  # any callable will do
         callbacks=[watcher],
     )
@@ -277,5 +296,5 @@ def make_arguments(
     return arguments
 
 
-def _shown(values: dict[str, float]) -> str:
+def _shown(values: Row) -> str:
     return ", ".join(f"{name} {values[name]:.4f}" for name in METRICS)

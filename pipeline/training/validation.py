@@ -8,8 +8,8 @@ are kept; whether a model may serve is decided elsewhere, on the test set and th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from pipeline.training.batches import TokenTable
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from pipeline.training.pairs import Pair
+    from pipeline.training.pairs import Origin, Pair
 
 METRIC = "ndcg@10"
 METRICS = (METRIC, "mrr@10")
+BY_ORIGIN = "by_origin"
 
 
 class Validation:
@@ -33,21 +34,40 @@ class Validation:
     Args:
         pairs: the validation pairs; at most `limit` of them are used, chosen by the hash of their query, so
             that the same pairs are used again and again.
-        limit: how many.
+        limit: how many; if feedback decides, so many of feedback and so many others.
         query_prompt, document_prompt: what stands before each query and document.
+        min_feedback: if so many pairs or more are of feedback, the queries of feedback alone decide, and the
+            others are only looked at; with None all decide always.
+
+    Attributes:
+        queries, documents: their texts, prompts included.
+        decides: whose queries decide: "feedback" or "all".
+        counts: queries by origin.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], limit: int, query_prompt: str = "", document_prompt: str = ""
+        self,
+        pairs: Sequence[Pair],
+        limit: int,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        min_feedback: int | None = None,
     ) -> None:
-        chosen = sorted(pairs, key=_order)[:limit]
+        ordered = sorted(pairs, key=_order)
+        feedback = [pair for pair in ordered if pair.origin == "feedback"]
+        by_feedback = min_feedback is not None and 0 < min_feedback <= len(feedback)
+        others = [pair for pair in ordered if pair.origin != "feedback"]
+        chosen = [*feedback[:limit], *others[:limit]] if by_feedback else ordered[:limit]
+        self.decides = "feedback" if by_feedback else "all"
         documents: dict[str, bytes] = {}
         wanted: dict[str, dict[bytes, None]] = {}
+        origins: dict[str, set[Origin]] = {}
         for pair in chosen:
             documents.setdefault(pair.positive_text, pair.positive_hash)
             for negative in pair.negatives:
                 documents.setdefault(negative.text, negative.content_hash)
             wanted.setdefault(pair.query, {})[pair.positive_hash] = None
+            origins.setdefault(pair.query, set()).add(pair.origin)
         texts_of: dict[bytes, list[int]] = {}
         for position, content_hash in enumerate(documents.values()):
             texts_of.setdefault(content_hash, []).append(position)
@@ -58,14 +78,21 @@ class Validation:
             RankedQuery(tuple(tuple(texts_of[content_hash]) for content_hash in hashes))
             for hashes in wanted.values()
         ]
+        self._rows: dict[Origin, list[int]] = {}
+        for row, query in enumerate(wanted):
+            for origin in sorted(origins[query]):
+                self._rows.setdefault(origin, []).append(row)
+        self.counts = {origin: len(rows) for origin, rows in self._rows.items()}
 
     @property
     def texts(self) -> list[str]:
         """Every text that a measurement embeds, prompts included."""
         return [*self.queries, *self.documents]
 
-    def measure(self, model: SentenceTransformer, tokens: TokenTable) -> dict[str, float]:
-        """The mean of each of `METRICS` over the validation queries, under the model as it is now.
+    def measure(self, model: SentenceTransformer, tokens: TokenTable) -> dict[str, Any]:
+        """The mean of each of `METRICS` over the queries that decide, under the model as it is now.
+
+        Beside them, as `BY_ORIGIN`, stand the same means over the queries of each origin.
 
         Args:
             model: left in the mode (training or evaluation) it came in.
@@ -77,7 +104,12 @@ class Validation:
         measured = [
             query_metrics(each, len(query.items)) for each, query in zip(ranks, self._ranked, strict=True)
         ]
-        return {name: float(np.mean([values[name] for values in measured])) for name in METRICS}
+        deciding = self._rows["feedback"] if self.decides == "feedback" else range(len(measured))
+
+        def means(rows: Iterable[int]) -> dict[str, float]:
+            return {name: float(np.mean([measured[row][name] for row in rows])) for name in METRICS}
+
+        return {**means(deciding), BY_ORIGIN: {origin: means(rows) for origin, rows in self._rows.items()}}
 
 
 def embed(model: SentenceTransformer, texts: Sequence[str], tokens: TokenTable) -> NDArray[np.float32]:

@@ -9,19 +9,20 @@ from pydantic import Field
 from pipeline.defs.assets.corpus import OWNERS, snippets
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import fine_tuned, training_set_of
+from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
 from pipeline.promotion.registry import ModelRecord, ensure_registered, list_models
+from pipeline.training.account import Account
 from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
-from pipeline.training.fine_tuning import fine_tune
-from pipeline.training.handover import hand_over, handed_over, take_over
+from pipeline.training.handover import take_over
+from pipeline.training.history import doubted
 from pipeline.training.pairs import Negative, TrainingSet
-from pipeline.training.recipe import recipe_of
-from pipeline.training.recipe_key import recipe_key
-from pipeline.training.runs import history_of, run_directory
+from pipeline.training.runs import account_of, plan_run, run_directory
 from pipeline.training.set_tables import tables_of
 from pipeline.training.training_set import build_training_set, load_training_set
 from pipeline.training.triplets import why_negative, why_positive
+from pipeline.training.validation import METRICS
 from pipeline.workbench import Workbench
 
 GROUP = "training"
@@ -94,33 +95,32 @@ def fine_tuned_model(
     """Trains, unless the result of this very recipe is there already."""
     with reported(context.log, workbench.progress) as progress:
         settings = workbench.settings
-        pairs = training_set_of(context.instance, workbench)
         base = workbench.named_model(config.base)
-        key = recipe_key(pairs, base.version, settings)
-        directory = run_directory(settings, key)
-        known = find_checkpoint(settings, key)
-        if known is not None:
-            progress.note(
-                f"Trained before: checkpoint {known.version[:12]} has this data, base and settings."
+        run = plan_run(workbench, training_set_of(context.instance, workbench), base, settings)
+        made = run.make(progress)
+        account = account_of(settings, run.key)
+        if account is None:
+            raise HoneloopError(
+                "What was trained is no longer there.", hint=f"Look after the disk of {run.directory.parent}."
             )
-        elif handed_over(directory):
-            progress.note("Trained before; its checkpoint was not written yet.")
-        else:
-            trained = fine_tune(
-                workbench.encoder(base), pairs, settings, directory.with_name(f"{key}.work"), progress
-            )
-            hand_over(trained, directory)
         return dg.MaterializeResult(
             metadata={
-                "recipe": key,
-                "recipe in full": dg.MetadataValue.json(recipe_of(settings).to_json()),
+                "recipe": account.recipe["name"],
+                "recipe_key": run.key,
                 "base_version": base.version,
                 "base": base.name,
-                "training_set_id": pairs.id,
-                "reused": known is not None,
-                **_curve(history_of(settings, key)),
+                "training_set_id": run.training_set.id,
+                "reused": made == "checkpoint",
+                "recipe in full": dg.MetadataValue.json(account.recipe),
+                "stages": _stages(account),
+                "replayed pairs": sum(int(stage["replayed"]) for stage in account.stages),
+                "seconds": round(account.seconds, 1),
+                "peak memory (MB)": account.peak_memory_bytes // 1_000_000,
+                **_averaging(account),
+                **_doubted(account),
+                **_curve(tuple(account.history)),
             },
-            data_version=dg.DataVersion(key),
+            data_version=dg.DataVersion(run.key),
         )
 
 
@@ -141,14 +141,14 @@ def model_checkpoint(
         trained = fine_tuned(context.instance)
         pairs = load_training_set(workbench.db, int(trained["training_set_id"]))
         base = workbench.model(str(trained["base_version"]))
-        key = str(trained["recipe"])
+        key = str(trained["recipe_key"])
         checkpoint = find_checkpoint(settings, key)
         reused = checkpoint is not None
         if checkpoint is None:
             directory = run_directory(settings, key)
             encoder = workbench.encoder(base)
             checkpoint = write_checkpoint(
-                take_over(directory, encoder.device), encoder, pairs, settings, settings.checkpoints_path
+                take_over(directory, encoder.device), encoder, pairs, settings.checkpoints_path
             )
             shutil.rmtree(directory)
         record = _registered(workbench, checkpoint) or ensure_registered(
@@ -216,6 +216,42 @@ def _scores(negative: Negative) -> str:
 def _head(code: str) -> str:
     """The first line of code."""
     return code.strip().splitlines()[0][:100]
+
+
+def _stages(account: Account) -> dg.MarkdownMetadataValue:
+    """What was trained on when."""
+    return table(
+        ["stage", "pairs", "of", "replayed", "steps planned"],
+        [
+            [
+                stage["name"],
+                stage["pairs"],
+                ", ".join(f"{count} {origin}" for origin, count in stage["origins"].items()),
+                stage["replayed"],
+                stage["steps"],
+            ]
+            for stage in account.stages
+        ],
+    )
+
+
+def _averaging(account: Account) -> dict[str, Any]:
+    """The share of the trained weights that was kept, and what others would have given."""
+    if not account.averaging:
+        return {}
+    rows = [
+        [f"{row['share']:g}", *(f"{row[metric]:.4f}" for metric in METRICS)]
+        for row in account.averaging["curve"]
+    ]
+    return {
+        "share of the trained weights": account.averaging["share"],
+        "averaging": table(["share", *METRICS], rows),
+    }
+
+
+def _doubted(account: Account) -> dict[str, int]:
+    """How many negatives the guide took out, if there was one."""
+    return {"negatives taken out by the guide": doubted(account.history)} if account.recipe["guided"] else {}
 
 
 def _curve(history: tuple[dict[str, Any], ...] | None) -> dict[str, dg.MarkdownMetadataValue]:

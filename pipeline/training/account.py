@@ -1,0 +1,50 @@
+"""The account of a training run: all there is to tell about it besides its weights. JSON throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from pipeline.training.history import Row
+
+
+@dataclass(frozen=True)
+class Account:
+    """How a model came to be.
+
+    Attributes:
+        recipe_key: see `recipe_key`.
+        base_version: the model version it was trained from.
+        recipe: the recipe in full.
+        stages: what each of its stages was trained on; see `PlannedStage.to_json`.
+        validation: which queries decided ("decides"), and how many there were of each origin ("queries").
+        history: see `history`.
+        best_step: the optimiser step its weights are from, or what was averaged.
+        averaging: the "share" of the trained weights that was chosen, and the "curve" of all that were tried;
+            empty if nothing was averaged.
+        device: where it was trained.
+        seconds: how long it took, validations included.
+        peak_memory_bytes: the most memory it had; see `memory`.
+    """
+
+    recipe_key: str
+    base_version: str
+    recipe: dict[str, Any]
+    stages: list[dict[str, Any]]
+    validation: dict[str, Any]
+    history: list[Row]
+    best_step: int
+    averaging: dict[str, Any]
+    device: str
+    seconds: float
+    peak_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The account, and nothing that a subclass adds."""
+        return {field.name: getattr(self, field.name) for field in fields(Account)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Out of anything that holds what `to_json` gave; raises KeyError if it does not."""
+        return cls(**{field.name: content[field.name] for field in fields(Account)})

@@ -1,0 +1,66 @@
+"""Pairs of earlier training sets, for a model that has learned from them and shall not forget them.
+
+Only those that the present set does not have, and of documentation and commits only: these go because the
+caps left no room for them or their code has gone. Feedback does not go by itself; a pair of it that is no
+longer there was taken back, contradicted or forgotten, and must not come back this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.promotion.registry import ModelRecord, list_models
+from pipeline.store.connections import Database
+from pipeline.training.near_duplicates import NearDuplicates, tokens_of
+from pipeline.training.pairs import Pair, TrainingSet
+from pipeline.training.training_set import load_training_set
+
+
+def earlier_pairs(db: Database, base: ModelRecord, training_set: TrainingSet) -> tuple[Pair, ...]:
+    """The training pairs that `base` and the models before it have learned from, as far as they may be used.
+
+    Args:
+        db: The database.
+        base: What is trained from; for an encoder that was never fine-tuned here there are none.
+        training_set: The present one.
+    """
+    models = {model.version: model for model in list_models(db)}
+    sets: list[int] = []
+    model: ModelRecord | None = base
+    while model is not None:
+        if model.training_set_id not in (None, training_set.id, *sets):
+            sets.append(model.training_set_id)
+        model = models.get(model.base_version or "")
+    pairs = (pair for set_id in sets for pair in load_training_set(db, set_id).of("train"))
+    return usable_again(pairs, training_set)
+
+
+def usable_again(pairs: Iterable[Pair], training_set: TrainingSet) -> tuple[Pair, ...]:
+    """Those pairs that may be trained on beside a training set: each once, and nothing that it holds out.
+
+    A query that the set has in any split is left to it. A pair goes if its snippet, or one of its negatives,
+    is an answer of the validation or test side, or a near-duplicate of one.
+    """
+    asked = {pair.group_key for pair in training_set.pairs}
+    held_out: NearDuplicates[bytes] = NearDuplicates()
+    known: dict[bytes, bool] = {}  # whether a content is held out, or a near-duplicate of what is
+    for pair in training_set.pairs:
+        if pair.split != "train" and pair.positive_hash not in known:
+            known[pair.positive_hash] = True
+            held_out.add(pair.positive_hash, tokens_of(pair.positive_code or pair.positive_text))
+
+    def is_held_out(content_hash: bytes, code: str) -> bool:
+        if content_hash not in known:
+            known[content_hash] = next(held_out.of(tokens_of(code)), None) is not None
+        return known[content_hash]
+
+    kept: dict[tuple[bytes, bytes], Pair] = {}
+    for pair in pairs:
+        place = pair.group_key, pair.positive_hash
+        if pair.origin == "feedback" or pair.group_key in asked or place in kept:
+            continue
+        contents = [(pair.positive_hash, pair.positive_code or pair.positive_text)]
+        contents += [(each.content_hash, each.code or each.text) for each in pair.negatives]
+        if not any(is_held_out(*content) for content in contents):
+            kept[place] = pair
+    return tuple(kept.values())
