@@ -13,7 +13,7 @@ from pipeline.evaluation.store import find_evaluation
 from pipeline.promotion import registry
 from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measurements, Verdict, decide
 from pipeline.promotion.registry import ModelRecord
-from pipeline.training.recipe import library_versions
+from pipeline.training.recipe_key import library_versions
 from pipeline.training.training_set import load_training_set
 
 if TYPE_CHECKING:
