@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
+from pipeline.errors import BadInputError
 from pipeline.evaluation.store import live_hashes
 from pipeline.index.embeddings import count_missing
 from pipeline.progress import Progress
@@ -185,6 +186,23 @@ def verdict_on(bench: Workbench, trained: Trained) -> Verdict:
             evaluate_on(bench.db, encoder, general, bench.settings, bench.progress)
         evaluate_model(bench.db, encoder, trained.training_set, bench.settings, bench.progress)
     return judge(bench, trained.record, test_set.name, None if general is None else general.name)
+
+
+def read_overrides(words: Sequence[str]) -> dict[str, str]:
+    """Settings given as `SETTING=VALUE` each, by name; `Settings` reads the values.
+
+    Raises:
+        BadInputError: one reads otherwise, or there is no such setting.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in Settings.model_fields:
+            raise BadInputError(
+                f"{word!r} sets nothing.", hint="Write SETTING=VALUE, with a name of pipeline/config.py."
+            )
+        found[name] = value
+    return found
 
 
 def _administer(server: Settings, statement: LiteralString, *databases: str) -> None:

@@ -147,22 +147,21 @@ def read_judged(directory: Path, corpus: int | None = None) -> Judged:
 
 @contextmanager
 def judged_corpus(data: Judged, home: Path | None, progress: Progress) -> Generator[Indexed]:
-    """Writes the functions into a directory and indexes it, unless `home` has that already.
-
-    Args:
-        data: What was judged.
-        home: Keeps database and checkpoints for the next benchmark; None: a temporary one.
-        progress: Told of what takes long.
-    """
+    """The functions indexed under `home`, or under a temporary one if it is None."""
     with kept_home(home) as kept:
-        content = json.dumps(list(data.functions.items())).encode()
-        source = kept / "sources" / hashlib.sha256(content).hexdigest()[:12]
-        for number, code in data.functions.items():
-            file = source / path_of(number)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
-                file.write_text(code, encoding="utf-8")
-        yield index_sources(kept, {REPOSITORY: (str(source), "directory")}, progress)
+        yield index_judged(data, kept, progress)
+
+
+def index_judged(data: Judged, home: Path, progress: Progress) -> Indexed:
+    """Writes the functions into a directory and indexes it, unless `home` has that already."""
+    content = json.dumps(list(data.functions.items())).encode()
+    source = home / "sources" / hashlib.sha256(content).hexdigest()[:12]
+    for number, code in data.functions.items():
+        file = source / path_of(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(code, encoding="utf-8")
+    return index_sources(home, {REPOSITORY: (str(source), "directory")}, progress)
 
 
 def import_judgements(
@@ -220,26 +219,38 @@ def held_out_queries(db: Database, judgements: Iterable[Judgement]) -> HeldOut:
     Raises:
         HoneloopError: an accepted function has no snippet in the corpus.
     """
+    accepted = [each for each in judgements if each.judgement == "accept"]
+    contents = contents_of_files(db, {each.function for each in accepted})
     hashes = live_hashes(db)
     position = {content_hash: number for number, content_hash in enumerate(hashes)}
-    with db.connect() as connection:
-        rows = connection.execute(
-            "SELECT s.path, s.content_hash FROM snippets s JOIN repositories r ON r.id = s.repository_id"
-            " WHERE r.name = %s AND s.vanished_at IS NULL",
-            [REPOSITORY],
-        ).fetchall()
-    of_file: dict[str, set[int]] = {}
-    for path, content_hash in rows:
-        of_file.setdefault(path, set()).add(position[bytes(content_hash)])
     items: dict[str, set[tuple[int, ...]]] = {}
-    for each in judgements:
-        if each.judgement == "accept":
-            if each.path not in of_file:
-                raise HoneloopError(f"{each.path} has no snippet.")
-            items.setdefault(each.query, set()).add(tuple(sorted(of_file[each.path])))
+    for each in accepted:
+        places = sorted(position[content_hash] for content_hash in contents[each.function])
+        items.setdefault(each.query, set()).add(tuple(places))
     queries = tuple(sorted(items))
     wanted = tuple(RankedQuery(tuple(sorted(items[query]))) for query in queries)
     return HeldOut(queries, wanted, tuple(hashes))
+
+
+def contents_of_files(db: Database, functions: Iterable[int]) -> dict[int, set[bytes]]:
+    """The contents that each function's file was cut into.
+
+    Raises:
+        HoneloopError: a file has none.
+    """
+    of_path = {path_of(number): number for number in functions}
+    with db.connect() as connection:
+        rows = connection.execute(
+            "SELECT s.path, s.content_hash FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+            " WHERE r.name = %s AND s.path = ANY(%s) AND s.vanished_at IS NULL",
+            [REPOSITORY, list(of_path)],
+        ).fetchall()
+    found: dict[int, set[bytes]] = {}
+    for path, content_hash in rows:
+        found.setdefault(of_path[path], set()).add(bytes(content_hash))
+    if missing := of_path.keys() - {path_of(number) for number in found}:
+        raise HoneloopError(f"{len(missing)} files have no snippet, {min(missing)} among them.")
+    return found
 
 
 def corpus_vectors(bench: Workbench, encoder: Encoder, hashes: Sequence[bytes]) -> Vectors:
@@ -300,6 +311,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, nargs="+", default=[17, 18, 19], help="Of split and training.")
     made.add_argument(
         "--home", type=Path, help="Keeps the index and checkpoints there (a short path); else temporary."
+    )
+    made.add_argument(
+        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="Settings other than the defaults."
     )
     made.add_argument("--json", type=Path, help="A file for the figures.")
     return made

@@ -4,9 +4,9 @@
 
 Trains on documentation of some installed distributions and tests on functions of others: each query is a
 function's documentation, and what is ranked is those functions with their documentation cut out. The plain
-recipe (`plain_recipe`) sees pairs drawn by the seed; the other arms take the project's own way from extraction
-to checkpoint, with the settings that `ARMS` gives. The distributions tested give no training pair, no validation
-pair and no mined negative, and no near-duplicate of code that was trained on is tested.
+recipe (`plain_recipe`) sees pairs drawn by the seed; the other arms take the project's own way from
+extraction to checkpoint, with the settings that `ARMS` gives. The distributions tested give no training pair,
+no validation pair and no mined negative, and no near-duplicate of code that was trained on is tested.
 
 `--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/config.py.
 """
@@ -25,7 +25,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from assets_tests.benchmarks.experiments import Indexed, base_encoder, index_sources, kept_home, train
+from assets_tests.benchmarks.experiments import (
+    Indexed,
+    base_encoder,
+    index_sources,
+    kept_home,
+    read_overrides,
+    train,
+)
 from assets_tests.benchmarks.package_documentation import PackageTest, all_documented, package_test
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import provenance, write_figures
@@ -146,14 +153,9 @@ def named_arm(text: str) -> tuple[str, dict[str, str]]:
         BadInputError: it reads otherwise, or there is no such setting.
     """
     name, colon, rest = text.partition(":")
-    overrides = dict(word.partition("=")[::2] for word in rest.split())
-    unknown = [each for each in overrides if each not in Settings.model_fields]
-    if not colon or not name.strip() or unknown:
-        raise BadInputError(
-            f"{text!r} is no arm" + (f": there is no setting {unknown[0]!r}." if unknown else "."),
-            hint="Write: NAME: SETTING=VALUE SETTING=VALUE",
-        )
-    return name.strip(), overrides
+    if not colon or not name.strip():
+        raise BadInputError(f"{text!r} is no arm.", hint="Write: NAME: SETTING=VALUE SETTING=VALUE")
+    return name.strip(), read_overrides(rest.split())
 
 
 def compare_arms(
