@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
-from pipeline.training.recipe import WORDS, recipe_of, words_of
+from pipeline.training.recipe import recipe_of
+from pipeline.training.recipe_words import WORDS, words_of
 
 
 def test_the_default_is_one_stage_of_all_pairs() -> None:

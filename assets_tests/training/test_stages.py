@@ -52,6 +52,8 @@ def test_documentation_and_commits_come_first_then_feedback_with_a_share_of_them
         "origins": {"commit": 8, "docstring": 20},
         "replayed": 0,
         "steps": 8,
+        "batch_pairs": 7,
+        "batch_documents": 7,
     }
     # 12 of feedback and 4 replayed: a quarter of 16.
     assert (len(second.pairs), second.replayed) == (16, 4)

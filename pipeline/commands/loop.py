@@ -9,11 +9,13 @@ import typer
 
 from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress
 from pipeline.commands.errors import say
+from pipeline.training.recipe_words import WORDS, names_of, words_of
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.defs.in_process import RunResult
     from pipeline.evaluation.run_report import ExampleSearch
+    from pipeline.training.comparing import Comparison as RecipeComparison
     from pipeline.workbench import Workbench
 
 
@@ -28,7 +30,11 @@ def register(app: typer.Typer) -> None:
         epilog="Examples:\n\n[cyan]honeloop index[/cyan]\n\n[cyan]honeloop index --source mine[/cyan]"
     )(index)
     app.command(
-        epilog="Examples:\n\n[cyan]honeloop train[/cyan]\n\n[cyan]honeloop train --base serving[/cyan]"
+        epilog="Examples:\n\n[cyan]honeloop train[/cyan]\n\n[cyan]honeloop train --base serving[/cyan]\n\n"
+        "[cyan]HONELOOP_RECIPE=cached+two-stage honeloop train[/cyan]\n\n"
+        "[cyan]honeloop train --compare multiple-negatives,cached+guided,two-stage+averaged[/cyan]\n\n"
+        "A recipe is one of these words, or several joined by +:\n\n"
+        + "\n\n".join(f"[cyan]{word}[/cyan]: {purpose}" for word, purpose in WORDS.items())
     )(train)
 
 
@@ -65,12 +71,31 @@ def train(
     base: Annotated[
         str, typer.Option(help="What to fine-tune: base, serving, a preset, or the beginning of a version.")
     ] = "base",
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE,RECIPE",
+            help="Train these recipes on one training set and compare them on its validation pairs; what "
+            "was trained before is not trained again. No candidate comes of it.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tunes a candidate and measures it against what serves. Lets nothing serve: `honeloop run` does."""
+    """Fine-tunes a candidate and measures it against what serves. Lets nothing serve: `honeloop run` does.
+
+    HONELOOP_RECIPE says how it is trained; `--compare` tells which recipe is best for your code.
+    """
     settings = settings_in_force()
+    names = None if compare is None else names_of(compare)
+    if names is None:
+        words_of(settings.recipe)  # before anything is built for it
     from pipeline.defs.in_process import Loop
 
+    if names is not None:
+        with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
+            comparison = loop.compare(names, base)
+        _print_recipes(comparison, as_json=json)
+        return
     with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
         loop.train(base)
         loop.result.raise_for_failure()
@@ -79,6 +104,16 @@ def train(
     if not json:
         _print_training_set(bench, training_set["training_set_id"])
     _print_comparison(bench, evaluated, training_set, json)
+
+
+def _print_recipes(comparison: RecipeComparison, *, as_json: bool) -> None:
+    """Recipes side by side."""
+    from pipeline.training.comparing_view import render_comparison
+
+    if as_json:
+        print_json(comparison.to_json())
+    else:
+        output().print(render_comparison(comparison))
 
 
 def _report(settings: Settings, result: RunResult, *, as_json: bool, trained: bool) -> None:

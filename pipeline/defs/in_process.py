@@ -27,6 +27,9 @@ from pipeline.progress import Progress
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.search.query import search
 from pipeline.store.connections import Database
+from pipeline.training.comparing import Comparison as RecipeComparison
+from pipeline.training.comparing import compare_recipes
+from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
 
 EXAMPLES = 3
@@ -182,6 +185,20 @@ class Loop:
             self.result.failures = [failure for failure in self.result.failures if failure not in own]
             self.result.problems += [failure.message for failure in own]
         return not self.result.failures
+
+    def compare(self, names: Sequence[str], base: str | None = None) -> RecipeComparison:
+        """Builds the training set and trains the recipes on it; no model is registered for it.
+
+        Raises:
+            HoneloopError: the training set cannot be built, or no recipe could be trained.
+        """
+        self.result.training |= self._materialize(["training_set"])
+        self.result.raise_for_failure()
+        bench = self.workbench
+        training_set = load_training_set(
+            bench.db, int(self.result.training["training_set"]["training_set_id"])
+        )
+        return compare_recipes(bench, training_set, bench.named_model(base or "base"), names)
 
     def promote(self) -> bool:
         """The gate's verdict; returns whether it was reached."""

@@ -18,7 +18,8 @@ class Account:
         base_version: the model version it was trained from.
         recipe: the recipe in full.
         stages: what each of its stages was trained on; see `PlannedStage.to_json`.
-        validation: which queries decided ("decides"), and how many there were of each origin ("queries").
+        validation: which queries decided ("decides"), how many there were of each origin ("queries"), and the
+            metric of each that decided under the weights that were kept ("values").
         history: see `history`.
         best_step: the optimiser step its weights are from, or what was averaged.
         averaging: the "share" of the trained weights that was chosen, and the "curve" of all that were tried;

@@ -125,6 +125,7 @@ def fine_tune(
                 )
         check_falling(watcher.history, settings.max_loss_rise)
         averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
+        values = validation.values(model, tokens) if validation.queries else []
         model.eval()
         peak = peak_bytes(base.device)
     # The trainer makes its directory and, with nothing to save, leaves it empty.
@@ -151,7 +152,7 @@ def fine_tune(
         best_step=watcher.best_step,
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
-        validation={"decides": validation.decides, "queries": validation.counts},
+        validation={"decides": validation.decides, "queries": validation.counts, "values": values},
         averaging=averaging,
         peak_memory_bytes=peak,
     )

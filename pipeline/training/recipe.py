@@ -13,23 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pipeline.config import Settings
-from pipeline.errors import BadInputError
 from pipeline.training.pairs import Origin
+from pipeline.training.recipe_words import words_of
 
 LossName = Literal["multiple-negatives", "triplet"]
-LOSSES: tuple[LossName, ...] = get_args(LossName)
-
-# What each word of a recipe's name is for, in the order in which names are written.
-WORDS: dict[str, str] = {
-    "multiple-negatives": "every query against all snippets of its batch, and hard negatives; the default",
-    "triplet": "every query against its own negatives only, by a margin",
-    "cached": "large batches in little memory, for a second forward pass; HONELOOP_CACHED_BATCH_SIZE",
-    "guided": "a frozen model takes likely answers out of the negatives; HONELOOP_GUIDE",
-    "matryoshka": "vectors that can be cut to a half or a quarter; HONELOOP_MATRYOSHKA_HALVINGS",
-    "two-stage": "documentation and commits first, then feedback; HONELOOP_FIRST_STAGE_EPOCHS and others",
-    "averaged": "the best mix of base and trained weights on validation; HONELOOP_AVERAGING_SHARES",
-}
-
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
@@ -60,7 +47,7 @@ class Recipe:
     """All that decides a training's result besides base, data and machine.
 
     Attributes:
-        name: its words, in the order of `WORDS`.
+        name: its words, in the order of `recipe_words.WORDS`.
         loss: which loss.
         temperature: what cosines are divided by in the multiple-negatives loss.
         triplet_margin: in cosine: how much nearer to its query a positive has to be than a negative.
@@ -116,8 +103,7 @@ def recipe_of(settings: Settings) -> Recipe:
     """The recipe that the settings name, with what they set about it.
 
     Raises:
-        BadInputError: the name has a word that is unknown or stands there twice, two losses, or a guide
-            for a loss that takes no negatives from the batch.
+        BadInputError: it is no name of a recipe; see `words_of`.
     """
     words = words_of(settings.recipe)
     loss: LossName = "triplet" if "triplet" in words else "multiple-negatives"
@@ -145,38 +131,6 @@ def recipe_of(settings: Settings) -> Recipe:
         validation_min_feedback=settings.early_stopping_min_feedback,
         seed=settings.seed,
     )
-
-
-def words_of(name: str) -> tuple[str, ...]:
-    """The words of a recipe's name in the order of `WORDS`, so that one recipe has one name.
-
-    The loss is left out if it is the default one and something else is named.
-
-    Raises:
-        BadInputError: as `recipe_of`.
-    """
-    words = [word.strip() for word in name.split("+")]
-    unknown = [word for word in words if word not in WORDS]
-    twice = [word for word in WORDS if words.count(word) > 1]
-    losses = [word for word in LOSSES if word in words]
-    if unknown or twice or len(losses) > 1 or {"triplet", "guided"} <= set(words):
-        wrong = (
-            f"{unknown[0]!r} is not known"
-            if unknown
-            else f"{twice[0]!r} stands there twice"
-            if twice
-            else f"{' and '.join(losses)} are two losses"
-            if len(losses) > 1
-            else "triplet takes no negatives from the batch, so there are none to guide"
-        )
-        raise BadInputError(f"{name!r} is not a recipe: {wrong}.", hint=f"{known_words()} Join them by +.")
-    ordered = tuple(word for word in WORDS if word in words)
-    return ordered[1:] if ordered[0] == LOSSES[0] and len(ordered) > 1 else ordered
-
-
-def known_words() -> str:
-    """Every word with what it is for, as a sentence."""
-    return "Known: " + "; ".join(f"{word} ({purpose})" for word, purpose in WORDS.items()) + "."
 
 
 def _stages(words: tuple[str, ...], settings: Settings) -> tuple[Stage, ...]:

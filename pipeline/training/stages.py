@@ -39,6 +39,19 @@ class PlannedStage:
             "origins": dict(sorted(Counter(pair.origin for pair in self.pairs).items())),
             "replayed": self.replayed,
             "steps": len(self.batches),
+            **self._batch(),
+        }
+
+    def _batch(self) -> dict[str, int]:
+        """The effective batch, on average: its pairs, and the documents each query is compared with."""
+        pairs = [[self.pairs[row] for row in batch] for batch in self.batches]
+        documents = [
+            {text for pair in batch for text in (pair.positive_text, *(n.text for n in pair.negatives))}
+            for batch in pairs
+        ]
+        return {
+            "batch_pairs": round(float(np.mean([len(each) for each in pairs]))),
+            "batch_documents": round(float(np.mean([len(each) for each in documents]))),
         }
 
 

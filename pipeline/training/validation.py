@@ -98,18 +98,33 @@ class Validation:
             model: left in the mode (training or evaluation) it came in.
             tokens: the token ids of `texts`.
         """
-        queries = embed(model, self.queries, tokens)
-        documents = embed(model, self.documents, tokens)
-        ranks = rank_items(self._ranked, queries, documents)
-        measured = [
-            query_metrics(each, len(query.items)) for each, query in zip(ranks, self._ranked, strict=True)
-        ]
-        deciding = self._rows["feedback"] if self.decides == "feedback" else range(len(measured))
+        measured = self._measured(model, tokens)
 
         def means(rows: Iterable[int]) -> dict[str, float]:
             return {name: float(np.mean([measured[row][name] for row in rows])) for name in METRICS}
 
-        return {**means(deciding), BY_ORIGIN: {origin: means(rows) for origin, rows in self._rows.items()}}
+        return {
+            **means(self._deciding),
+            BY_ORIGIN: {origin: means(rows) for origin, rows in self._rows.items()},
+        }
+
+    def values(self, model: SentenceTransformer, tokens: TokenTable) -> list[float]:
+        """`METRIC` of each query that decides, in an order of their own, under the model as it is now."""
+        measured = self._measured(model, tokens)
+        return [measured[row][METRIC] for row in self._deciding]
+
+    @property
+    def _deciding(self) -> Sequence[int]:
+        return self._rows["feedback"] if self.decides == "feedback" else range(len(self.queries))
+
+    def _measured(self, model: SentenceTransformer, tokens: TokenTable) -> list[dict[str, float]]:
+        """The metrics of each query."""
+        queries = embed(model, self.queries, tokens)
+        documents = embed(model, self.documents, tokens)
+        ranks = rank_items(self._ranked, queries, documents)
+        return [
+            query_metrics(each, len(query.items)) for each, query in zip(ranks, self._ranked, strict=True)
+        ]
 
 
 def embed(model: SentenceTransformer, texts: Sequence[str], tokens: TokenTable) -> NDArray[np.float32]:
