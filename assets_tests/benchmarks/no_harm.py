@@ -69,7 +69,7 @@ def run(
         )
         general = packages.measure(trained.encoder, bench.progress)
         found = {each.about: each.difference for each in verdict.findings}.get(GENERAL)
-        told = {
+        told: dict[str, Any] = {
             "seed": seed,
             "held out": asdict(gained),
             "general set of the gate": None if found is None else asdict(found),

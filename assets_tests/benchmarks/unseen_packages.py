@@ -187,7 +187,11 @@ def compare_arms(
         for seed in seeds:
             for arm, overrides in arms.items():
                 metrics, made = run_arm(indexed, arm, overrides, seed, test=test, pairs=pairs)
-                run = {"seed": seed, "made": made, "metrics": measured(metrics, base, settings)}
+                run: dict[str, Any] = {
+                    "seed": seed,
+                    "made": made,
+                    "metrics": measured(metrics, base, settings),
+                }
                 figures["runs"].setdefault(arm, []).append(run)
                 figures["summary"][arm] = summary(figures["runs"][arm])
                 gain = run["metrics"]["ndcg@10"]
