@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.encoders.quiet import quiet
 
@@ -34,6 +34,10 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
 
     from pipeline.encoders.loading import load_encoder
 
+    class Trainer(SentenceTransformerTrainer):
+        def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+            """None: nobody reads the card, and it would embed examples to fill itself."""
+
     # Otherwise the order in which pairs were found, file by file, would matter to the last, small batch.
     mixed = sorted(pairs)
     random.Random(seed).shuffle(mixed)
@@ -44,7 +48,7 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
         whole = model.max_seq_length
         model.max_seq_length = MAX_TOKENS
         columns = {"query": [query for query, _ in mixed], "snippet": [snippet for _, snippet in mixed]}
-        SentenceTransformerTrainer(
+        Trainer(
             model=model,
             args=SentenceTransformerTrainingArguments(
                 output_dir=scratch,
