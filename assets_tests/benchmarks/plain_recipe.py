@@ -31,6 +31,7 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
     from transformers import set_seed
+    from transformers.trainer_callback import PrinterCallback
 
     from pipeline.encoders.loading import load_encoder
 
@@ -48,7 +49,7 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
         whole = model.max_seq_length
         model.max_seq_length = MAX_TOKENS
         columns = {"query": [query for query, _ in mixed], "snippet": [snippet for _, snippet in mixed]}
-        Trainer(
+        trainer = Trainer(
             model=model,
             args=SentenceTransformerTrainingArguments(
                 output_dir=scratch,
@@ -66,7 +67,9 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
             ),
             train_dataset=Dataset.from_dict(columns),
             loss=MultipleNegativesRankingLoss(model),
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints on stdout
+        trainer.train()
         model.max_seq_length = whole
         model.save_pretrained(str(directory), create_model_card=False, safe_serialization=True)
     return load_encoder(str(directory), device=base.device, batch_size=base.batch_size)
