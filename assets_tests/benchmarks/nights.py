@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -118,21 +118,33 @@ def measured(bench: Workbench, model: ModelRecord, held_out: HeldOut) -> Metrics
 
 
 def simulate(
-    indexed: Indexed, data: Judged, seed: int, nights: int, overrides: dict[str, str]
-) -> dict[str, Any]:
-    """All nights of one seed, on fold 0."""
+    indexed: Indexed,
+    data: Judged,
+    seed: int,
+    *,
+    nights: int,
+    overrides: dict[str, str],
+    told: Callable[[dict[str, Any]], None],
+) -> None:
+    """All nights of one seed, on fold 0; `told` is given the run as it grows, after each night."""
     learning, held_out = data.sides(seed, 0)
     with indexed.experiment(**overrides, seed=seed) as bench:
         asked = held_out_queries(bench.db, held_out)
         base = measure(bench, base_encoder(bench), asked)
-        told: list[dict[str, Any]] = []
+        run: dict[str, Any] = {
+            "seed": seed,
+            "queries": len(asked.queries),
+            "corpus": len(asked.hashes),
+            "base": {name: mean(base, name) for name in SHOWN},
+            "nights": [],
+        }
         known = accepted = 0
         for night, portion in enumerate(portions(learning, seed, nights), start=1):
             started = time.monotonic()
             result = one_night(bench, portion)
             known += len(portion)
             accepted += sum(each.judgement == "accept" for each in portion)
-            told.append(
+            run["nights"].append(
                 {
                     **account(bench, result, asked, base, night=night),
                     "judgements": known,
@@ -140,14 +152,8 @@ def simulate(
                     "seconds": round(time.monotonic() - started, 1),
                 }
             )
-            bench.progress.note(sentence(told[-1]))
-        return {
-            "seed": seed,
-            "queries": len(asked.queries),
-            "corpus": len(asked.hashes),
-            "base": {name: mean(base, name) for name in SHOWN},
-            "nights": told,
-        }
+            bench.progress.note(sentence(run["nights"][-1]))
+            told(run)
 
 
 def sentence(night: dict[str, Any]) -> str:
@@ -200,8 +206,13 @@ def main() -> None:
     }
     with TerminalProgress() as progress, judged_corpus(data, asked.home, progress) as indexed:
         for seed in asked.seeds:
-            figures["runs"].append(simulate(indexed, data, seed, asked.nights, overrides))
-            write_figures(asked.json, figures)
+            done = list(figures["runs"])
+
+            def keep(run: dict[str, Any], done: list[dict[str, Any]] = done) -> None:
+                figures["runs"] = [*done, run]
+                write_figures(asked.json, figures)
+
+            simulate(indexed, data, seed, nights=asked.nights, overrides=overrides, told=keep)
     for run in figures["runs"]:
         Console().print(table(run))
 
