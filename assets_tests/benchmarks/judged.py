@@ -33,13 +33,14 @@ from assets_tests.benchmarks.experiments import Indexed, index_sources, kept_hom
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.evaluating import stored_precision
-from pipeline.evaluation.metrics import query_metrics
+from pipeline.evaluation.metrics import CUTOFF, query_metrics
 from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
 from pipeline.evaluation.statistics import Difference, paired_difference
 from pipeline.evaluation.store import live_hashes
 from pipeline.feedback.importing import ImportReport, import_feedback
 from pipeline.index.embeddings import count_missing, load_vectors
 from pipeline.progress import Progress
+from pipeline.search.query import search
 from pipeline.store.connections import Database
 from pipeline.training.copies import copy_groups
 from pipeline.workbench import Workbench
@@ -281,6 +282,31 @@ def measure(bench: Workbench, encoder: Encoder, held_out: HeldOut, vectors: Vect
     return [
         query_metrics(found, len(wanted.items)) for found, wanted in zip(ranks, held_out.wanted, strict=True)
     ]
+
+
+def measure_searches(bench: Workbench, encoder: Encoder, judgements: Iterable[Judgement]) -> Metrics:
+    """The metrics of each query of `held_out_queries`, in order, as a search finds its answers today.
+
+    That is by the index that serves, with the weight that words have in the ranking, and the first
+    `CUTOFF` results only: what stands further down counts as not found.
+
+    Args:
+        bench: Where.
+        encoder: That of the index that serves.
+        judgements: As for `held_out_queries`.
+    """
+    wanted: dict[str, set[str]] = {}
+    for each in judgements:
+        if each.judgement == "accept":
+            wanted.setdefault(each.query, set()).add(each.path)
+    found: Metrics = []
+    for query in sorted(wanted):
+        answer = search(bench.db, encoder, query, k=CUTOFF, record=False)
+        # A function may be shown in parts: its file has the place of the first.
+        shown = list(dict.fromkeys(result.path for result in answer.results))
+        ranks = [rank for rank, path in enumerate(shown, start=1) if path in wanted[query]]
+        found.append(query_metrics(ranks, len(wanted[query])))
+    return found
 
 
 def mean(metrics: Metrics, name: str) -> float:

@@ -5,7 +5,9 @@
 Each night imports the next portion of the judgements of one side and runs the whole loop as `honeloop run`
 does: training set, fine-tuning, checkpoint, evaluation, gate and, only if the gate approves, promotion and
 index. What then serves is measured on the held-out queries, of which neither the training nor the gate knows
-anything. `notebooks/nights.ipynb` draws the file.
+anything: the model over the whole corpus, exactly, and "as searched", by the index that serves and with the
+weight that words have in the ranking, which is learned each night as well. `notebooks/nights.ipynb` draws the
+file.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ from assets_tests.benchmarks.judged import (
     judged_corpus,
     mean,
     measure,
+    measure_searches,
     parser,
     read_judged,
 )
 from assets_tests.benchmarks.provenance import provenance, write_figures
 from pipeline.defs.in_process import RunResult, run_loop
+from pipeline.index.serving import serving_index
 from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.verdict import Verdict
 from pipeline.terminal import TerminalProgress
@@ -88,6 +92,7 @@ def account(
         "night": night,
         "problems": [*result.problems, *(failure.message for failure in result.failures)],
         "serving": serving.version[:12],
+        "words": serving_index(bench.db).lexical_weight,
         "held out": on_held_out(bench, measured(bench, serving, held_out), base),
     }
     decided = candidate_of(bench, result)
@@ -131,11 +136,13 @@ def simulate(
     with indexed.experiment(**overrides, seed=seed) as bench:
         asked = held_out_queries(bench.db, held_out)
         base = measure(bench, base_encoder(bench), asked)
+        searched = measure_searches(bench, base_encoder(bench), held_out)
         run: dict[str, Any] = {
             "seed": seed,
             "queries": len(asked.queries),
             "corpus": len(asked.hashes),
             "base": {name: mean(base, name) for name in SHOWN},
+            "base as searched": {name: mean(searched, name) for name in SHOWN},
             "nights": [],
         }
         known = accepted = 0
@@ -144,9 +151,11 @@ def simulate(
             result = one_night(bench, portion)
             known += len(portion)
             accepted += sum(each.judgement == "accept" for each in portion)
+            found = measure_searches(bench, bench.encoder(bench.serving_model()), held_out)
             run["nights"].append(
                 {
                     **account(bench, result, asked, base, night=night),
+                    "as searched": on_held_out(bench, found, searched),
                     "judgements": known,
                     "accepted": accepted,
                     "seconds": round(time.monotonic() - started, 1),
@@ -173,7 +182,7 @@ def table(run: dict[str, Any]) -> Table:
         f"base nDCG@10 {run['base']['ndcg@10']:.4f}"
     )
     headings = ("night", "judgements", "pairs", "gate", "serves", "held-out nDCG@10", "over base (95%)")
-    for heading in (*headings, "candidate", "general set"):
+    for heading in (*headings, "as searched", "candidate", "general set"):
         made.add_column(heading)
     for night in run["nights"]:
         over, general = night["held out"]["over base"], night.get(GENERAL)
@@ -186,6 +195,7 @@ def table(run: dict[str, Any]) -> Table:
             night["serving"],
             f"{night['held out']['ndcg@10']:.4f}",
             f"{over['mean']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
+            f"{night['as searched']['over base']['mean']:+.4f} (words {night['words']:g})",
             "" if candidate is None else f"{candidate['ndcg@10']:.4f}",
             "" if general is None else f"{general['mean']:+.4f}",
         )
