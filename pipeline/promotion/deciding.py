@@ -84,11 +84,11 @@ def promote(
 
 def _require_sound(record: ModelRecord, settings: Settings) -> int:
     """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed."""
-    from pipeline.encoders.loading import load_encoder
+    from pipeline.encoders.loading import load_as_set
     from pipeline.encoders.sanity import check_sanity
 
     try:
-        encoder = load_encoder(record.location, device=settings.device, batch_size=settings.embed_batch_size)
+        encoder = load_as_set(record.location, settings)
     except BadInputError as error:  # the name was good; what it stood for is gone
         raise HoneloopError(
             f"{record.name} ({record.version[:12]}) cannot be loaded: {error.message}",
