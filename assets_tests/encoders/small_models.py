@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.config import PROJECT_ROOT
 from pipeline.encoders.files import sha256_of
 from pipeline.encoders.presets import PRESETS
@@ -126,6 +128,14 @@ def make_hub(cache: Path) -> Path:
         made = make(cache / "made")
         put_on_hub(cache, member.source.removeprefix("hub:"), member.revision, made)
     return cache
+
+
+def use_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `cache` the hub's, without a network, as HF_HUB_CACHE and HF_HUB_OFFLINE do for a new process."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def _save_bpe(path: Path, special: list[str], template: str) -> None:

@@ -185,7 +185,6 @@ def _quantized(torch_member: Member, export: OnnxExport, min_cosine: float) -> O
     Raises:
         HoneloopError: no way of quantizing is near enough; it says how far each was.
     """
-    plain = _measure(torch_member, export)
     missed: list[str] = []
     for way, quantize in _WAYS.items():
         attempt = export.directory / f"{uuid4().hex}"
@@ -201,13 +200,13 @@ def _quantized(torch_member: Member, export: OnnxExport, min_cosine: float) -> O
             attempt.rmdir()
             return replace(export, nearness=nearness)
         missed.append(
-            f"{way}: {nearness.lowest:.4f} at least, {nearness.mean:.4f} on average, at "
-            f"{nearness.speed / plain.speed:.1f} times the speed"
+            f"{way}, {nearness.lowest:.6f} at least and {nearness.mean:.6f} on average, at "
+            f"{nearness.speed:.1f} times the speed"
         )
         shutil.rmtree(attempt)
     raise HoneloopError(
         f"int8 would be another model than {torch_member.spec.source}: a cosine to torch's vectors of "
-        f"{min_cosine} is asked for, and it has: {'; '.join(missed)}.",
+        f"{min_cosine} is asked for, and found were: {'; '.join(missed)}.",
         hint="Export without --int8.",
     )
 

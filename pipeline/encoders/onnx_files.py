@@ -121,7 +121,7 @@ def require_near(nearness: Nearness, min_cosine: float, whose: str, fix: str) ->
     if not nearness.lowest >= min_cosine:
         raise HoneloopError(
             f"{whose} is not the same model: over {nearness.texts} texts the cosine of its vectors to torch's"
-            f" is {nearness.lowest:.6f} at least and {nearness.mean:.6f} on average; {min_cosine} is asked for.",
+            f" is {nearness.lowest:.6f} at least, {nearness.mean:.6f} on average; {min_cosine} is asked for.",
             hint=fix,
         )
 
