@@ -22,6 +22,7 @@ from pipeline.store.server import database_url
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
+    from pipeline.encoders.onnx_files import OnnxExport
 
 TEMPLATE = "honeloop_template"
 Filled = Callable[[Hashable, Callable[[Database], object]], Database]
@@ -157,3 +158,46 @@ def several_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small_hub_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the hub's client with small models in the places of the presets `qodo` and `jina`."""
+    from assets_tests.encoders.small_models import make_hub
+
+    return make_hub(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture
+def small_hub(small_hub_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The presets of the hub are the small models, and there is no network."""
+    from assets_tests.encoders.small_models import use_hub
+
+    use_hub(small_hub_directory, monkeypatch)
+    return small_hub_directory
+
+
+@pytest.fixture(scope="session")
+def qodo_jina(small_hub_directory: Path) -> Encoder:
+    """The preset `qodo+jina` with small models, computed by torch."""
+    from assets_tests.encoders.small_models import use_hub
+    from pipeline.encoders.loading import load_encoder
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_hub(small_hub_directory, patch)
+        return load_encoder("qodo+jina", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def jina_export(small_hub_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxExport:
+    """The ONNX export of the small `jina`, made once: copy it to `<home>/onnx` to have it used."""
+    from assets_tests.encoders.small_models import use_hub
+    from pipeline.encoders.loading import located_members
+    from pipeline.encoders.onnx_export import export_member
+    from pipeline.encoders.onnx_files import OnnxExports
+    from pipeline.progress import Silent
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_hub(small_hub_directory, patch)
+        _, (member,) = located_members("jina")
+    return export_member(member, OnnxExports(tmp_path_factory.mktemp("home") / "onnx", 0.9999), Silent())

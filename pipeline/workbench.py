@@ -110,16 +110,14 @@ class Workbench:
         return approved[0] if approved else None
 
     def _load(self, source: str) -> Encoder:
-        from pipeline.encoders.loading import load_encoder
+        from pipeline.encoders.loading import load_as_set
 
         location = registry.stored_location(source)
         with self._lock:
             encoder = self._encoders.pop(location, None)
             if encoder is None:
                 with self.progress.stage(f"Loading {source}"):
-                    encoder = load_encoder(
-                        location, device=self.settings.device, batch_size=self.settings.embed_batch_size
-                    )
+                    encoder = load_as_set(location, self.settings)
             self._encoders[location] = encoder  # the one used last stands last
             while len(self._encoders) > ENCODERS_KEPT:
                 del self._encoders[next(iter(self._encoders))]

@@ -1,18 +1,39 @@
-"""`honeloop models`, `evaluate`, `promote`, `rollback`: models, how good, which serves."""
+"""`honeloop models`, `evaluate`, `promote`, `rollback`: models, how good, which serves, exporting."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from pipeline.commands import exporting
 from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress, working
+
+
+class ShowUnlessNamed(TyperGroup):
+    """Lets `show` be left out: `honeloop models 3f2a91c0` shows that model, `honeloop models` all."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `show` before arguments that begin with no command."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
+    group = typer.Typer(
+        cls=ShowUnlessNamed,
+        help="Lists the model versions: where each came from, how good it is, what the gate said, what "
+        "serves. Or exports one.",
+        epilog="Examples:\n\n[cyan]honeloop models[/cyan]\n\n[cyan]honeloop models 3f2a91c0[/cyan]\n\n"
+        "[cyan]honeloop models export 3f2a91c0 --onnx[/cyan]",
+    )
+    group.command("show")(models)
+    group.command("export", epilog=exporting.EXAMPLES)(exporting.export)
     app.command(
         epilog="Example:\n\n[cyan]honeloop evaluate --queries questions.jsonl --model serving "
         "--json[/cyan]\n\nEach line is a JSON object:\n\n"
@@ -20,9 +41,7 @@ def register(app: typer.Typer) -> None:
         '"f"}]}[/cyan]\n\n'
         "Without symbol, any snippet of the file counts."
     )(evaluate)
-    app.command(epilog="Examples:\n\n[cyan]honeloop models[/cyan]\n\n[cyan]honeloop models 3f2a91c0[/cyan]")(
-        models
-    )
+    app.add_typer(group, name="models")
     app.command(
         epilog='Example:\n\n[cyan]honeloop promote 3f2a91c0 --reason "better on our own queries"[/cyan]'
     )(promote)

@@ -14,16 +14,31 @@ from pipeline.encoders.tokenizing import TextTokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from pipeline.encoders.lora import AdapterSwitch
+
 
 def build_member(spec: MemberSpec, located: Located, device: str) -> Member:
-    """A member computing on `device`, made of the files at `located`, which were verified before.
+    """A member that torch computes on `device`, made of the files at `located`, which were verified before.
 
     Raises:
         DamagedModelError: weights, architecture, tokenizer and spec do not fit together.
     """
+    from pipeline.encoders.linear import pack_linears, usable
+    from pipeline.encoders.torch_backend import TorchBackend
+
+    model, switch = build_model(spec, located, device)
+    if usable(model):
+        pack_linears(model)
+    tokenizer = TextTokenizer(located.directory / TOKENIZER, spec.max_tokens, located.fix)
+    return Member(spec, located.directory, tokenizer, TorchBackend(spec, model, switch))
+
+
+def build_model(
+    spec: MemberSpec, located: Located, device: str
+) -> tuple[PreTrainedModel, AdapterSwitch | None]:
+    """The transformer itself with its adapters, in evaluation mode; the rest is as for `build_member`."""
     from torch import nn
 
-    from pipeline.encoders.linear import pack_linears, usable
     from pipeline.encoders.lora import add_adapters
 
     directory, fix = located.directory, located.fix
@@ -33,9 +48,7 @@ def build_member(spec: MemberSpec, located: Located, device: str) -> Member:
     switch = add_adapters(model, directory, spec.adapters, fix) if spec.adapters else None
     # transformers wraps nn.Module.to in a way that loses its signature.
     nn.Module.to(model.eval().requires_grad_(False), device)
-    if usable(model):
-        pack_linears(model)
-    return Member(spec, directory, tokenizer, model, switch)
+    return model, switch
 
 
 def _read_model(spec: MemberSpec, located: Located, device: str) -> PreTrainedModel:

@@ -53,6 +53,11 @@ class DeferredEncoder(Encoder):
         """The number format it computes in."""
         return self._loaded().dtype
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """See `Encoder.backends`."""
+        return self._loaded().backends
+
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder.embed_queries`."""
         return self._loaded().embed_queries(texts)

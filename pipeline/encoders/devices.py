@@ -22,9 +22,11 @@ def best_device(requested: str | None = None) -> str:
     Raises:
         BadInputError: torch does not know the device, or this machine does not have it.
     """
-    wanted = requested or os.environ.get(VARIABLE)
+    wanted = (requested or os.environ.get(VARIABLE) or "").strip().lower()
+    if wanted == "cpu":  # always there: torch need not be loaded to know
+        return wanted
     if wanted:
-        return _checked(wanted.strip().lower())
+        return _checked(wanted)
     return available_devices()[0]
 
 

@@ -53,13 +53,21 @@ class Encoder:
 
     @property
     def device(self) -> str:
-        """The device it computes on: `cpu`, `mps`, `cuda:0`."""
-        return self._members[0].device
+        """The device that all its members compute on: `cpu`, `mps`, `cuda:0`."""
+        return self._members[0].backend.device
 
     @property
     def dtype(self) -> str:
-        """The number format it computes in: `float32` or `bfloat16`. Vectors are float32 always."""
-        return self._members[0].dtype
+        """The number format it computes in: `float32` or `bfloat16`; several with `+` between them.
+
+        Vectors are float32 always.
+        """
+        return "+".join(dict.fromkeys(member.backend.dtype for member in self._members))
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """What computes each of its members: `torch` or `onnx`."""
+        return tuple(member.backend.name for member in self._members)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of searches, shape (n, dims), in the order of `texts`."""

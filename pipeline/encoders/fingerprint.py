@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from pipeline.encoders.spec import EncoderSpec
+from pipeline.encoders.spec import EncoderSpec, MemberSpec
 
 FORMAT = 1
 
@@ -43,6 +43,16 @@ def fingerprint(spec: EncoderSpec, files: Mapping[str, str]) -> str:
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def member_version(spec: MemberSpec, files: Mapping[str, str]) -> str:
+    """The version that one member would have as an encoder of its own, wherever it is a member.
+
+    Args:
+        spec: the member's.
+        files: as for `fingerprint`, by their names in the member's directory.
+    """
+    return fingerprint(EncoderSpec(name="member", members=(spec,)), files)
 
 
 def deciding_files(names: Mapping[str, str]) -> list[str]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.encoders.directories import member_for_directory, spec_for_directory
 from pipeline.encoders.files import TOKENIZER, DamagedModelError, deciding_hashes, sha256_of, weights_digest
-from pipeline.encoders.fingerprint import fingerprint
-from pipeline.encoders.manifest import MANIFEST, Manifest, check_files, is_checkpoint, read_manifest
+from pipeline.encoders.fingerprint import fingerprint, member_version
+from pipeline.encoders.manifest import (
+    MANIFEST,
+    Manifest,
+    check_files,
+    check_members,
+    is_checkpoint,
+    read_manifest,
+)
 from pipeline.encoders.member import prompted
 from pipeline.encoders.presets import PRESETS
 from pipeline.encoders.sources import Located, locate
@@ -20,8 +27,11 @@ from pipeline.encoders.tokenizing import TextTokenizer
 from pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
+    from pipeline.config import Settings
     from pipeline.corpus.tokens import TokenBudget
     from pipeline.encoders.encoder import Encoder
+    from pipeline.encoders.member import Member
+    from pipeline.encoders.onnx_files import OnnxExports
 
 _HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)@(\S+)")
 
@@ -36,7 +46,41 @@ class _Resolved:
     manifest: Manifest | None = None
 
 
-def load_encoder(source: str, *, device: str | None = None, batch_size: int = 16) -> Encoder:
+@dataclass(frozen=True)
+class LocatedMember:
+    """A member of an encoder, its files found and verified.
+
+    Args:
+        spec: what it is.
+        located: where it is.
+        files: SHA-256 of the files that decide its vectors, by their names there.
+    """
+
+    spec: MemberSpec
+    located: Located
+    files: Mapping[str, str]
+
+    @property
+    def version(self) -> str:
+        """The version that it would have as an encoder of its own."""
+        return member_version(self.spec, self.files)
+
+
+def load_as_set(source: str, settings: Settings) -> Encoder:
+    """`load_encoder` on the device, with the batch size and by the backend that the settings say."""
+    from pipeline.encoders.onnx_files import exports_in_force
+
+    return load_encoder(
+        source,
+        device=settings.device,
+        batch_size=settings.embed_batch_size,
+        exports=exports_in_force(settings),
+    )
+
+
+def load_encoder(
+    source: str, *, device: str | None = None, batch_size: int = 16, exports: OnnxExports | None = None
+) -> Encoder:
     """Loads an encoder, verifying every file that decides its vectors.
 
     Args:
@@ -45,22 +89,49 @@ def load_encoder(source: str, *, device: str | None = None, batch_size: int = 16
             `+` between them, whose vectors are concatenated.
         device: `cpu`, `mps` or `cuda`; by default the best that torch has (see `devices.best_device`).
         batch_size: texts per forward pass.
+        exports: members that have an ONNX export among these are computed by it on the CPU; None: torch
+            computes all of them. The version is that of the weights either way.
 
     Raises:
         BadInputError: nothing has that name, or the device is not there.
         DamagedModelError: a file is missing, truncated, damaged or of the wrong shape; it is named.
     """
     resolved = _resolve(source)
-    files = _verified_files(resolved)
+    located = _verified(resolved)
 
-    from pipeline.encoders.building import build_member
     from pipeline.encoders.devices import best_device
     from pipeline.encoders.encoder import Encoder
 
     target = best_device(device)
-    pairs = zip(resolved.spec.members, resolved.members, strict=True)
-    members = [build_member(member, located, target) for member, located in pairs]
-    return Encoder(resolved.spec, members, files, batch_size)
+    # Where torch has something faster than the CPU, that is used.
+    usable = exports if target == "cpu" else None
+    members = [_load_member(member, target, usable) for member in located]
+    return Encoder(resolved.spec, members, _names(resolved, located), batch_size)
+
+
+def _load_member(member: LocatedMember, device: str, exports: OnnxExports | None) -> Member:
+    spec, located = member.spec, member.located
+    export = exports.of(member.version) if exports is not None else None
+    if export is None:
+        from pipeline.encoders.building import build_member
+
+        return build_member(spec, located, device)
+    from pipeline.encoders.member import Member
+    from pipeline.encoders.onnx_backend import OnnxBackend
+
+    tokenizer = TextTokenizer(located.directory / TOKENIZER, spec.max_tokens, located.fix)
+    return Member(spec, located.directory, tokenizer, OnnxBackend(export))
+
+
+def located_members(source: str) -> tuple[str, list[LocatedMember]]:
+    """The version of an encoder and its members, from their files alone: loads no torch.
+
+    Raises:
+        BadInputError, DamagedModelError: as `version_of` does.
+    """
+    resolved = _resolve(source)
+    located = _verified(resolved)
+    return fingerprint(resolved.spec, _names(resolved, located)), located
 
 
 def version_of(source: str) -> str:
@@ -69,8 +140,7 @@ def version_of(source: str) -> str:
     Raises:
         BadInputError, DamagedModelError: as `load_encoder` does, but for what only building the model shows.
     """
-    resolved = _resolve(source)
-    return fingerprint(resolved.spec, _verified_files(resolved))
+    return located_members(source)[0]
 
 
 def checkpoint_version(spec: EncoderSpec, directory: Path) -> str:
@@ -80,7 +150,8 @@ def checkpoint_version(spec: EncoderSpec, directory: Path) -> str:
         DamagedModelError: a file is missing or damaged; it is named.
     """
     members = tuple(locate(member, directory) for member in spec.members)
-    return fingerprint(spec, _verified_files(_Resolved(spec, members, directory)))
+    resolved = _Resolved(spec, members, directory)
+    return fingerprint(spec, _names(resolved, _verified(resolved)))
 
 
 def token_budget(source: str) -> TokenBudget:
@@ -92,8 +163,6 @@ def token_budget(source: str) -> TokenBudget:
     Raises:
         BadInputError, DamagedModelError: as `load_encoder` does.
     """
-    from collections.abc import Sequence
-
     from pipeline.corpus.tokens import TokenBudget
 
     resolved = _resolve(source)
@@ -163,28 +232,28 @@ def _from_hub(name: str, revision: str) -> _Resolved:
     return _Resolved(EncoderSpec(name=name, members=(member,)), (located,))
 
 
-def _verified_files(resolved: _Resolved) -> dict[str, str]:
-    """SHA-256 by name of every file that decides the vectors, checked against all that is known of them."""
-    hashes: list[dict[str, str]] = []
+def _verified(resolved: _Resolved) -> list[LocatedMember]:
+    """The members with the hashes of their files, checked against all that is known of them."""
+    members: list[LocatedMember] = []
     for member, located in zip(resolved.spec.members, resolved.members, strict=True):
         files = deciding_hashes(located.directory, located.fix, member.adapters)
         _check_pinned(member, located, files)
-        hashes.append(files)
-    files = _names(resolved, hashes)
+        members.append(LocatedMember(member, located, files))
     if resolved.checkpoint is not None and resolved.manifest is not None:
-        _check_checkpoint(resolved.checkpoint, resolved.manifest, files)
-    return files
+        _check_checkpoint(resolved.checkpoint, resolved.manifest, resolved, members)
+    return members
 
 
-def _names(resolved: _Resolved, hashes: list[dict[str, str]]) -> dict[str, str]:
+def _names(resolved: _Resolved, members: Sequence[LocatedMember]) -> dict[str, str]:
     """Unique names for all members' files: as in the manifest, bare, or numbered by member."""
     names: dict[str, str] = {}
-    for number, (member, files) in enumerate(zip(resolved.spec.members, hashes, strict=True)):
-        if resolved.checkpoint is not None and member.source.startswith("checkpoint:"):
-            prefix = f"{member.source.partition(':')[2].strip('/')}/"
+    for number, member in enumerate(members):
+        source = member.spec.source
+        if resolved.checkpoint is not None and source.startswith("checkpoint:"):
+            prefix = f"{source.partition(':')[2].strip('/')}/"
         else:
-            prefix = f"{number}/" if len(hashes) > 1 else ""
-        names |= {f"{prefix}{name}": digest for name, digest in files.items()}
+            prefix = f"{number}/" if len(members) > 1 else ""
+        names |= {f"{prefix}{name}": digest for name, digest in member.files.items()}
     return names
 
 
@@ -206,8 +275,12 @@ def _check_pinned(member: MemberSpec, located: Located, files: Mapping[str, str]
         )
 
 
-def _check_checkpoint(directory: Path, manifest: Manifest, files: Mapping[str, str]) -> None:
+def _check_checkpoint(
+    directory: Path, manifest: Manifest, resolved: _Resolved, members: Sequence[LocatedMember]
+) -> None:
     check_files(directory, manifest)
+    check_members(directory, manifest, [member.files for member in members])
+    files = _names(resolved, members)
     inside = sorted(name for name in files if name not in manifest.files and (directory / name).is_file())
     if inside:
         raise DamagedModelError(

@@ -26,6 +26,8 @@ _ENDINGS = {
     ".lora_embedding_A": "a",
     ".lora_embedding_B": "b",
 }
+# Makes another vector, for classification, and is not built; adapters of all layers change it too.
+_POOLER = "pooler"
 # Variants of LoRA that compute something else; an adapter that uses one is refused, not approximated.
 _UNSUPPORTED = ("use_dora", "modules_to_save", "alora_invocation_tokens", "trainable_token_indices")
 
@@ -60,13 +62,23 @@ class Adapted(nn.Module):
         self.register_buffer(f"down{number}", down.contiguous(), persistent=False)
         self.register_buffer(f"up{number}", (b * scale).contiguous(), persistent=False)
 
+    def matrices(self, name: str | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What the adapter `name` multiplies by, first and second; None if it does not change this layer.
+
+        The first has shape (r, in), of an embedding (rows, r); the second, with the scale in it, (out, r).
+        """
+        number = self._names.get(name or "")
+        if number is None:
+            return None
+        return self.get_buffer(f"down{number}"), self.get_buffer(f"up{number}")
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's output, plus the change of the adapter in force."""
         outputs: torch.Tensor = self.base(inputs)
-        number = self._names.get(self._switch.active or "")
-        if number is None:
+        matrices = self.matrices(self._switch.active)
+        if matrices is None:
             return outputs
-        down, up = self.get_buffer(f"down{number}"), self.get_buffer(f"up{number}")
+        down, up = matrices
         functional = nn.functional
         low = functional.embedding(inputs, down) if self._embeds else functional.linear(inputs, down)
         return outputs + functional.linear(low, up)
@@ -91,6 +103,8 @@ def add_adapters(model: nn.Module, directory: Path, names: tuple[str, ...], fix:
                 hint="Use a model whose adapters are plain LoRA.",
             )
         for target, matrices in _by_target(path, fix).items():
+            if _POOLER in target.split("."):
+                continue
             module = _adapted(model, target, switch, path, fix)
             a, b = matrices.get("a"), matrices.get("b")
             if a is None or b is None or a.shape[0] != b.shape[1]:

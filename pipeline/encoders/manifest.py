@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.encoders.files import DamagedModelError, read_json, sha256_of
-from pipeline.encoders.spec import EncoderSpec
+from pipeline.encoders.spec import EncoderSpec, MemberSpec
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -17,12 +18,36 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says it is. `files`: SHA-256 by name relative to the checkpoint directory."""
+    """What a checkpoint says it is.
+
+    Args:
+        version: the fingerprint of the encoder.
+        spec: the encoder's.
+        files: SHA-256 by name relative to the checkpoint directory.
+        members: what each member was when the checkpoint was written, the frozen ones too, which stay where
+            they were; None in checkpoints that were written before this was recorded.
+        content: the whole manifest.
+    """
 
     version: str
     spec: EncoderSpec
     files: dict[str, str]
+    members: tuple[MemberRecord, ...] | None
     content: dict[str, Any]
+
+
+class MemberRecord(BaseModel):
+    """A member as a checkpoint's manifest has it. `files`: SHA-256 by name in the member's own directory."""
+
+    source: str
+    revision: str | None
+    dims: int
+    files: dict[str, str]
+
+    @classmethod
+    def of(cls, spec: MemberSpec, files: Mapping[str, str]) -> MemberRecord:
+        """What there is to record of a member."""
+        return cls(source=spec.source, revision=spec.revision, dims=spec.dims, files=dict(files))
 
 
 def is_checkpoint(directory: Path) -> bool:
@@ -46,11 +71,15 @@ def read_manifest(directory: Path) -> Manifest:
         raise DamagedModelError(f"{path} has no version or lists no files.", hint=fix)
     try:
         spec = EncoderSpec.model_validate(content.get("spec"))
+        listed = content.get("members")
+        members = None if listed is None else tuple(map(MemberRecord.model_validate, listed))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DamagedModelError(f"{path} has a wrong spec: {where}: {first['msg']}.", hint=fix) from error
-    return Manifest(version, spec, {str(name): str(digest) for name, digest in files.items()}, content)
+    return Manifest(
+        version, spec, {str(name): str(digest) for name, digest in files.items()}, members, content
+    )
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:
@@ -67,6 +96,43 @@ def check_files(directory: Path, manifest: Manifest) -> None:
             raise DamagedModelError(
                 f"{path} is damaged: its SHA-256 is {found}, and the manifest has {expected}.",
                 hint=_fix(directory),
+            )
+
+
+def check_members(directory: Path, manifest: Manifest, hashes: Sequence[Mapping[str, str]]) -> None:
+    """Raises DamagedModelError naming the first member that is not the one the checkpoint was made with.
+
+    Args:
+        directory: the checkpoint's.
+        manifest: its manifest.
+        hashes: of each member of its spec, SHA-256 by name of the files that decide its vectors, as they are.
+    """
+    if manifest.members is None:
+        return
+    path, members = directory / MANIFEST, manifest.spec.members
+    if len(members) != len(manifest.members):
+        raise DamagedModelError(
+            f"{path} is of an encoder of {len(manifest.members)} members, and its spec has {len(members)}.",
+            hint=_fix(directory),
+        )
+    for number, (spec, recorded, files) in enumerate(zip(members, manifest.members, hashes, strict=True), 1):
+        found = MemberRecord.of(spec, files)
+        for what in ("source", "revision", "dims"):
+            now, then = getattr(found, what), getattr(recorded, what)
+            if now != then:
+                raise DamagedModelError(
+                    f"Member {number} of {path} has the {what} {then}, and its spec says {now}: members"
+                    " cannot be exchanged, reordered or resized.",
+                    hint=_fix(directory),
+                )
+        differing = sorted(
+            name for name in {*files, *recorded.files} if files.get(name) != recorded.files.get(name)
+        )
+        if differing:
+            raise DamagedModelError(
+                f"Member {number} of {path}, {spec.source}, is not the one that the checkpoint was made with:"
+                f" {', '.join(differing)} {'is another' if len(differing) == 1 else 'are others'}.",
+                hint="Put those files back as they were, or train again.",
             )
 
 

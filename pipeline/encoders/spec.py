@@ -52,6 +52,10 @@ class MemberSpec(BaseModel):
             raise ValueError("a member with adapters cannot be trainable")
         return self
 
+    def adapter(self, role: Literal["query", "document"]) -> str | None:
+        """The folder of the adapter that is in force for a role; None: the weights as they are."""
+        return self.query_adapter if role == "query" else self.document_adapter
+
     @property
     def adapters(self) -> tuple[str, ...]:
         """The folders of its adapters, each once."""

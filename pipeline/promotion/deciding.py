@@ -88,11 +88,11 @@ def require_sound(record: ModelRecord, settings: Settings) -> int:
     Raises:
         HoneloopError: it cannot be loaded, its files are another version's by now, or it is not sane.
     """
-    from pipeline.encoders.loading import load_encoder
+    from pipeline.encoders.loading import load_as_set
     from pipeline.encoders.sanity import check_sanity
 
     try:
-        encoder = load_encoder(record.location, device=settings.device, batch_size=settings.embed_batch_size)
+        encoder = load_as_set(record.location, settings)
     except BadInputError as error:  # the name was good; what it stood for is gone
         raise HoneloopError(
             f"{record.name} ({record.version[:12]}) cannot be loaded: {error.message}",

@@ -319,7 +319,7 @@ def _find(db: Database, name: str) -> ModelRecord | None:
 
 def _load_and_register(db: Database, source: str, settings: Settings) -> ModelRecord:
     """What `source` holds now, by the hashes of its files; loaded only if it is not registered yet."""
-    from pipeline.encoders.loading import load_encoder, version_of
+    from pipeline.encoders.loading import load_as_set, version_of
 
     version = version_of(source)
     with db.connect() as connection:
@@ -329,7 +329,7 @@ def _load_and_register(db: Database, source: str, settings: Settings) -> ModelRe
         ).fetchone()
         if known is not None:
             return get_model(connection, version)
-    encoder = load_encoder(source, device=settings.device, batch_size=settings.embed_batch_size)
+    encoder = load_as_set(source, settings)
     lineage = _checkpoint_lineage(source)
     if lineage is None:
         return ensure_registered(db, encoder, source)

@@ -124,11 +124,9 @@ class ServingModels:
         return loading
 
     def _load(self, version: str, location: str) -> QueryEncoder:
-        from pipeline.encoders.loading import load_encoder
+        from pipeline.encoders.loading import load_as_set
 
-        encoder = load_encoder(
-            location, device=self._settings.device, batch_size=self._settings.embed_batch_size
-        )
+        encoder = load_as_set(location, self._settings)
         if encoder.version != version:
             raise HoneloopError(
                 f"{location} no longer holds the model version {version[:12]} but {encoder.version[:12]}.",

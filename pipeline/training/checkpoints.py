@@ -5,7 +5,7 @@ Layout of `<directory>/<version>/`:
 - `model/`: weights as safetensors, tokenizer, configuration; a Sentence Transformers model,
 - `spec.json`: the encoder's spec; of several members, the frozen ones stay where they were,
 - `probe.json`: a few real texts with the vectors that the model gave them before it was written,
-- `manifest.json`: version, spec, SHA-256 of every file, lineage and metrics,
+- `manifest.json`: version, spec, SHA-256 of every file and of every member's, lineage and metrics,
 - `training_curve.png`: loss and validation, step by step, for people,
 - `recipes/`: an empty file for each further recipe that gave the very same weights.
 """
@@ -31,6 +31,7 @@ from pipeline.encoders.manifest import (
     FORMAT,
     MANIFEST,
     Manifest,
+    MemberRecord,
     check_files,
     is_checkpoint,
     read_manifest,
@@ -156,6 +157,10 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
     deciding = deciding_hashes(path / MODEL, "Train again.")
     spec, names = _spec_of(base, deciding)
     version = fingerprint(spec, names)
+    members = [
+        MemberRecord.of(member, deciding if number == base.spec.trainable_member else _files_of(base, number))
+        for number, member in enumerate(spec.members)
+    ]
     _write_json(path / SPEC, spec.model_dump(mode="json"))
     _write_json(path / PROBE, take_probe(fine_tuned.model, base.spec, training_set))
     model_files = sorted(file for file in (path / MODEL).rglob("*") if file.is_file())
@@ -163,6 +168,7 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
         "format": FORMAT,
         "version": version,
         "spec": spec.model_dump(mode="json"),
+        "members": [member.model_dump(mode="json") for member in members],
         "files": {file.relative_to(path).as_posix(): sha256_of(file) for file in model_files},
         "records": {name: sha256_of(path / name) for name in (SPEC, PROBE)},
         "lineage": lineage_of(fine_tuned, base, training_set),
@@ -204,8 +210,16 @@ def _spec_of(base: Encoder, deciding: Mapping[str, str]) -> tuple[EncoderSpec, d
             }
             members[number] = member.model_copy(update=update)
         else:
-            names |= {name: hash_ for name, hash_ in base.files.items() if name.startswith(f"{number}/")}
+            names |= {f"{number}/{name}": digest for name, digest in _files_of(base, number).items()}
     return EncoderSpec(name=base.spec.name, members=tuple(members)), names
+
+
+def _files_of(base: Encoder, number: int) -> dict[str, str]:
+    """The hashes of a frozen member's files, by their names in its own directory."""
+    prefix = f"{number}/"
+    return {
+        name.removeprefix(prefix): digest for name, digest in base.files.items() if name.startswith(prefix)
+    }
 
 
 def _put_in_place(unfinished: Path, target: Path, manifest: dict[str, Any]) -> Checkpoint:
