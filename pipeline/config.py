@@ -65,8 +65,8 @@ class Settings(BaseSettings):
         default=100,
         ge=4,
         le=1000,
-        description="Candidates that they are chosen from, up to 100,000 rows; twice as many up to a million, "
-        "and so on.",
+        description="Candidates that they are chosen from, up to 100,000 rows; twice as many up to a "
+        "million, and so on.",
     )
     hnsw_ef_search: int = Field(
         default=100, ge=1, le=1000, description="Breadth of an HNSW search; more where recall asks for it."
