@@ -126,7 +126,7 @@ def trained(
     with pytest.MonkeyPatch.context() as patch:
         use_hub(small_hub_directory, patch)
         fine_tuned = fine_tune(qodo_jina, pairs, settings, home / "work", Silent())
-        return write_checkpoint(fine_tuned, qodo_jina, pairs, settings, settings.checkpoints_path)
+        return write_checkpoint(fine_tuned, qodo_jina, pairs, settings.checkpoints_path)
 
 
 @pytest.mark.usefixtures("small_hub")

@@ -1,4 +1,4 @@
-"""The same real snippets and vectors as the tests of index/, and databases that serve them."""
+"""The same real snippets and vectors as the tests of index/, databases that serve them, and two models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from assets_tests.conftest import Filled
 from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors
 from assets_tests.index.conftest import functions, vectors
+from assets_tests.search.models import COUNT, Model, load_perturbed
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.search.hybrid.words import count_words
@@ -48,3 +49,15 @@ def served_with_words(
             count_words(connection)
 
     return filled(("served, with words", functions), make)
+
+
+@pytest.fixture(scope="session")
+def first(minilm: Encoder, functions: tuple[Function, ...], vectors: NDArray[np.float32]) -> Model:
+    """MiniLM as it is."""
+    return Model(minilm, "minilm", functions[:COUNT], vectors[:COUNT])
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory, functions: tuple[Function, ...]) -> Model:
+    """A really different model."""
+    return load_perturbed(tmp_path_factory.mktemp("other") / "model", functions[:COUNT])

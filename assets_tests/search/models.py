@@ -16,6 +16,9 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.promotion.registry import ensure_registered
 from pipeline.store.connections import Database
 
+# So many functions are searched by two models.
+COUNT = 100
+
 
 @dataclass(frozen=True)
 class Model:

@@ -118,7 +118,7 @@ def test_from_choosing_to_what_people_prefer(
     assert "Not enough evidence: 1 won, 0 lost, 0 tied of 1 decided (1 interleaved) by 1 people" in said
     assert f"Searches are interleaved with {version[:12]}" in said
     with site_of(settings, served) as site:
-        page = site.browse("/insights").text
+        page = site.browse("/insights").text.partition("<h2>Interleaved searches</h2>")[2]
         row = page[page.index(f'title="{version}">{version[:12]}</th>') :].partition("</tr>")[0]
         assert "not enough evidence" in row
         assert "not asked" in row

@@ -34,7 +34,6 @@ from pipeline.store.connections import Database, open_database
 
 Vectors = NDArray[np.float32]
 Functions = tuple[Function, ...]
-COUNT = 100
 QUERIES = [
     "open a file for reading",
     "print a coloured message",
@@ -49,18 +48,6 @@ QUERIES = [
     "progress bar",
     "environment variable",
 ]
-
-
-@pytest.fixture(scope="module")
-def first(minilm: Encoder, functions: Functions, vectors: Vectors) -> Model:
-    """MiniLM as it is."""
-    return Model(minilm, "minilm", functions[:COUNT], vectors[:COUNT])
-
-
-@pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory, functions: Functions) -> Model:
-    """A really different model."""
-    return load_perturbed(tmp_path_factory.mktemp("other") / "model", functions[:COUNT])
 
 
 @pytest.fixture

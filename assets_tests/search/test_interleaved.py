@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.index.click_corpus import Function, add_functions, store_vectors
-from assets_tests.search.models import Model, index_of, load_perturbed
-from assets_tests.search.test_engine import COUNT, QUERIES, by_hand, codes, let_serve
+from assets_tests.index.click_corpus import Function, add_functions, another_model, store_vectors
+from assets_tests.search.models import COUNT, Model, index_of
+from assets_tests.search.test_engine import QUERIES, by_hand, codes, let_serve
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.evaluation.interleaving import seed_of, takes_part, team_draft
@@ -36,18 +36,6 @@ from pipeline.store.connections import Database
 
 Vectors = NDArray[np.float32]
 Functions = tuple[Function, ...]
-
-
-@pytest.fixture(scope="module")
-def first(minilm: Encoder, functions: Functions, vectors: Vectors) -> Model:
-    """MiniLM as it is."""
-    return Model(minilm, "minilm", functions[:COUNT], vectors[:COUNT])
-
-
-@pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory, functions: Functions) -> Model:
-    """A really different model."""
-    return load_perturbed(tmp_path_factory.mktemp("other") / "model", functions[:COUNT])
 
 
 @pytest.fixture
@@ -253,28 +241,27 @@ def test_a_table_that_is_gone_or_a_slow_model_harms_no_search(
 
 
 def test_a_model_that_cannot_be_loaded_harms_no_search(
-    both: Database, shared: Settings, first: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    both: Database, shared: Settings, first: Model, second: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    third = load_perturbed(tmp_path / "model", first.functions, seed=5)
-    index_of(both, third, shared)
-    challenge(both, third)
-    (tmp_path / "model").rename(tmp_path / "away")
     monkeypatch.setattr(engine_module, "FOLLOW_SECONDS", 0.05)
-    with SearchEngine(shared, both, DatabaseRecorder(both)) as engine:
-        for query in QUERIES:
-            answer = ask(engine, query)
-            assert answer.alone == "not loaded"
-            assert codes(answer) == by_hand(first)[query]
+    expected = by_hand(first)
+    away = Path(second.location).rename(f"{second.location}-away")
+    try:
+        with SearchEngine(shared, both, DatabaseRecorder(both)) as engine:
+            for query in QUERIES:
+                answer = ask(engine, query)
+                assert (answer.alone, codes(answer)) == ("not loaded", expected[query])
+    finally:
+        away.rename(second.location)
 
 
 def test_a_vector_of_another_model_is_never_searched_with(
-    engine: SearchEngine, db: Database, first: Model, second: Model, tmp_path: Path
+    engine: SearchEngine, second: Model, minilm: Encoder
 ) -> None:
     """Equal dimensions do not make two models one."""
-    third = load_perturbed(tmp_path / "model", first.functions, seed=6)
-    stranger = QueryEncoder(third.encoder, cache_size=10)
+    stranger = QueryEncoder(another_model(minilm), cache_size=10)
     try:
-        assert third.encoder.dims == second.encoder.dims
+        assert stranger.encoder.dims == second.encoder.dims
         draft = engine._interleaver.begin("any search", SearchRequest(QUERIES[0]))
         assert draft is not None
         draft._challenger, draft._begun = stranger, stranger.submit(QUERIES[0])
