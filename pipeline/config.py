@@ -81,7 +81,11 @@ class Settings(BaseSettings):
         default=0.97, ge=0, le=1, description="The search is broadened until its recall@10 reaches this."
     )
     recall_sample: int = Field(default=200, ge=1, description="Queries used to measure that recall.")
-    maintenance_work_mem: str = Field(default="1GB", description="Memory Postgres may use to build HNSW.")
+    maintenance_work_mem: str | None = Field(
+        default=None,
+        description="Memory Postgres may use to build HNSW, such as 2GB; unset: a quarter of this machine's, "
+        "at least 1GB, if the graph needs it; 1GB on a server of your own.",
+    )
     index_build_workers: int = Field(
         default=2, ge=0, le=64, description="Parallel workers Postgres may use to build HNSW."
     )

@@ -14,8 +14,8 @@ from pipeline.index.tables import VectorTable
 from pipeline.index.verifying import hnsw_name
 from pipeline.progress import Advance, Progress
 from pipeline.store.connections import Connection, Database
+from pipeline.store.memory import MEGABYTE, machine_memory
 
-MEGABYTE = 1024 * 1024
 # So many rows are linked well enough by a list of candidates of the length that is set.
 ROWS_AT_THE_LEAST = 100_000
 LONGEST_LIST = 1000  # pgvector's limit of ef_construction
@@ -36,6 +36,19 @@ def ef_construction(rows: int, settings: Settings) -> int:
     tenfolds = max(0, math.ceil(math.log10(max(rows, 1) / ROWS_AT_THE_LEAST)))
     # pgvector wants at least 2 * m.
     return min(max(settings.hnsw_ef_construction * (1 + tenfolds), 2 * settings.hnsw_m), LONGEST_LIST)
+
+
+def build_memory(settings: Settings) -> str:
+    """What `maintenance_work_mem` a build may use: what is set, else a share of this machine's memory.
+
+    A graph that does not fit is finished on disk, which takes many times as long; one of a million rows of
+    384 dimensions takes 1.3 GB.
+    """
+    if settings.maintenance_work_mem is not None:
+        return settings.maintenance_work_mem
+    # What a server elsewhere has is not known here.
+    share = machine_memory() // 4 // MEGABYTE if settings.database_url is None else 0
+    return f"{max(share, 1024)}MB"
 
 
 def build_hnsw(db: Database, table: VectorTable, rows: int, settings: Settings, progress: Progress) -> None:
@@ -95,7 +108,7 @@ def _create(
             connection.execute(
                 "SELECT set_config('maintenance_work_mem', %s, true),"
                 " set_config('max_parallel_maintenance_workers', %s, true)",
-                [settings.maintenance_work_mem, str(workers)],
+                [build_memory(settings), str(workers)],
             )
         except psycopg.errors.InvalidParameterValue as error:
             raise HoneloopError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import sql
@@ -58,6 +58,36 @@ class Filters:
         """Whether anything is filtered at all."""
         return bool(self.languages or self.repository_ids or self.kinds or self.path_regex)
 
+    def expected(self, connection: Connection) -> float:
+        """How many snippets pass, as Postgres guesses from its statistics, without looking at any."""
+        row = connection.execute(
+            sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM snippets s WHERE {}").format(self.condition),
+            self.values,
+            prepare=False,
+        ).fetchone()
+        assert row is not None  # EXPLAIN always answers
+        return row[0][0]["Plan"]["Plan Rows"]
+
+    def with_paths(self, connection: Connection) -> Filters:
+        """The same, with the paths that match, if they are few.
+
+        A file has many snippets: matching its path once, and then looking up the snippets of those that do,
+        is much faster than matching each snippet's where few pass. Every live snippet's file is in `files`.
+        """
+        if self.path_regex is None:
+            return self
+        rows = connection.execute(
+            "SELECT DISTINCT path FROM (SELECT path FROM files WHERE skipped IS NULL AND path ~ %(regex)s"
+            " AND (%(every)s OR repository_id = ANY(%(repositories)s))) AS matching LIMIT %(limit)s",
+            {
+                "regex": self.path_regex,
+                "every": not self.repository_ids,
+                "repositories": list(self.repository_ids),
+                "limit": FEW_PATHS + 1,
+            },
+        ).fetchall()
+        return replace(self, paths=tuple(path for (path,) in rows)) if len(rows) <= FEW_PATHS else self
+
 
 def resolve_filters(connection: Connection, request: SearchRequest) -> Filters:
     """The filters of a request, its names looked up.
@@ -65,34 +95,12 @@ def resolve_filters(connection: Connection, request: SearchRequest) -> Filters:
     Raises:
         BadInputError: there is no such source, or nothing is in such a language; what there is, is listed.
     """
-    regex = None if request.path is None else glob_to_regex(request.path)
-    repository_ids = _repository_ids(connection, request.sources)
     return Filters(
         _languages(connection, request.languages),
-        repository_ids,
+        _repository_ids(connection, request.sources),
         request.kinds,
-        regex,
-        None if regex is None else _paths(connection, regex, repository_ids),
+        None if request.path is None else glob_to_regex(request.path),
     )
-
-
-def _paths(connection: Connection, regex: str, repository_ids: Sequence[int]) -> tuple[str, ...] | None:
-    """The paths that match, if they are few; None if they are many.
-
-    A file has many snippets: matching its path once, and then looking up the snippets of those that do, is
-    much faster than matching each snippet's where few pass. Every live snippet's file is in `files`.
-    """
-    rows = connection.execute(
-        "SELECT DISTINCT path FROM (SELECT path FROM files WHERE skipped IS NULL AND path ~ %(regex)s"
-        " AND (%(every)s OR repository_id = ANY(%(repositories)s))) AS matching LIMIT %(limit)s",
-        {
-            "regex": regex,
-            "every": not repository_ids,
-            "repositories": list(repository_ids),
-            "limit": FEW_PATHS + 1,
-        },
-    ).fetchall()
-    return tuple(path for (path,) in rows) if len(rows) <= FEW_PATHS else None
 
 
 def _repository_ids(connection: Connection, sources: Sequence[str]) -> tuple[int, ...]:

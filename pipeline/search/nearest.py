@@ -13,15 +13,19 @@ from psycopg import sql
 
 from pipeline.index.serving import ServingIndex
 from pipeline.index.tables import wrong_model_is_an_error
-from pipeline.index.verifying import plan_freely, plan_hnsw
+from pipeline.index.verifying import plan_by_keys, plan_freely, plan_hnsw
 from pipeline.search.filters import Filters
 from pipeline.store.connections import Connection
 
-# Up to this many snippets in question are compared one by one: that takes a few milliseconds and misses none.
+# So few snippets in question are always compared one by one, in some milliseconds, and so many at the most:
+# 4 µs of processor time for each that is looked up by its key.
 EXACT_UP_TO = 2000
-# What a row costs when reached through the HNSW graph, against when compared directly: 31 µs against 3 µs,
-# on 16,000 real functions of which 2% to 20% passed a filter (assets_tests/benchmarks/filtered_search.py).
-GRAPH_ROW_COST = 10.0
+EXACT_AT_MOST = 6000
+# What a row costs when reached through the HNSW graph, against that: 80 µs at the median where a folder
+# passes, whose snippets stand together and far from most queries (3,093 of 20,000 real functions).
+GRAPH_ROW_COST = 20.0
+# Where Postgres expects so many times more snippets to pass than would be compared, none are counted.
+SURELY_MORE = 4
 # Breadth of the HNSW search per result asked for: of the nearest 100, a breadth of 100 finds 0.952, of 400
 # 0.996, for about twice the time.
 BREADTH = 4
@@ -58,6 +62,7 @@ def nearest(
     """The k nearest texts with a live snippet that passes the filters, and up to `MARGIN` more, best first.
 
     Fewer only if fewer pass. Distance is cosine, computed by pgvector for the order and the score alike.
+    Afterwards the transaction plans by keys: all that is left to do is to look up what was found.
 
     Args:
         connection: In a transaction of the search's own; planner settings hold until its end.
@@ -79,36 +84,43 @@ def nearest(
         "limit": max(k + MARGIN, at_least),
         **filters.values,
     }
-    found: list[Near] = []
     with wrong_model_is_an_error():
-        if not _few_in_question(connection, serving, k, filters):
-            plan_hnsw(connection, max(ef_search, min(max(BREADTH * k, at_least), MAX_BREADTH)))
-            found = _rows(connection, _statement(serving, filters, exact=False), parameters)
-        plan_freely(connection)
-        if len(found) < k:
-            # Few come into question, or they lie so far from the query that the scan of the graph gave up.
+        if serving.rows <= EXACT_UP_TO:
+            plan_freely(connection)
+            return _rows(connection, _statement(serving, filters, exact=True), parameters)
+        if filters.any and (few := _few_in_question(connection, serving, k, filters)) is not None:
+            plan_by_keys(connection)
+            exactly = _statement(serving, few, exact=True)
+            return _rows(connection, exactly, {**parameters, **few.values})
+        plan_hnsw(connection, max(ef_search, min(max(BREADTH * k, at_least), MAX_BREADTH)))
+        found = _rows(connection, _statement(serving, filters, exact=False), parameters)
+        if len(found) < k:  # what passes lies so far from the query that the scan of the graph gave up
+            plan_freely(connection)
             found = _rows(connection, _statement(serving, filters, exact=True), parameters)
+        plan_by_keys(connection)
     return found
 
 
-def _few_in_question(connection: Connection, serving: ServingIndex, k: int, filters: Filters) -> bool:
-    """Whether comparing one by one is the cheaper way, or so cheap that its exactness comes free.
+def _few_in_question(
+    connection: Connection, serving: ServingIndex, k: int, filters: Filters
+) -> Filters | None:
+    """The filters, ready to find what passes, where comparing one by one is the cheaper way; else None.
 
     Where a share s of n rows passes the filters, the graph gives up k of them after about k/s rows, so the
     two ways cost the same at s·n = √(k·n·cost of a graph row).
     """
-    limit = max(EXACT_UP_TO, math.isqrt(int((k + MARGIN) * serving.rows * GRAPH_ROW_COST)))
-    if serving.rows <= EXACT_UP_TO:
-        return True
-    if not filters.any:
-        return False
+    even = math.isqrt(int((k + MARGIN) * serving.rows * GRAPH_ROW_COST))
+    limit = max(EXACT_UP_TO, min(even, EXACT_AT_MOST))
+    if filters.expected(connection) > SURELY_MORE * limit:
+        return None
+    filters = filters.with_paths(connection)
     row = connection.execute(
         sql.SQL(
             "SELECT count(*) FROM (SELECT FROM snippets s WHERE {} LIMIT %(limit)s) AS in_question"
         ).format(filters.condition),
         {**filters.values, "limit": limit + 1},
     ).fetchone()
-    return row is not None and row[0] <= limit
+    return filters if row is not None and row[0] <= limit else None
 
 
 def _statement(serving: ServingIndex, filters: Filters, *, exact: bool) -> sql.Composed:
