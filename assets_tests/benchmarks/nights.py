@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from assets_tests.benchmarks.experiments import Indexed, base_encoder, read_overrides
@@ -39,7 +38,7 @@ from assets_tests.benchmarks.judged import (
     parser,
     read_judged,
 )
-from assets_tests.benchmarks.provenance import provenance, write_figures
+from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from pipeline.defs.in_process import RunResult, run_loop
 from pipeline.index.serving import serving_index
 from pipeline.promotion.registry import ModelRecord
@@ -224,7 +223,7 @@ def main() -> None:
 
             simulate(indexed, data, seed, nights=asked.nights, overrides=overrides, told=keep)
     for run in figures["runs"]:
-        Console().print(table(run))
+        show(table(run))
 
 
 if __name__ == "__main__":

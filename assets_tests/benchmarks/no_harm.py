@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from assets_tests.benchmarks.experiments import (
@@ -38,7 +37,7 @@ from assets_tests.benchmarks.judged import (
 )
 from assets_tests.benchmarks.nights import GENERAL
 from assets_tests.benchmarks.package_documentation import PackageTest, package_test
-from assets_tests.benchmarks.provenance import provenance, write_figures
+from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from pipeline.terminal import TerminalProgress
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -127,7 +126,7 @@ def main() -> None:
                 run(indexed, data, seed, overrides=overrides, packages=packages, base=base)
             )
             write_figures(asked.json, figures)
-    Console().print(table(figures))
+    show(table(figures))
 
 
 if __name__ == "__main__":

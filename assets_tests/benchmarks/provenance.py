@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from assets_tests.benchmarks.embedding_throughput import machine
+
+WIDE = 200  # characters, where nobody's terminal says how many there are
 
 
 def provenance(seeds: Sequence[int], **said: Any) -> dict[str, Any]:
@@ -28,3 +33,9 @@ def write_figures(file: Path | None, figures: Mapping[str, Any]) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def show(table: Table) -> None:
+    """Prints a table, in a file or a pipe as wide as it needs to be."""
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDE)).print(table)

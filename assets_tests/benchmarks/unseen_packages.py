@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from assets_tests.benchmarks.experiments import (
@@ -35,7 +34,7 @@ from assets_tests.benchmarks.experiments import (
 )
 from assets_tests.benchmarks.package_documentation import PackageTest, all_documented, package_test
 from assets_tests.benchmarks.plain_recipe import train_plainly
-from assets_tests.benchmarks.provenance import provenance, write_figures
+from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
 from pipeline.evaluation.statistics import paired_difference
@@ -230,7 +229,7 @@ def main() -> None:
             trained_on=tuple(asked.trained_on),
             file=asked.json,
         )
-    Console().print(table(figures))
+    show(table(figures))
 
 
 if __name__ == "__main__":
