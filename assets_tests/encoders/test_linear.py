@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.linear import PackedLinear, TrainableLinear, pack_linears, quicken_training, usable
+from pipeline.encoders.torch_backend import TorchBackend
 
 SHAPES = [(1, 24), (7, 24), (2, 5, 24)]
 
@@ -112,6 +113,8 @@ def test_other_number_formats_are_not_touched() -> None:
 
 
 def test_the_model_of_an_encoder_on_the_cpu_is_packed(minilm: Encoder) -> None:
-    modules = list(minilm._members[0]._model.modules())
+    backend = minilm._members[0].backend
+    assert isinstance(backend, TorchBackend)
+    modules = list(backend._model.modules())
     assert not any(type(module) is nn.Linear for module in modules)
     assert sum(isinstance(module, PackedLinear) for module in modules) == 6 * 6

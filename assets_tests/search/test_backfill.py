@@ -6,7 +6,6 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,20 +49,19 @@ def scores(encoder: Encoder, functions: Functions) -> dict[str, dict[str, float]
     }
 
 
-def test_searches_go_on_while_the_model_changes_from_384_to_2560_dims_and_back(
-    db: Database,
-    tmp_path: Path,
-    functions: Functions,
-    minilm: Encoder,
-    qodo_jina: Encoder,
-    jina_export: OnnxExport,
-    small_hub: Path,
-) -> None:
-    assert small_hub.is_dir()
-    chosen = functions[:40]
-    # Embedded by torch, searched with the frozen member by ONNX: one model version, so the same tables.
-    settings = Settings(home=tmp_path, database_url=db.url, device="cpu")
+@pytest.fixture
+def serving_by_onnx(settings: Settings, jina_export: OnnxExport) -> Settings:
+    """Settings by which the frozen member is computed by ONNX."""
     shutil.copytree(jina_export.directory.parent, settings.onnx_path)
+    return settings.model_copy(update={"device": "cpu"})
+
+
+@pytest.mark.usefixtures("small_hub")
+def test_searches_go_on_while_the_model_changes_from_384_to_2560_dims_and_back(
+    db: Database, serving_by_onnx: Settings, functions: Functions, minilm: Encoder, qodo_jina: Encoder
+) -> None:
+    chosen, settings = functions[:40], serving_by_onnx
+    # Embedded by torch, searched with the frozen member by ONNX: one model version, so the same tables.
     expected = {encoder.version: scores(encoder, chosen) for encoder in (minilm, qodo_jina)}
     add_functions(db, chosen)
     become_serving(db, minilm, "minilm", settings)

@@ -38,7 +38,7 @@ class Nearness:
     Args:
         lowest: the lowest cosine of a text's two vectors.
         mean: their mean.
-        texts: how many texts.
+        texts: how many texts there were in both roles together.
         speed: torch's time for the ordinary ones among them, in times of the export's.
     """
 
