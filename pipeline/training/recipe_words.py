@@ -32,7 +32,7 @@ def words_of(name: str) -> tuple[str, ...]:
     if problem:
         raise BadInputError(f"{name!r} is not a recipe: {problem}.", hint=f"{known_words()} Join them by +.")
     ordered = tuple(word for word in WORDS if word in words)
-    return ordered[1:] if ordered[0] == LOSSES[0] and len(ordered) > 1 else ordered
+    return tuple(word for word in ordered if word != LOSSES[0]) or ordered
 
 
 def names_of(listed: str) -> tuple[str, ...]:
