@@ -148,7 +148,7 @@ def test_a_list_of_recipes_names_each_once(listed: str, names: tuple[str, ...]) 
 
 @pytest.mark.parametrize(
     ("listed", "why"),
-    [("cached", "nothing to compare cached with"), ("cached,cached", "nothing to"), ("cached,", "'' is not")],
+    [("cached", "nothing to compare cached"), ("cached,cached", "nothing to"), ("cached,", "'' is not")],
 )
 def test_a_list_of_fewer_than_two_recipes_is_refused(listed: str, why: str) -> None:
     with pytest.raises(BadInputError, match=why):

@@ -41,13 +41,13 @@ def names_of(listed: str) -> tuple[str, ...]:
     Raises:
         BadInputError: one of them is no recipe, or there are fewer than two.
     """
-    names = tuple(dict.fromkeys("+".join(words_of(name)) for name in listed.split(",")))
+    names = list(dict.fromkeys("+".join(words_of(name)) for name in listed.split(",")))
     if len(names) < 2:
         raise BadInputError(
-            f"There is nothing to compare {names[0]} with.",
+            f"There is nothing to compare {listed} with.",
             hint=f"Name two recipes or more, such as {LOSSES[0]},cached+guided. {known_words()}",
         )
-    return names
+    return tuple(names)
 
 
 def known_words() -> str:
