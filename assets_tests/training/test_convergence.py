@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.training.convergence import convergence_of, overfitting_in
@@ -129,6 +131,7 @@ def test_a_convergence_tells_the_run_in_numbers() -> None:
     assert found.validation_loss == (1.5, 1.0, 1.4)
     assert found.lowest_step == 4
     said = found.to_json()
+    assert json.loads(json.dumps(said)) == said
     assert said["overfitting"][0]["sentence"].startswith("Overfitting since step 4")
     with pytest.raises(ValueError, match="without a step"):
         convergence_of([], **LIMITS)

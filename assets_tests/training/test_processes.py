@@ -107,7 +107,7 @@ def test_one_process_exchanges_nothing() -> None:
 
 @pytest.fixture
 def job(click_set: TrainingSet, small: Settings, tmp_path: Path) -> Job:
-    settings = small.model_copy(update={"train_processes": 2, "state_seconds": 0, "state_max_share": 1})
+    settings = small.model_copy(update={"train_processes": 2})
     return Job("minilm", None, click_set, (), settings, tmp_path / "key.work", tmp_path / "key")
 
 
@@ -149,6 +149,9 @@ class Murderous(Notes):
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_training_is_resumed(job: Job) -> None:
+    # Adapters, as their state is small, saved after every step.
+    settings = job.settings.model_copy(update={"lora_rank": 2, "state_seconds": 0, "state_max_share": 1})
+    job = replace(job, settings=settings)
     with pytest.raises(HoneloopError, match=r"honeloop-train-1\) ended by signal SIGKILL") as failure:
         train_together(job, 2, Murderous())
     assert "goes on from the last saved step" in failure.value.hint

@@ -209,7 +209,8 @@ def _how(lineage: Mapping[str, Any]) -> str:
     """What was special about a training."""
     parts: list[str] = []
     if lineage.get("lora_rank"):
-        parts.append(f"LoRA of rank {lineage['lora_rank']}")
+        factor = lineage["recipe"]["lora_rate_factor"]
+        parts.append(f"LoRA of rank {lineage['lora_rank']}, learning rates times {factor:g}")
     if lineage.get("processes", 1) > 1:
         parts.append(f"{lineage['processes']} processes")
     if lineage.get("resumed_at"):

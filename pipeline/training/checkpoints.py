@@ -163,6 +163,8 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
     ]
     _write_json(path / SPEC, spec.model_dump(mode="json"))
     _write_json(path / PROBE, take_probe(fine_tuned.model, base.spec, training_set))
+    since = [finding["since_step"] for finding in fine_tuned.convergence["overfitting"]]
+    (path / CURVE).write_bytes(training_curve(fine_tuned.history, since))
     model_files = sorted(file for file in (path / MODEL).rglob("*") if file.is_file())
     manifest = {
         "format": FORMAT,
@@ -170,12 +172,10 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
         "spec": spec.model_dump(mode="json"),
         "members": [member.model_dump(mode="json") for member in members],
         "files": {file.relative_to(path).as_posix(): sha256_of(file) for file in model_files},
-        "records": {name: sha256_of(path / name) for name in (SPEC, PROBE)},
+        "records": {name: sha256_of(path / name) for name in (SPEC, PROBE, CURVE)},
         "lineage": lineage_of(fine_tuned, base, training_set),
         "metrics": metrics_of(fine_tuned),
     }
-    since = [finding["since_step"] for finding in fine_tuned.convergence["overfitting"]]
-    (path / CURVE).write_bytes(training_curve(fine_tuned.history, since))
     # The manifest comes last: a directory without one is no checkpoint.
     _write_json(path / MANIFEST, manifest)
     _force_to_disk(path)
@@ -249,7 +249,10 @@ def _put_in_place(unfinished: Path, target: Path, manifest: dict[str, Any]) -> C
 
 
 def _wrong_records(path: Path, manifest: Manifest) -> list[str]:
-    """Which files beside the model's own do not have the hash that the manifest gives."""
+    """Which files beside the model's own do not have the hash that the manifest gives.
+
+    The picture of the training is no reason to refuse a model.
+    """
     records = manifest.content.get("records")
     if not isinstance(records, dict) or {SPEC, PROBE} - set(records):
         return [f"{path / MANIFEST} does not list {SPEC} and {PROBE}."]

@@ -75,7 +75,13 @@ class Convergence:
     def to_json(self) -> dict[str, Any]:
         """For manifests and metadata, the findings with their sentences."""
         findings = [{**asdict(finding), "sentence": finding.sentence} for finding in self.overfitting]
-        return {**asdict(self), "overfitting": findings}
+        return {
+            "steps": self.steps,
+            "loss": list(self.loss),
+            "validation_loss": None if self.validation_loss is None else list(self.validation_loss),
+            "lowest_step": self.lowest_step,
+            "overfitting": findings,
+        }
 
 
 def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Convergence:
