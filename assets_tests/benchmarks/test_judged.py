@@ -1,11 +1,7 @@
-"""The data of the benchmarks that learn from judgements: sides that share nothing, portions, poison.
-
-Written as the real data are, but made of click's functions, with their documentation as queries.
-"""
+"""The data of the benchmarks that learn from judgements: sides that share nothing, portions, poison."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -24,32 +20,10 @@ from assets_tests.benchmarks.judged import (
 )
 from assets_tests.benchmarks.nights import portions
 from assets_tests.benchmarks.poisoning import SCENARIOS, SHARE, poison, wrong_answers
-from assets_tests.evaluation.small_corpus import functions
 from pipeline.errors import BadInputError
 from pipeline.feedback.pairs import feedback_pairs
 from pipeline.progress import Silent
 from pipeline.training.near_duplicates import are_near_duplicates, tokens_of
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Judgements of 40 functions, every fourth of them a rejection of another query's answer."""
-    made = tmp_path_factory.mktemp("judged")
-    some = functions()
-    corpus = [{"id": number, "code": each.undocumented} for number, each in enumerate(some)]
-    feedback = [
-        {"query": each.documentation, "id": number if number % 4 else (number + 1) % len(some),
-         "judgement": "accept" if number % 4 else "reject"}
-        for number, each in enumerate(some)
-    ]  # fmt: skip
-    for name, rows in (("corpus", corpus), ("feedback", feedback)):
-        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return made
-
-
-@pytest.fixture(scope="module")
-def data(directory: Path) -> Judged:
-    return read_judged(directory)
 
 
 def test_no_function_copy_or_query_stands_on_both_sides(data: Judged) -> None:
