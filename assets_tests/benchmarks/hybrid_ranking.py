@@ -1,9 +1,11 @@
 """Meaning alone against meaning and words, at fixed weights and at the learned one, on judged queries.
 
-Run: `python -m assets_tests.benchmarks.hybrid_ranking --queries held_out.jsonl`, with HONELOOP_HOME where the
-corpus is indexed and other judgements are imported; the file is as for `honeloop evaluate`. Every model
-version whose index still stands is measured as it would serve. The learned weight is learned here from the
-judgements in that database; the queries of the file must not be among them to prove anything.
+Run: `python -m assets_tests.benchmarks.hybrid_ranking --judged DIRECTORY`, with HONELOOP_HOME naming a new
+directory: what is judged there is indexed, one half of the judgements is imported, and the queries of the
+other half are asked (`judged_corpus`). Or `--queries held_out.jsonl`, as for `honeloop evaluate`, with
+HONELOOP_HOME where a corpus is indexed and other judgements are imported. Every model version whose index
+still stands is measured as it would serve. The learned weight is learned here from the judgements in that
+database; the queries asked must not be among them to prove anything.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from assets_tests.benchmarks.judged_corpus import prepare
 from pipeline.config import load_settings
 from pipeline.evaluation.metrics import query_metrics
 from pipeline.evaluation.query_lines import RelevantItem, read_queries
@@ -30,6 +33,7 @@ from pipeline.search.hybrid.candidates import Candidate, find_candidates
 from pipeline.search.hybrid.fusion import fused
 from pipeline.search.hybrid.learning import GRID, learn_weight
 from pipeline.store.connections import Connection
+from pipeline.terminal import TerminalProgress
 from pipeline.workbench import Workbench
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -118,10 +122,14 @@ def show(name: str, found: dict[str, Any], evidence: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hybrid ranking against meaning alone.")
-    parser.add_argument("--queries", type=Path, required=True, help="Judged queries, one JSON object a line.")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--judged", type=Path, help="A directory with corpus.jsonl and feedback.jsonl.")
+    given.add_argument("--queries", type=Path, help="Judged queries, one JSON object a line.")
     parser.add_argument("--json", type=Path, help="Where to write the figures.")
     asked = parser.parse_args()
-    bench = Workbench(load_settings())
+    with TerminalProgress() as progress:
+        bench = Workbench(load_settings(), progress)
+        queries = asked.queries if asked.judged is None else prepare(bench, asked.judged)
     standing = {
         each.index_version_id for each in index_counts(bench.db) if each.state in ("serving", "retired")
     }
@@ -130,7 +138,7 @@ def main() -> None:
         serving = serving_index(bench.db)
         model = bench.model(serving.model_version)
         weight = learn_weight(bench.db, bench.encoder(model), bench.settings, Silent())
-        found = measure(bench, serving, asked.queries, weight.weight)
+        found = measure(bench, serving, queries, weight.weight)
         results[model.name] = {"model_version": model.version, "evidence": weight.evidence, **found}
         show(
             f"{model.name} ({model.version[:12]}), index version {serving.index_version_id}",

@@ -59,7 +59,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+def percentiles(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
     values = np.percentile(np.array(seconds) * 1000, PERCENTILES)
     return {f"p{p}_ms": round(float(value), 2) for p, value in zip(PERCENTILES, values, strict=True)}
 
@@ -69,38 +69,63 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return work(), time.perf_counter() - started
 
 
+class Stopwatch:
+    """Seconds on the clock and on the processor, of this process and of one of the database server's.
+
+    Where other work shares the machine, the clock measures that; the processor time does not.
+    """
+
+    def __init__(self, backend: int | None = None) -> None:
+        schedule = Path(f"/proc/{backend}/schedstat")
+        self._schedule = schedule if backend is not None and schedule.exists() else None
+        self._began = self._now()
+
+    def _now(self) -> NDArray[np.float64]:
+        # Its first number: nanoseconds on the processor.
+        server = 0 if self._schedule is None else int(self._schedule.read_text().split()[0])
+        return np.array([time.perf_counter(), time.process_time() + server / 1e9])
+
+    def lap(self) -> NDArray[np.float64]:
+        """Since it was made or last asked: on the clock, on the processor."""
+        began, self._began = self._began, self._now()
+        return self._began - began
+
+
 def parts(
     engine: SearchEngine, queries: Sequence[str], vectors: NDArray[np.float32] | None
 ) -> dict[str, Any]:
     """One client, the parts of a search one after the other; given vectors, nothing is encoded."""
     serving = engine.serving()
-    times: dict[str, list[float]] = {"encode": [], "search": [], "fetch": [], "whole, by the parts": []}
+    times: dict[str, list[NDArray[np.float64]]] = {"encode": [], "search": [], "fetch": [], "whole": []}
     for number, query in enumerate(queries):
-        encode = 0.0
-        if vectors is None:
-            vector, encode = timed(lambda query=query: serving.encoder.submit(query).result())
-            times["encode"].append(encode)
-        else:
-            vector = vectors[number]
+        watch = Stopwatch()
+        vector = serving.encoder.submit(query).result() if vectors is None else vectors[number]
+        encode = watch.lap()
 
-        def answer(connection: Any, query: str = query, vector: Any = vector) -> tuple[float, float]:
-            near, search = timed(
-                lambda: best_texts(
-                    connection, serving.index, vector, query, k=10, filters=Filters(), ef_search=None
-                )
+        def answer(
+            connection: Any, query: str = query, vector: Any = vector
+        ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            watch = Stopwatch(connection.info.backend_pid)
+            near = best_texts(
+                connection, serving.index, vector, query, k=10, filters=Filters(), ef_search=None
             )
-            _, fetch = timed(
-                lambda: ranked(
-                    near, find_places(connection, [each.content_hash for each in near], Filters()), 10
-                )
-            )
-            return search, fetch
+            search = watch.lap()
+            ranked(near, find_places(connection, [each.content_hash for each in near], Filters()), 10)
+            return search, watch.lap()
 
         search, fetch = engine.read(answer)
+        if vectors is None:
+            times["encode"].append(encode)
         times["search"].append(search)
         times["fetch"].append(fetch)
-        times["whole, by the parts"].append(encode + search + fetch)
-    return {name: percentiles(found) for name, found in times.items() if found}
+        times["whole"].append(encode + search + fetch)
+    found: dict[str, Any] = {}
+    for name, laps in times.items():
+        if laps:
+            clock, processor = np.array(laps).T
+            found[name] = percentiles(clock)
+            found[f"{name}, on the processor"] = percentiles(processor)
+    return found
 
 
 def clients(ask: Callable[[str], Any], queries: list[str], count: int) -> dict[str, float]:

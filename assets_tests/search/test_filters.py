@@ -10,6 +10,7 @@ from assets_tests.index.click_corpus import Function
 from pipeline.encoders.encoder import Encoder
 from pipeline.search import filters as filters_module
 from pipeline.search import nearest as nearest_module
+from pipeline.search.filters import Filters
 from pipeline.search.hybrid.weights import RankingWeight, store_weight
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest
@@ -20,11 +21,12 @@ Functions = tuple[Function, ...]
 QUERY = "open a file for reading"
 
 
-@pytest.fixture(params=["exact", "hnsw"])
+@pytest.fixture(params=["exact", "keys", "hnsw"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of finding neighbours, on a corpus so small that only the first would be taken."""
-    if request.param == "hnsw":
+    """Every way of finding neighbours, on a corpus so small that only the first would be taken."""
+    if request.param != "exact":
         monkeypatch.setattr(nearest_module, "EXACT_UP_TO", 0)
+    if request.param == "hnsw":
         monkeypatch.setattr(nearest_module, "GRAPH_ROW_COST", 0.0)
     return request.param
 
@@ -120,3 +122,24 @@ def test_namesakes_are_no_parts(indexed: Database, minilm: Encoder, functions: F
     change(indexed, best, "symbol", ["f", "f#2", "f", "f@2"])
     again = search(indexed, minilm, QUERY, k=4, record=False).results
     assert {r.code for r in again} == {r.code for r in results}
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["counted", "stale statistics"])
+def test_what_postgres_expects_decides_the_way_and_never_the_results(
+    indexed: Database, minilm: Encoder, monkeypatch: pytest.MonkeyPatch, *, stale: bool
+) -> None:
+    """Statistics from before two thirds were renamed: few are expected, or many, and neither is so."""
+    monkeypatch.setattr(nearest_module, "EXACT_UP_TO", 0)
+    with indexed.connect(autocommit=True) as connection:
+        connection.execute("ANALYZE snippets")
+        connection.execute("UPDATE snippets SET kind = 'class' WHERE id % 3 > 0")
+        if not stale:
+            connection.execute("ANALYZE snippets")
+        expected = Filters(kinds=("class",)).expected(connection)
+        assert (expected < 10) == stale
+        passing = connection.execute("SELECT count(*) FROM snippets WHERE kind = 'class'").fetchone()
+    assert passing is not None
+    for kind in ("class", "function"):
+        results = search(indexed, minilm, SearchRequest(QUERY, 40, kinds=(kind,)), record=False).results
+        assert len(results) == 40
+        assert {r.kind for r in results} == {kind}
