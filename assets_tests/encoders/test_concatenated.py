@@ -143,6 +143,7 @@ def test_training_changes_the_trainable_member_and_no_other(trained: Checkpoint,
         "manifest.json",
         "probe.json",
         "spec.json",
+        "training_curve.png",
     }
 
 

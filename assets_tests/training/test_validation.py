@@ -59,7 +59,7 @@ def test_the_validation_loss_is_the_training_loss_of_the_validation_pairs(
     minilm: Encoder, click_pairs: list[Pair]
 ) -> None:
     pairs = [pair for pair in click_pairs if pair.split == "validation"]
-    model = minilm.sentence_transformer()
+    model = minilm.sentence_transformer().eval()  # without dropout, as in validation
     validation = Validation(pairs, 100)
     tokens = token_table(model, validation.texts, 64)
     plain = validation.measure(model, tokens)
