@@ -205,6 +205,18 @@ def read_overrides(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def named_arm(text: str) -> tuple[str, dict[str, str]]:
+    """Reads `NAME: SETTING=VALUE SETTING=VALUE`.
+
+    Raises:
+        BadInputError: it reads otherwise, or there is no such setting.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or not name.strip():
+        raise BadInputError(f"{text!r} is no arm.", hint="Write: NAME: SETTING=VALUE SETTING=VALUE")
+    return name.strip(), read_overrides(rest.split())
+
+
 def _administer(server: Settings, statement: LiteralString, *databases: str) -> None:
     with psycopg.connect(database_url(server, "template1"), autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, databases)))

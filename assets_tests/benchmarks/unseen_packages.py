@@ -29,14 +29,13 @@ from assets_tests.benchmarks.experiments import (
     base_encoder,
     index_sources,
     kept_home,
-    read_overrides,
+    named_arm,
     train,
 )
 from assets_tests.benchmarks.package_documentation import PackageTest, all_documented, package_test
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from pipeline.config import Settings
-from pipeline.errors import BadInputError
 from pipeline.evaluation.statistics import paired_difference
 from pipeline.progress import Progress
 from pipeline.terminal import TerminalProgress
@@ -143,18 +142,6 @@ def table(figures: dict[str, Any]) -> Table:
             "" if not plain_gain else f"{gain['mean'] / plain_gain:.2f}",
         )
     return made
-
-
-def named_arm(text: str) -> tuple[str, dict[str, str]]:
-    """Reads `NAME: SETTING=VALUE SETTING=VALUE`.
-
-    Raises:
-        BadInputError: it reads otherwise, or there is no such setting.
-    """
-    name, colon, rest = text.partition(":")
-    if not colon or not name.strip():
-        raise BadInputError(f"{text!r} is no arm.", hint="Write: NAME: SETTING=VALUE SETTING=VALUE")
-    return name.strip(), read_overrides(rest.split())
 
 
 def compare_arms(
