@@ -5,14 +5,21 @@ Run: `python -m assets_tests.benchmarks.search_latency --snippets 100000 --embed
 output.
 
 Measured (2 cores, nothing else running; MiniLM, 200 documentation queries; milliseconds; 100,000 different
-real functions, of which 12,500 were embedded and the other vectors repeat theirs with noise; 1,000,000 rows
-are 80 noisy copies of each of these vectors, so close together that even the broadest search misses some):
+real functions, of which 12,500 were embedded and the other vectors repeat theirs with isotropic noise):
 
     1 client                    p50     p95     p99    per second    recall@10 (breadth)
     100,000, meaning alone       19      28      38    49            0.977 (196)
       encode / search / fetch    12.2 / 3.9 / 0.8 (p50), 21.1 / 5.1 / 1.2 (p95)
-    100,000, words count 0.1     33      53      86    28
-    1,000,000, database alone    12      18      21    78            0.864 (600); 0.89 (1,000; 40 queries)
+
+Processor time of one search without encoding, server and client together (40,000 different functions, 7,500
+embedded, 100,000 snippets; the machine was shared by some twenty processes; recall@10 0.974):
+
+    100,000                     p50     p95     p99
+    meaning alone                3.4     4.9     5.1
+    words count 0.1             10.3    15.4    16.5
+    filter: a kind               4.2     5.7     6.0
+    filter: a folder            24      25      26
+    filter: everything           4.4     5.1     6.3
 """
 
 from __future__ import annotations
