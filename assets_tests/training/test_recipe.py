@@ -43,6 +43,7 @@ def test_one_recipe_has_one_name(written: str, name: str) -> None:
         ("triplet+", "'' is not known"),
         ("triplet+triplet", "'triplet' stands there twice"),
         ("triplet+multiple-negatives", "are two losses"),
+        ("triplet+guided", "there are none to guide"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_what_each_word_is_for(name: str, why: str) -> None:

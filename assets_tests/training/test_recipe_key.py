@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from assets_tests.training.click_pairs import plain_pairs
 from pipeline.config import Settings
 from pipeline.training.pairs import TrainingSet
 from pipeline.training.recipe_key import recipe_key
@@ -45,6 +46,49 @@ def test_the_same_recipe_has_the_same_key() -> None:
 )
 def test_whatever_decides_the_weights_changes_the_key(change: dict[str, Any]) -> None:
     assert recipe_key(SET, BASE, Settings(**change)) != recipe_key(SET, BASE, Settings())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change"),
+    [
+        ("cached", {"cached_batch_size": 64}),
+        ("guided", {"guide_margin": 0.1}),
+        ("guided", {"guide": "qodo"}),
+        ("matryoshka", {"matryoshka_halvings": 1}),
+        ("two-stage", {"first_stage_epochs": 3}),
+        ("two-stage", {"replay_share": 0.5}),
+        ("averaged", {"averaging_shares": (0.5, 1.0)}),
+        ("averaged", {"averaging_max_loss": 0.1}),
+        ("multiple-negatives", {"early_stopping_min_feedback": 50}),
+    ],
+)
+def test_what_a_recipe_leaves_open_is_part_of_the_key(recipe: str, change: dict[str, Any]) -> None:
+    key = recipe_key(SET, BASE, Settings(recipe=recipe))
+    assert recipe_key(SET, BASE, Settings(recipe=recipe, **change)) != key
+
+
+def test_another_guide_or_other_earlier_pairs_are_another_recipe() -> None:
+    settings = Settings(recipe="guided")
+    key = recipe_key(SET, BASE, settings)
+    (pair,) = plain_pairs(1, "train")
+    assert recipe_key(SET, BASE, settings, guide_version="e" * 64) != key
+    assert recipe_key(SET, BASE, settings, earlier=[pair]) != key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guide": "qodo"},
+        {"guide_margin": 0.3},
+        {"cached_batch_size": 64},
+        {"matryoshka_halvings": 1},
+        {"first_stage_epochs": 3},
+        {"averaging_shares": (0.5,)},
+        {"averaging_max_loss": 0.1},
+    ],
+)
+def test_settings_of_other_recipes_do_not_matter(change: dict[str, Any]) -> None:
+    assert recipe_key(SET, BASE, Settings(**change)) == recipe_key(SET, BASE, Settings())
 
 
 @pytest.mark.parametrize("change", [{"search_port": 9000}, {"embed_batch_size": 4}, {"max_loss_rise": 1.5}])

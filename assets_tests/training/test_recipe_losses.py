@@ -143,7 +143,7 @@ def test_guided_is_sentence_transformers_gist_without_its_further_terms(
     assert 0 < doubts.sum() < doubts.size - len(pairs)
 
     def make(model: Any) -> Any:
-        kind, further = (CachedGISTEmbedLoss, {"mini_batch_size": 2}) if cached else (GISTEmbedLoss, {})
+        kind = partial(CachedGISTEmbedLoss, mini_batch_size=2) if cached else GISTEmbedLoss
         return kind(
             model,
             minilm.sentence_transformer().eval(),
@@ -151,7 +151,6 @@ def test_guided_is_sentence_transformers_gist_without_its_further_terms(
             margin=margin,
             contrast_anchors=False,
             contrast_positives=False,
-            **further,
         )
 
     loss = partial(ranking_loss, temperature=temperature)

@@ -48,6 +48,29 @@ def test_a_query_with_two_answers_is_asked_once(minilm: Encoder, click_pairs: li
     assert validation.measure(model, tokens)["mrr@10"] == 1.0
 
 
+def test_the_queries_of_feedback_alone_decide_where_there_are_enough(
+    minilm: Encoder, click_pairs: list[Pair]
+) -> None:
+    pairs = [
+        replace(pair, origin="feedback") if number < 5 else pair
+        for number, pair in enumerate(click_pairs[48:])
+    ]
+    model = minilm.sentence_transformer()
+    tokens = token_table(model, Validation(pairs, 100).texts, 64)
+    everything, too_few, enough = (Validation(pairs, 100, min_feedback=least) for least in (None, 6, 5))
+    assert [each.decides for each in (everything, too_few, enough)] == ["all", "all", "feedback"]
+    assert enough.counts == everything.counts == {"feedback": 5, "docstring": 11}
+    whole, decided = everything.measure(model, tokens), enough.measure(model, tokens)
+    assert decided["by_origin"] == whole["by_origin"]
+    assert decided["ndcg@10"] == whole["by_origin"]["feedback"]["ndcg@10"] != whole["ndcg@10"]
+    both = whole["by_origin"]
+    mean = (5 * both["feedback"]["ndcg@10"] + 11 * both["docstring"]["ndcg@10"]) / 16
+    assert whole["ndcg@10"] == pytest.approx(mean)
+    assert np.mean(enough.values(model, tokens)) == pytest.approx(decided["ndcg@10"])
+    # The limit is for each of them, so that neither crowds the other out.
+    assert Validation(pairs, 3, min_feedback=2).counts == {"feedback": 3, "docstring": 3}
+
+
 def test_prompts_stand_before_what_they_are_for(click_pairs: list[Pair]) -> None:
     validation = Validation(click_pairs[:3], 10, "query: ", "code: ")
     assert all(text.startswith("query: ") for text in validation.queries)

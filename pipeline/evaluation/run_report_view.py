@@ -15,6 +15,7 @@ from rich.text import Text
 from pipeline.evaluation import report as tables
 from pipeline.evaluation.changes import changes_table
 from pipeline.evaluation.compare import SHOWN
+from pipeline.evaluation.recipe_lines import recipe_lines
 from pipeline.evaluation.run_report import SPLITS, ExampleSearch, RunReport, Source, TrainingData
 from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
 from pipeline.training.history import losses, validation_change
@@ -42,6 +43,8 @@ def _sections(report: RunReport) -> Iterator[tuple[str, RenderableType]]:
     yield "What was indexed", _indexed(report)
     if report.training is not None:
         yield "Where the training pairs came from", _training(report.training)
+    if report.candidate is not None and report.candidate.lineage.get("recipe"):
+        yield "By which recipe the candidate was trained", _recipe(report.candidate.lineage)
     if report.candidate is not None and report.candidate.lineage.get("history"):
         yield "How the candidate was trained", _trained(report.candidate.lineage)
     if report.evaluations:
@@ -163,6 +166,10 @@ def _training(training: TrainingData) -> RenderableType:
         if counts:
             lines.append(Text(f"Left out of {origin}: {_listed(counts)}", style="dim"))
     return Group(*lines)
+
+
+def _recipe(lineage: Mapping[str, Any]) -> RenderableType:
+    return Group(*(Text(line) for line in recipe_lines(lineage)))
 
 
 def _trained(lineage: Mapping[str, Any]) -> RenderableType:

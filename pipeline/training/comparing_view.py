@@ -19,8 +19,8 @@ _CHANCE = 0.05
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
-    """The table, what it says, and how to choose."""
-    parts: list[RenderableType] = [_table(comparison), Text()]
+    """Two tables, how good and how dear; what they say; and how to choose."""
+    parts: list[RenderableType] = [_validated(comparison), _cost(comparison), Text()]
     parts += [Text(f"{name} failed: {why}", style="red") for name, why in comparison.failed.items()]
     best = comparison.best
     if best is None:
@@ -30,36 +30,46 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     return Group(*parts)
 
 
-def _table(comparison: Comparison) -> Table:
-    first = comparison.compared[0].account
-    queries: dict[str, int] = first.validation["queries"]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Recipe", no_wrap=True)
-    decides = "feedback" if first.validation["decides"] == "feedback" else "all"
-    table.add_column(f"{title_of(METRIC)}\n{decides}", justify="right")
+def _validated(comparison: Comparison) -> Table:
+    first = comparison.compared[0]
+    queries: dict[str, int] = first.account.validation["queries"]
+    table = _table()
+    decides = "feedback decides" if first.account.validation["decides"] == "feedback" else "all queries"
+    table.add_column(f"{title_of(METRIC)}\n{decides}", justify="right", no_wrap=True)
     for origin, count in queries.items():
-        table.add_column(f"{origin}\n{count:,}", justify="right")
-    table.add_column("p", justify="right")
-    table.add_column("pairs ×\ndocuments", justify="right")
-    table.add_column("steps", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("peak\nMB", justify="right")
-    before = comparison.compared[0].before
-    table.add_row("before training", *_metrics(before, queries), *[""] * 5, style="dim")
+        table.add_column(f"{origin}\n{count:,}", justify="right", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    table.add_row("before training", *_metrics(first.before, queries), "", style="dim")
     best = comparison.best
     for each in comparison.compared:
-        chosen = best is not None and each.name == best.name
+        chosen = each is best
+        p_value = "best" if chosen else f"{each.p_value:.3f}" if best is not None else ""
+        table.add_row(
+            each.name, *_metrics(each.validation, queries), p_value, style="bold green" if chosen else ""
+        )
+    return table
+
+
+def _cost(comparison: Comparison) -> Table:
+    table = _table()
+    for title in ("pairs × documents\nin a step", "steps", "seconds", "peak memory\nMB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in comparison.compared:
         account = each.account
         table.add_row(
-            f"{each.name}{' (best)' if chosen else ''}",
-            *_metrics(each.validation, queries),
-            "" if chosen or best is None else f"{each.p_value:.3f}",
+            each.name,
             _batch(account),
             f"{len(losses(account.history)):,}",
             f"{account.seconds:,.0f}{'' if each.made == 'trained' else '*'}",
             f"{account.peak_memory_bytes / 1e6:,.0f}",
-            style="bold" if chosen else "",
+            style="bold green" if each is comparison.best else "",
         )
+    return table
+
+
+def _table() -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Recipe", overflow="fold")
     return table
 
 
@@ -76,11 +86,11 @@ def _batch(account: Account) -> str:
 
 def _said(comparison: Comparison, best: Compared) -> list[str]:
     lines = [
-        f"{title_of(METRIC)} on the validation queries, each ranking the validation snippets; below the "
-        "origins, how many queries. p: how likely chance alone makes so large a difference from the best.",
+        f"{title_of(METRIC)} of the validation queries, each ranking the validation snippets; below an origin"
+        " stands how many. p: how likely chance alone makes so large a difference from the best.",
     ]
     if any(each.made != "trained" for each in comparison.compared):
-        lines.append("*: trained before, and not again.")
+        lines.append("*: trained before, and not trained again.")
     unclear = [each.name for each in comparison.compared if each is not best and each.p_value >= _CHANCE]
     if unclear:
         lines.append(f"The difference from {', '.join(unclear)} may be chance.")

@@ -32,7 +32,7 @@ def words_of(name: str) -> tuple[str, ...]:
     if problem:
         raise BadInputError(f"{name!r} is not a recipe: {problem}.", hint=f"{known_words()} Join them by +.")
     ordered = tuple(word for word in WORDS if word in words)
-    return ordered[1:] if ordered[0] == LOSSES[0] and len(ordered) > 1 else ordered
+    return tuple(word for word in ordered if word != LOSSES[0]) or ordered
 
 
 def names_of(listed: str) -> tuple[str, ...]:
@@ -41,13 +41,13 @@ def names_of(listed: str) -> tuple[str, ...]:
     Raises:
         BadInputError: one of them is no recipe, or there are fewer than two.
     """
-    names = tuple(dict.fromkeys("+".join(words_of(name)) for name in listed.split(",")))
+    names = list(dict.fromkeys("+".join(words_of(name)) for name in listed.split(",")))
     if len(names) < 2:
         raise BadInputError(
-            f"There is nothing to compare {names[0]} with.",
+            f"There is nothing to compare {listed} with.",
             hint=f"Name two recipes or more, such as {LOSSES[0]},cached+guided. {known_words()}",
         )
-    return names
+    return tuple(names)
 
 
 def known_words() -> str:

@@ -155,6 +155,11 @@ class Watcher(TrainerCallback):
         skipped = self._before + len(self._stage.batches) - self._taken
         self._steps -= skipped
         self._advance(skipped)
+        if self._measure is not None and self.best_step <= self._before:
+            self._note(
+                f"The stage {self._stage.stage.name} never ranked the validation queries better: what was "
+                "learned before it is kept."
+            )
 
     def on_log(
         self,
