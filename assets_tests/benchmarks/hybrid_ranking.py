@@ -1,26 +1,33 @@
 """Meaning alone against meaning and words, at fixed weights and at the learned one, on judged queries.
 
-Run: `python -m assets_tests.benchmarks.hybrid_ranking --judged DIRECTORY`, with HONELOOP_HOME naming a new
-directory: what is judged there is indexed, one half of the judgements is imported, and the queries of the
-other half are asked (`judged_corpus`). Or `--queries held_out.jsonl`, as for `honeloop evaluate`, with
-HONELOOP_HOME where a corpus is indexed and other judgements are imported. Every model version whose index
-still stands is measured as it would serve. The learned weight is learned here from the judgements in that
-database; the queries asked must not be among them to prove anything.
+Run: `python -m assets_tests.benchmarks.hybrid_ranking --judged DIRECTORY`: the functions there are indexed
+(`judged`), two thirds of the judgements are imported, and the accepted queries of the rest are asked. Or
+`--queries held_out.jsonl`, as for `honeloop evaluate`, with HONELOOP_HOME where a corpus is indexed and other
+judgements are imported. Every model version whose index still stands is measured as it would serve. The
+learned weight is learned here from the judgements in that database; the queries asked must not be among them
+to prove anything.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from assets_tests.benchmarks.judged_corpus import prepare
+from assets_tests.benchmarks.judged import (
+    REPOSITORY,
+    import_judgements,
+    judged_corpus,
+    read_judged,
+)
 from pipeline.config import load_settings
 from pipeline.evaluation.metrics import query_metrics
 from pipeline.evaluation.query_lines import RelevantItem, read_queries
@@ -34,8 +41,10 @@ from pipeline.search.hybrid.fusion import fused
 from pipeline.search.hybrid.learning import GRID, learn_weight
 from pipeline.store.connections import Connection
 from pipeline.terminal import TerminalProgress
+from pipeline.training.training_set import build_training_set
 from pipeline.workbench import Workbench
 
+SEED = 17
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
 
 
@@ -120,16 +129,37 @@ def show(name: str, found: dict[str, Any], evidence: dict[str, Any]) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Hybrid ranking against meaning alone.")
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--judged", type=Path, help="A directory with corpus.jsonl and feedback.jsonl.")
-    given.add_argument("--queries", type=Path, help="Judged queries, one JSON object a line.")
-    parser.add_argument("--json", type=Path, help="Where to write the figures.")
-    asked = parser.parse_args()
-    with TerminalProgress() as progress:
-        bench = Workbench(load_settings(), progress)
-        queries = asked.queries if asked.judged is None else prepare(bench, asked.judged)
+@contextmanager
+def judged_bench(directory: Path, home: Path | None) -> Generator[tuple[Workbench, Path]]:
+    """A workbench with two thirds of the judgements imported, and the file of the held-out queries.
+
+    Args:
+        directory: See `judged.read_judged`.
+        home: Where the index is kept; None: in a temporary place.
+    """
+    data = read_judged(directory)
+    learning, held_out = data.sides(SEED, 0)
+    accepted: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for each in held_out:
+        if each.judgement == "accept":
+            accepted[each.query].append({"repository": REPOSITORY, "path": each.path})
+    with (
+        TerminalProgress() as progress,
+        judged_corpus(data, home, progress) as corpus,
+        corpus.experiment() as bench,
+        tempfile.TemporaryDirectory(prefix="honeloop-judged-") as scratch,
+    ):
+        import_judgements(bench, learning)
+        # What the words may be learned from is what no model was trained on: the set says which that is.
+        build_training_set(bench.db, bench.encoder(bench.base_model()), bench.settings, progress)
+        file = Path(scratch) / "held_out.jsonl"
+        lines = [json.dumps({"query": query, "relevant": places}) for query, places in accepted.items()]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        yield bench, file
+
+
+def compare(bench: Workbench, queries: Path, figures: Path | None) -> None:
+    """Measures and shows every model version whose index stands."""
     standing = {
         each.index_version_id for each in index_counts(bench.db) if each.state in ("serving", "retired")
     }
@@ -150,8 +180,23 @@ def main() -> None:
             break
         if rollback(bench.db, reasons=["benchmark"]).index_version_id not in standing:
             break
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(results, indent=2))
+    if figures is not None:
+        figures.write_text(json.dumps(results, indent=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Hybrid ranking against meaning alone.")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--judged", type=Path, help="A directory with corpus.jsonl and feedback.jsonl.")
+    given.add_argument("--queries", type=Path, help="Judged queries, one JSON object a line.")
+    parser.add_argument("--home", type=Path, help="With --judged: keeps the index there; else temporary.")
+    parser.add_argument("--json", type=Path, help="Where to write the figures.")
+    asked = parser.parse_args()
+    if asked.judged is None:
+        compare(Workbench(load_settings()), asked.queries, asked.json)
+    else:
+        with judged_bench(asked.judged, asked.home) as (bench, queries):
+            compare(bench, queries, asked.json)
 
 
 if __name__ == "__main__":
