@@ -34,8 +34,7 @@ def nearest_distances(
 ) -> list[NDArray[np.float32]]:
     """Cosine distances of the `count` rows nearest to each query, ascending; fewer if there are no more rows.
 
-    The table is read once for all queries: 200 of them over 100,000 rows take as long as six that Postgres
-    sorts for one after the other.
+    The table is read once for all queries, where Postgres would read and sort it for each.
 
     Args:
         connection: In a transaction.
