@@ -28,9 +28,7 @@ def served(
     """Click's functions, served by MiniLM; no words are counted."""
 
     def make(db: Database) -> None:
-        add_functions(db, functions)
-        store_vectors(db, minilm, functions, vectors)
-        serve(db, minilm, settings)
+        _serve_all(db, minilm, settings, functions, vectors)
 
     return filled(("served", functions), make)
 
@@ -42,9 +40,7 @@ def served_with_words(
     """The same, with their words counted."""
 
     def make(db: Database) -> None:
-        add_functions(db, functions)
-        store_vectors(db, minilm, functions, vectors)
-        serve(db, minilm, settings)
+        _serve_all(db, minilm, settings, functions, vectors)
         with db.connect() as connection:
             count_words(connection)
 
@@ -52,12 +48,20 @@ def served_with_words(
 
 
 @pytest.fixture(scope="session")
-def first(minilm: Encoder, functions: tuple[Function, ...], vectors: NDArray[np.float32]) -> Model:
+def first(minilm: Encoder, functions: Functions, vectors: Vectors) -> Model:
     """MiniLM as it is."""
     return Model(minilm, "minilm", functions[:COUNT], vectors[:COUNT])
 
 
 @pytest.fixture(scope="session")
-def second(tmp_path_factory: pytest.TempPathFactory, functions: tuple[Function, ...]) -> Model:
+def second(tmp_path_factory: pytest.TempPathFactory, functions: Functions) -> Model:
     """A really different model."""
     return load_perturbed(tmp_path_factory.mktemp("other") / "model", functions[:COUNT])
+
+
+def _serve_all(
+    db: Database, encoder: Encoder, settings: Settings, functions: Functions, vectors: Vectors
+) -> None:
+    add_functions(db, functions)
+    store_vectors(db, encoder, functions, vectors)
+    serve(db, encoder, settings)
