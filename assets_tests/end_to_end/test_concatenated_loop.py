@@ -1,0 +1,91 @@
+"""The whole loop with a concatenated encoder of 2,560 dimensions: small models of the real architectures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.config import Settings
+from pipeline.corpus.repositories import add_repository
+from pipeline.defs.in_process import run_loop
+from pipeline.encoders.presets import PRESETS
+from pipeline.index.serving import serving_index
+from pipeline.progress import Silent
+from pipeline.store.connections import Database
+from pipeline.training.training_set import load_training_set
+
+FILES = ("utils.py", "termui.py", "formatting.py")
+
+
+@pytest.fixture
+def concatenated(settings: Settings) -> Settings:
+    """Settings for `qodo+jina` and a loop that is short."""
+    return settings.model_copy(
+        update={
+            "encoder": "qodo+jina",
+            "device": "cpu",
+            "min_pairs": 20,
+            "max_documentation_pairs": 24,
+            "max_test_documentation_pairs": 20,
+            "train_max_tokens": 32,
+            "gate_min_queries": 5,
+            "bootstrap_resamples": 200,
+            "validations_per_epoch": 1,
+            "recall_sample": 20,
+        }
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A directory with a part of click's source."""
+    spec = importlib.util.find_spec("click")
+    assert spec is not None
+    assert spec.origin is not None
+    path = tmp_path / "clicked"
+    path.mkdir()
+    for name in FILES:
+        shutil.copy(Path(spec.origin).parent / name, path / name)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_hub")
+def test_it_is_mined_for_trained_measured_judged_and_searched(
+    concatenated: Settings, db: Database, source: Path
+) -> None:
+    dims = PRESETS["qodo+jina"].dims
+    add_repository(db, "clicked", str(source), kind="directory")
+
+    done = run_loop(concatenated, Silent())
+
+    assert done.failures == []
+    built = load_training_set(db, done.training["training_set"]["training_set_id"])
+    assert any(pair.negatives for pair in built.pairs)  # mined by vectors of that size
+    measured = done.training["model_evaluation"]
+    candidate, base = measured["model_version"], measured["base_version"]
+    assert candidate != base
+    assert {model["dims"] for model in (done.training["model_checkpoint"], done.index)} == {dims}
+    assert done.training["promoted_model"]["decision"] == "rejected"
+
+    runner = CliRunner(
+        env={
+            f"HONELOOP_{name.upper()}": str(value)
+            for name, value in concatenated.model_dump(exclude_defaults=True).items()
+        }
+    )
+    # Weights that are random fail the sanity checks; nobody can let them serve, and what served goes on.
+    promoted = runner.invoke(app, ["promote", candidate[:12], "--reason", "a test"])
+    assert promoted.exit_code == 1
+    assert "failed its sanity checks" in promoted.output
+    serving = serving_index(db)
+    assert (serving.model_version, serving.dims) == (base, dims)
+    found = json.loads(runner.invoke(app, ["search", "wrap text to a width", "--json"]).stdout)
+    assert found["model_version"] == base
+    assert len(found["results"]) == 10
