@@ -6,6 +6,11 @@ Run: `python -m assets_tests.benchmarks.hybrid_ranking --judged DIRECTORY`: the 
 judgements are imported. Every model version whose index still stands is measured as it would serve. The
 learned weight is learned here from the judgements in that database; the queries asked must not be among them
 to prove anything.
+
+Measured on CoSQA's judgements (6,267 functions, base MiniLM, 276 accepted queries held out, nDCG@10): meaning
+alone 0.597; words at 0.1 0.600, at 0.2 0.604, at 0.3 0.616, at 0.5 0.605, words alone 0.398. On the 477
+queries to learn from, the weight chosen by cross-validation changed it by +0.003 (-0.009 to +0.017): that is
+no proof, so the learned weight is 0.
 """
 
 from __future__ import annotations
