@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         default=None, description="postgresql://… of your own server; unset: the embedded one under home."
     )
+    database_patience_seconds: float = Field(
+        default=60, ge=0, description="A run waits so long for a database that went away, and then goes on."
+    )
 
     # Encoder
     encoder: str = Field(

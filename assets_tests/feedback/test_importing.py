@@ -11,12 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from assets_tests.feedback.world import add_code, vanish, write_lines
 from pipeline.config import Settings
-from pipeline.errors import BadInputError
+from pipeline.errors import BadInputError, UnavailableError
 from pipeline.feedback import import_store
 from pipeline.feedback.importing import import_feedback, rejected_path
 from pipeline.feedback.pairs import feedback_pairs
@@ -226,7 +225,7 @@ def test_a_crash_halfway_changes_nothing_and_a_second_import_completes(
 
     with monkeypatch.context() as patched:
         patched.setattr(import_store, "rejections", die)
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(UnavailableError, match="went away"):
             import_feedback(db, file)
     assert feedback(db) == []
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["f.jsonl"]

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from pipeline.errors import HoneloopError
+from pipeline.training.leftovers import clear_abandoned
 from pipeline.training.training_state import (
     STATE,
     Part,
     StateStore,
     Timing,
-    clear_abandoned,
     flattened,
     random_states,
     set_random_states,

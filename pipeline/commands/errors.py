@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.errors import HoneloopError
+from pipeline.store.failures import explained
 
 INTERRUPTED = 130
 TRACEBACK_VARIABLE = "HONELOOP_TRACEBACK"
@@ -56,6 +57,9 @@ def _explained(error: BaseException) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}.{where}", error.exit_code
     if isinstance(error, (typer.Abort, KeyboardInterrupt)):
         return "Interrupted.", INTERRUPTED
+    known = explained(error)
+    if known is not None:
+        return str(known), known.exit_code
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     return (

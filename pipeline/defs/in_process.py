@@ -5,56 +5,43 @@ What does not belong here: what an asset does, and how a result is shown (comman
 evaluation/run_report.py).
 """
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline.config import Settings
 from pipeline.corpus import repositories
+from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
 from pipeline.defs.instance import open_instance
+from pipeline.defs.only_one import OnlyOne
+from pipeline.defs.outcome import Failure, failures_of, was_interrupted
 from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
 from pipeline.defs.resources import WORKBENCH
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.search.query import search
-from pipeline.store.connections import Database
+from pipeline.store.failures import explained
+from pipeline.store.server import database_url
 from pipeline.training.comparing import Comparison as RecipeComparison
 from pipeline.training.comparing import compare_recipes
 from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
 
 EXAMPLES = 3
-LOCK = "honeloop.run_loop"
-IN_PROCESS_TAG = "honeloop/in_process"
+# How often a step is done again because the database went away meanwhile.
+ATTEMPTS = 3
 TRAINING = ("training_set", "fine_tuned_model", "model_checkpoint", "model_evaluation")
 # Dagster's own log lines belong to its event log; the terminal shows progress.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What stopped a run: which asset or check, in which repository, why, and what to do."""
-
-    step: str
-    repository: str | None
-    message: str
-    hint: str
-    exit_code: int = 1
-    check: bool = False
-
-    def error(self) -> HoneloopError:
-        """The same as an exception."""
-        kind = BadInputError if self.exit_code == BadInputError.exit_code else HoneloopError
-        return kind(self.message, hint=self.hint)
 
 
 @dataclass
@@ -121,12 +108,13 @@ def run_loop(
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance) -> None:
+    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, only_one: OnlyOne) -> None:
         from pipeline.defs.building import build_defs
 
         self.workbench = workbench
         self.result = RunResult()
         self._instance = instance
+        self._only_one = only_one
         workbench_resource = dg.ResourceDefinition.hardcoded_resource(workbench)
         definitions = build_defs({WORKBENCH: workbench_resource})
         self._job = definitions.resolve_implicit_global_asset_job_def()
@@ -140,9 +128,9 @@ class Loop:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with _only_one(workbench), open_instance(settings) as instance:
-            _close_abandoned_runs(instance)
-            loop = cls(workbench, instance)
+        with OnlyOne(workbench.db) as only_one, open_instance(settings) as instance:
+            close_dead_runs(instance, others_in_process=False)
+            loop = cls(workbench, instance, only_one)
             loop.synchronise()
             yield loop
 
@@ -286,6 +274,41 @@ class Loop:
         self, assets: Sequence[str], partition: str | None = None, config: dict[str, Any] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Materializes the assets in one run. Returns their metadata; failures go into the result."""
+        executed = self._executed(assets, partition, config, ATTEMPTS)
+        self.result.failures += failures_of(executed, partition)
+        return {
+            event.asset_key.to_user_string(): plain(event.materialization.metadata)
+            for event in executed.get_asset_materialization_events()
+            if event.asset_key is not None
+        }
+
+    def _executed(
+        self, assets: Sequence[str], partition: str | None, config: dict[str, Any] | None, attempts: int
+    ) -> dg.ExecuteInProcessResult:
+        """One run of the assets. Should the database go away, it is waited for, and the run is done again.
+
+        Whatever an asset had finished, it then finds done.
+        """
+        try:
+            self._only_one.require()
+            executed = self._execute(assets, partition, config)
+        except Exception as error:  # of Dagster's own storage, or of the lock
+            known = error if isinstance(error, HoneloopError) else explained(error)
+            if known is None:
+                raise
+            if attempts == 1 or not isinstance(known, UnavailableError):
+                raise known from error
+        else:
+            away = [failure for failure in failures_of(executed, partition) if failure.unavailable]
+            if attempts == 1 or not away:
+                return executed
+            known = away[0].error()
+        self._wait_for_database(known)
+        return self._executed(assets, partition, config, attempts - 1)
+
+    def _execute(
+        self, assets: Sequence[str], partition: str | None, config: dict[str, Any] | None
+    ) -> dg.ExecuteInProcessResult:
         executed = self._job.execute_in_process(
             instance=self._instance,
             partition_key=partition,
@@ -295,100 +318,26 @@ class Loop:
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)
-        if _interrupted(executed):
+        if was_interrupted(executed):
             raise KeyboardInterrupt
-        self.result.failures += _failures(executed, partition)
-        return {
-            event.asset_key.to_user_string(): plain(event.materialization.metadata)
-            for event in executed.get_asset_materialization_events()
-            if event.asset_key is not None
-        }
+        return executed
 
-
-def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C ended the run: Dagster makes a failure of its step out of it."""
-    return any(
-        event.is_step_failure
-        and (error := event.step_failure_data.error) is not None
-        and any(
-            each is not None and each.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-            for each in (error, error.cause)
+    def _wait_for_database(self, error: HoneloopError) -> None:
+        """Waits until it is back; the embedded one is started. Raises what it last said if it does not come."""
+        settings, db = self.workbench.settings, self.workbench.db
+        self.workbench.progress.note(
+            f"{error.message} It is waited for, {settings.database_patience_seconds:g} s at the most."
         )
-        for event in executed.all_events
-    )
-
-
-def _failures(executed: dg.ExecuteInProcessResult, partition: str | None) -> list[Failure]:
-    found = [
-        Failure(
-            step=evaluation.asset_key.to_user_string(),
-            repository=partition,
-            message=f"The check {evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
-            f"{f' ({partition})' if partition else ''} failed: {evaluation.description or ''}",
-            hint=str(plain(evaluation.metadata).get("hint", "")),
-            check=True,
-        )
-        for evaluation in executed.get_asset_check_evaluations()
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
-    ]
-    for event in executed.all_events:
-        if not event.is_step_failure or event.step_key is None:
-            continue
-        data = event.step_failure_data
-        said = plain(data.user_failure_data.metadata) if data.user_failure_data else {}
-        if "message" in said:
-            found.append(
-                Failure(
-                    event.step_key,
-                    partition,
-                    str(said["message"]),
-                    str(said["hint"]),
-                    int(said["exit_code"]),
-                )
-            )
-        elif data.error is not None and "CheckFailed" not in (data.error.cls_name or ""):
-            cause = data.error.cause or data.error
-            found.append(
-                Failure(
-                    event.step_key,
-                    partition,
-                    f"{event.step_key} failed unexpectedly: {cause.message.strip()}",
-                    f"Where is in Dagster's log of run {executed.run_id}: `honeloop up` shows it.",
-                )
-            )
-    return found
-
-
-def run_under_way(db: Database) -> bool:
-    """Whether a run of the loop is under way in any process; what it is doing need not be done beside it."""
-    with db.connect() as connection:
-        row = connection.execute(
-            # A lock on one 64-bit key is listed by its two halves.
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0))",
-            [LOCK],
-        ).fetchone()
-    return bool(row and row[0])
-
-
-@contextmanager
-def _only_one(workbench: Workbench) -> Generator[None]:
-    """Holds a lock that the server lets go when this process dies, however it dies."""
-    with workbench.db.connect(autocommit=True) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK]).fetchone()
-        if row is None or not row[0]:
-            raise HoneloopError(
-                "Another run is under way on this database.",
-                hint="Wait until it ends; `honeloop status` shows the runs.",
-            )
-        yield
-
-
-def _close_abandoned_runs(instance: dg.DagsterInstance) -> None:
-    """Runs of a killed process would be shown as running for ever. The lock says that none is alive."""
-    abandoned = instance.get_runs(
-        filters=dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={IN_PROCESS_TAG: "true"}), limit=100
-    )
-    for run in abandoned:
-        instance.report_run_canceled(run, message="Its process was killed before it could end.")
+        deadline = time.monotonic() + settings.database_patience_seconds
+        while True:
+            try:
+                database_url(settings)
+                with db.connect():
+                    break
+            except HoneloopError as still:
+                if time.monotonic() > deadline:
+                    raise still from error
+            time.sleep(min(1.0, settings.database_patience_seconds))
+        self._only_one.require()
+        # Its end could not be written.
+        close_dead_runs(self._instance, others_in_process=False)

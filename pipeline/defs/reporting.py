@@ -11,8 +11,9 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline.errors import HoneloopError
+from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.progress import Advance, Progress
+from pipeline.store.failures import explained
 
 # How often a long stage says in the log how far it is, in seconds.
 SAY_EVERY = 30.0
@@ -54,11 +55,20 @@ def reported(log: dg.DagsterLogManager, onward: Progress) -> Generator[LogProgre
     """Progress for the block; an error that a person can mend becomes a failure that says so."""
     try:
         yield LogProgress(log, onward)
-    except HoneloopError as error:
+    except Exception as error:
+        known = error if isinstance(error, HoneloopError) else explained(error)
+        if known is None:
+            raise
+        away = isinstance(known, UnavailableError)
         raise dg.Failure(
-            description=str(error),
-            metadata={"message": error.message, "hint": error.hint, "exit_code": error.exit_code},
-            allow_retries=False,
+            description=str(known),
+            metadata={
+                "message": known.message,
+                "hint": known.hint,
+                "exit_code": known.exit_code,
+                "unavailable": away,
+            },
+            allow_retries=away,
         ) from error
 
 

@@ -34,12 +34,15 @@ from pipeline.encoders.onnx_files import (
 from pipeline.encoders.quiet import quiet
 from pipeline.encoders.samples import SAMPLES
 from pipeline.errors import HoneloopError
+from pipeline.locking import locked
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from pipeline.encoders.loading import LocatedMember
     from pipeline.encoders.member import Member, Role
 
+LOCK = ".lock"
+_UNFINISHED = ".unfinished-"
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime", "torch", "transformers")
 _ORDINARY = [text for sample in SAMPLES for text in (sample.code, sample.documentation)]
 # What a graph gets wrong most easily: no token, one, other scripts, and more than fits.
@@ -76,8 +79,10 @@ def export_member(
     if known is not None and known.precision == precision:
         progress.note(f"{member.spec.source} was exported before.")
         return known
-    unfinished = exports.directory / f".unfinished-{uuid4().hex}"
-    with _clear_errors(exports.directory):
+    unfinished = exports.directory / f"{_UNFINISHED}{uuid4().hex}"
+    with _clear_errors(exports.directory), locked(exports.directory / LOCK):
+        for leftover in unfinished_exports(exports.directory):
+            shutil.rmtree(leftover, ignore_errors=True)
         try:
             unfinished.mkdir(parents=True)
             made = _make(member, unfinished, precision, exports.min_cosine, progress)
@@ -86,6 +91,11 @@ def export_member(
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return replace(made, directory=target)
+
+
+def unfinished_exports(directory: Path) -> list[Path]:
+    """What is being written, or was when its writer died; while `LOCK` is free, the latter."""
+    return sorted(directory.glob(f"{_UNFINISHED}*"))
 
 
 def _make(

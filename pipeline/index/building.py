@@ -20,13 +20,14 @@ from psycopg.types.json import Jsonb
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.index.cleaning import clean_up, discard, discard_passed_over
+from pipeline.index.cleaning import BUILD_LOCK, clean_up, discard, discard_passed_over
 from pipeline.index.embeddings import embedding_table
 from pipeline.index.hnsw import build_hnsw, ef_construction
 from pipeline.index.tables import LIVE_CONTENTS, VectorTable, add_key, create_table, state_model
 from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
+from pipeline.store.locks import try_lock, wait_for_lock
 
 Action = Literal["reused", "extended", "built"]
 
@@ -148,11 +149,9 @@ def build_index(
 def _one_build_at_a_time(db: Database, progress: Progress) -> Generator[None]:
     """Holds a lock that the server lets go when this process dies, however it dies."""
     with db.connect(autocommit=True) as connection:
-        key = "hashtextextended('honeloop.build_index', 0)"
-        row = connection.execute(f"SELECT pg_try_advisory_lock({key})").fetchone()
-        if row is None or not row[0]:
+        if not try_lock(connection, BUILD_LOCK):
             progress.note("Another index build is under way; waiting for it.")
-            connection.execute(f"SELECT pg_advisory_lock({key})")
+            wait_for_lock(connection, BUILD_LOCK)
         yield
 
 

@@ -10,6 +10,8 @@ from pipeline.store.connections import Database
 # A finished index version waits for its flip for seconds. One that another model's run left this long ago
 # belongs to a dead run.
 ABANDONED = "1 hour"
+# Held by whoever builds: what is half-built while nobody holds it has no builder any more.
+BUILD_LOCK = "honeloop.build_index"
 _CHALLENGING = "SELECT model_version FROM challengers WHERE until IS NULL"
 
 
@@ -19,18 +21,25 @@ def clean_up(db: Database, model_version: str, keep: int) -> None:
     An index version that is ready but was never flipped to stays if it is of `model_version`: the build that
     calls this uses it, as far as it can. So does the one that searches are interleaved with.
     """
+    for index_id, _ in abandoned(db, model_version):
+        discard(db, index_id, "failed")
+    _drop_embeddings_nobody_needs(db, model_version, keep)
+
+
+def abandoned(db: Database, model_version: str | None) -> list[tuple[int, str]]:
+    """Id and state of the index versions that dead runs left, as `clean_up` means it.
+
+    Only whoever holds `BUILD_LOCK` may take one that is being built for abandoned.
+    """
     with db.connect() as connection:
-        rows = connection.execute(
-            "SELECT id FROM index_versions WHERE state = 'building'"
-            " OR (state = 'ready' AND model_version <> %s"
+        return connection.execute(
+            "SELECT id, state FROM index_versions WHERE state = 'building'"
+            " OR (state = 'ready' AND model_version IS DISTINCT FROM %s"
             f"  AND model_version NOT IN ({_CHALLENGING})"
             "  AND created_at + make_interval(secs => coalesce(build_seconds, 0)) < now() - %s::interval)"
             " ORDER BY id",
             [model_version, ABANDONED],
         ).fetchall()
-    for (index_id,) in rows:
-        discard(db, index_id, "failed")
-    _drop_embeddings_nobody_needs(db, model_version, keep)
 
 
 def discard(db: Database, index_id: int, state: Literal["failed", "dropped"]) -> bool:

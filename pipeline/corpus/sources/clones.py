@@ -6,7 +6,6 @@ none is stored or shown; private repositories are read over ssh, with the agent'
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -24,7 +23,9 @@ from pipeline.config import Settings
 from pipeline.corpus.sources.base import SourceError, first_line
 from pipeline.corpus.sources.git import GIT_ERRORS, open_repository, trust_any_owner
 from pipeline.errors import BadInputError
+from pipeline.locking import locked
 
+HALF_MADE = ".partial"
 SCHEMES = ("https", "http", "ssh", "file")
 # git@host:path, as ssh understands it.
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9._-]+):(?P<path>[^:\s]+)")
@@ -103,7 +104,7 @@ def fetched_clone(url: str, ref: str | None, settings: Settings) -> pygit2.Repos
             else:
                 _fetch(repository, url, ref)
                 return repository
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(HALF_MADE)
         shutil.rmtree(partial, ignore_errors=True)
         try:
             _fetch(pygit2.init_repository(str(partial), bare=True), url, ref)
@@ -140,7 +141,12 @@ def remove_clone(url: str, settings: Settings) -> None:
     if path.parent.exists():
         with _locked(path):
             shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(path.with_suffix(".partial"), ignore_errors=True)
+            shutil.rmtree(path.with_suffix(HALF_MADE), ignore_errors=True)
+
+
+def lock_of(path: Path) -> Path:
+    """What is held while the clone that lies there is made, fetched or deleted."""
+    return path.with_suffix(".lock")
 
 
 def _prepare(settings: Settings) -> None:
@@ -153,9 +159,7 @@ def _prepare(settings: Settings) -> None:
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
     # Two refs of one URL may be extracted at once, in two processes.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(lock_of(path)):
         yield
 
 

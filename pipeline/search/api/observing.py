@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.errors import HoneloopError
 from pipeline.search.api import errors, security
 from pipeline.search.api.metrics import Metrics
+from pipeline.store.failures import explained
 
 # One line per request. Never the query string or a header: they hold what people ask, and secrets; and where
 # somebody put the token into the path, not that either.
@@ -66,8 +67,9 @@ class Observing:
             await self._app(scope, receive, send)
         except Exception as error:
             request = Request(scope)
-            if isinstance(error, HoneloopError):
-                response = errors.failed(request, error)
+            known = error if isinstance(error, HoneloopError) else explained(error)
+            if known is not None:
+                response = errors.failed(request, known)
             elif isinstance(error, HTTPException):
                 response = errors.http(request, error)
             else:

@@ -1,0 +1,71 @@
+"""The embedded Postgres: one that runs for nobody, one that was killed, one that was never finished."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from pipeline.config import Settings
+from pipeline.doctor.findings import Examination, Finding
+from pipeline.store import embedded
+from pipeline.store.server import START_SECONDS
+
+
+def examine_server(settings: Settings, found: Examination) -> None:
+    """Looks at the embedded server from outside, before anything starts it."""
+    data = settings.home_path / "postgres"
+    unfinished = embedded.unfinished_cluster(data)
+    if unfinished.exists() and not _being_made(unfinished):
+        found.add(
+            [
+                Finding(
+                    "half-made database",
+                    f"{unfinished} was not finished.",
+                    partial(shutil.rmtree, unfinished),
+                )
+            ]
+        )
+    if not data.is_dir():
+        return
+    if embedded.has_stale_lock_file(data):
+        pid = embedded.named_postmaster(data)
+        found.add(
+            [
+                Finding(
+                    "stale lock file",
+                    f"{data / embedded.LOCK_FILE} names process {pid}, which is not this database's server:"
+                    " that was killed. The next start recovers what it had committed.",
+                    partial(embedded.clear_leftovers, data, START_SECONDS),
+                )
+            ]
+        )
+    dead, recorded = embedded.dead_users(data), embedded.users(data)
+    if embedded.running_postmaster(data) is not None and set(recorded) <= set(dead):
+        what = (
+            f"Postgres runs (process {embedded.running_postmaster(data)}), and nobody uses it: the processes"
+            " that did were killed."
+        )
+        # Whoever uses it next is the last to, and stops it: with --repair that is this process.
+        found.add([Finding("leftover server", what, partial(embedded.forget_dead_users, data))])
+    elif dead:
+        found.add(
+            [
+                Finding(
+                    "dead users of the server",
+                    f"{len(dead)} killed processes are on record as using Postgres, which would never be"
+                    " stopped.",
+                    partial(embedded.forget_dead_users, data),
+                )
+            ]
+        )
+
+
+def _being_made(unfinished: Path) -> bool:
+    """Whether some `initdb` works there."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "initdb" and str(unfinished.resolve()) in (process.info["cmdline"] or []):
+            return True
+    return False

@@ -1,0 +1,63 @@
+"""What the database's failures mean to a person: it went away, or its disk is full. No driver is imported.
+
+psycopg raises them here, SQLAlchemy and psycopg2 in Dagster's storage; each carries the server's SQLSTATE, or
+none if the server could no longer answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import HoneloopError, UnavailableError
+
+_DRIVERS = ("psycopg", "psycopg2", "psycopg_pool")
+# Connection exceptions; the server shuts down, crashed, or starts.
+_AWAY = ("08", "57P01", "57P02", "57P03")
+_WITHOUT_ANSWER = ("OperationalError", "InterfaceError")
+_DISK_FULL = "53100"
+_NO_ROOM = "No space left on device"
+
+
+def explained(error: BaseException) -> HoneloopError | None:
+    """The error to raise in the place of this one; None if it is about something else.
+
+    Returns:
+        UnavailableError if the database went away; HoneloopError if its disk is full.
+    """
+    cause = _of_the_driver(error)
+    if cause is None:
+        return None
+    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    said = _first_line(cause)
+    # Shared memory that is too small is said to be a full disk, too.
+    if (state == _DISK_FULL or _NO_ROOM in str(cause)) and "shared memory" not in str(cause):
+        return HoneloopError(
+            f"The disk that holds the database is full: {said}.",
+            hint="Make room there (the embedded database lies under HONELOOP_HOME/postgres), and do it again;"
+            " what was stored is kept.",
+        )
+    silent = state is None and any(each.__name__ in _WITHOUT_ANSWER for each in type(cause).__mro__)
+    if silent or (state is not None and state.startswith(_AWAY)):
+        return UnavailableError(
+            f"The database went away: {said}.",
+            hint="What was stored is kept. When it runs again, do the same once more; `honeloop status` says"
+            " whether it does.",
+        )
+    return None
+
+
+def _of_the_driver(error: BaseException | None) -> BaseException | None:
+    """The driver's own exception in a chain of causes."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        original: Any = getattr(error, "orig", None)  # as SQLAlchemy wraps it
+        for candidate in (original, error):
+            if isinstance(candidate, BaseException) and type(candidate).__module__.split(".")[0] in _DRIVERS:
+                return candidate
+        error = error.__cause__
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__

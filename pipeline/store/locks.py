@@ -1,0 +1,39 @@
+"""Locks by name that the server holds for a connection, and lets go when it or its process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from pipeline.store.connections import Connection, Database
+
+
+def try_lock(connection: Connection, name: str) -> bool:
+    """Takes the lock until the connection closes, unless another connection has it; whether it did."""
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def wait_for_lock(connection: Connection, name: str) -> None:
+    """Takes the lock until the connection closes; waits for whoever has it."""
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+
+
+@contextmanager
+def locked_if_free(db: Database, name: str) -> Generator[bool]:
+    """Holds the lock for the block if nobody else does, and says whether it does."""
+    with db.connect(autocommit=True) as connection:
+        yield try_lock(connection, name)
+
+
+def is_held(db: Database, name: str) -> bool:
+    """Whether any connection to this database holds the lock now."""
+    with db.connect() as connection:
+        row = connection.execute(
+            # A lock on one 64-bit key is listed by its two halves.
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0))",
+            [name],
+        ).fetchone()
+    return bool(row and row[0])
