@@ -9,6 +9,7 @@ import typer
 
 from pipeline.commands import (
     agents,
+    backups,
     doctor,
     feedback,
     interleaving,
@@ -53,6 +54,7 @@ app.add_typer(triplets.app, name="triplets")
 models.register(app)
 interleaving.register(app)
 operations.register(app)
+backups.register(app)
 doctor.register(app)
 
 

