@@ -7,7 +7,6 @@ evaluation/run_report.py).
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -15,76 +14,31 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline.config import Settings
 from pipeline.corpus import repositories
+from pipeline.defs.alone import only_one
+from pipeline.defs.failing import failures_in
 from pipeline.defs.instance import open_instance
+from pipeline.defs.launcher import HOST_TAG, this_host
 from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
 from pipeline.defs.resources import WORKBENCH
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.defs.results import RunResult
+from pipeline.errors import BadInputError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.search.query import search
-from pipeline.store.connections import Database
 from pipeline.training.comparing import Comparison as RecipeComparison
 from pipeline.training.comparing import compare_recipes
 from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
 
 EXAMPLES = 3
-LOCK = "honeloop.run_loop"
 IN_PROCESS_TAG = "honeloop/in_process"
 TRAINING = ("training_set", "fine_tuned_model", "model_checkpoint", "model_evaluation")
 # Dagster's own log lines belong to its event log; the terminal shows progress.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What stopped a run: which asset or check, in which repository, why, and what to do."""
-
-    step: str
-    repository: str | None
-    message: str
-    hint: str
-    exit_code: int = 1
-    check: bool = False
-
-    def error(self) -> HoneloopError:
-        """The same as an exception."""
-        kind = BadInputError if self.exit_code == BadInputError.exit_code else HoneloopError
-        return kind(self.message, hint=self.hint)
-
-
-@dataclass
-class RunResult:
-    """What a run of the loop did: the metadata of what was materialized, as plain values, and what failed.
-
-    Attributes:
-        sources: By repository: the metadata of `snippets` and `snippet_embeddings`.
-        index: The metadata of `search_index` after the last build; empty if there was none.
-        training: By asset, from `training_set` to `promoted_model`.
-        problems: Lines about what was left out, which did not stop the run.
-        failures: What stopped it, or a part of it.
-        examples: Queries whose results a promotion changed: the query, the results before, and after.
-        run_ids: The Dagster runs, in order.
-    """
-
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    index: dict[str, Any] = field(default_factory=dict[str, Any])
-    training: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    problems: list[str] = field(default_factory=list[str])
-    failures: list[Failure] = field(default_factory=list[Failure])
-    examples: list[tuple[str, list[str], list[str]]] = field(
-        default_factory=list[tuple[str, list[str], list[str]]]
-    )
-    run_ids: list[str] = field(default_factory=list[str])
-
-    def raise_for_failure(self) -> None:
-        """Raises the first failure as a HoneloopError."""
-        if self.failures:
-            raise self.failures[0].error()
 
 
 def run_loop(
@@ -118,6 +72,32 @@ def run_loop(
         return loop.result
 
 
+PARTS = ("run", "index", "train")
+
+
+def run_part(
+    settings: Settings,
+    progress: Progress,
+    part: str,
+    *,
+    source: str | None = None,
+    base: str | None = None,
+) -> RunResult:
+    """What `honeloop run`, `index` and `train` do; see `run_loop` for the arguments.
+
+    Raises:
+        HoneloopError: as `run_loop`.
+        BadInputError: there is no such part.
+    """
+    if part not in PARTS:
+        raise BadInputError(f"There is no part {part!r}.", hint=f"Choose one of {', '.join(PARTS)}.")
+    if part != "train":
+        return run_loop(settings, progress, only_index=part == "index", source=source, base=base)
+    with Loop.running(settings, progress) as loop:
+        loop.train(base)
+        return loop.result
+
+
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
@@ -140,7 +120,7 @@ class Loop:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with _only_one(workbench), open_instance(settings) as instance:
+        with only_one(workbench.db), open_instance(settings) as instance:
             _close_abandoned_runs(instance)
             loop = cls(workbench, instance)
             loop.synchronise()
@@ -291,13 +271,13 @@ class Loop:
             partition_key=partition,
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={**_QUIET, **(config or {})},
-            tags={IN_PROCESS_TAG: "true"},
+            tags={IN_PROCESS_TAG: "true", HOST_TAG: this_host()},
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)
         if _interrupted(executed):
             raise KeyboardInterrupt
-        self.result.failures += _failures(executed, partition)
+        self.result.failures += failures_in(executed.all_events, executed.run_id, partition)
         return {
             event.asset_key.to_user_string(): plain(event.materialization.metadata)
             for event in executed.get_asset_materialization_events()
@@ -316,73 +296,6 @@ def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
         )
         for event in executed.all_events
     )
-
-
-def _failures(executed: dg.ExecuteInProcessResult, partition: str | None) -> list[Failure]:
-    found = [
-        Failure(
-            step=evaluation.asset_key.to_user_string(),
-            repository=partition,
-            message=f"The check {evaluation.check_name} of {evaluation.asset_key.to_user_string()}"
-            f"{f' ({partition})' if partition else ''} failed: {evaluation.description or ''}",
-            hint=str(plain(evaluation.metadata).get("hint", "")),
-            check=True,
-        )
-        for evaluation in executed.get_asset_check_evaluations()
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
-    ]
-    for event in executed.all_events:
-        if not event.is_step_failure or event.step_key is None:
-            continue
-        data = event.step_failure_data
-        said = plain(data.user_failure_data.metadata) if data.user_failure_data else {}
-        if "message" in said:
-            found.append(
-                Failure(
-                    event.step_key,
-                    partition,
-                    str(said["message"]),
-                    str(said["hint"]),
-                    int(said["exit_code"]),
-                )
-            )
-        elif data.error is not None and "CheckFailed" not in (data.error.cls_name or ""):
-            cause = data.error.cause or data.error
-            found.append(
-                Failure(
-                    event.step_key,
-                    partition,
-                    f"{event.step_key} failed unexpectedly: {cause.message.strip()}",
-                    f"Where is in Dagster's log of run {executed.run_id}: `honeloop up` shows it.",
-                )
-            )
-    return found
-
-
-def run_under_way(db: Database) -> bool:
-    """Whether a run of the loop is under way in any process; what it is doing need not be done beside it."""
-    with db.connect() as connection:
-        row = connection.execute(
-            # A lock on one 64-bit key is listed by its two halves.
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0))",
-            [LOCK],
-        ).fetchone()
-    return bool(row and row[0])
-
-
-@contextmanager
-def _only_one(workbench: Workbench) -> Generator[None]:
-    """Holds a lock that the server lets go when this process dies, however it dies."""
-    with workbench.db.connect(autocommit=True) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK]).fetchone()
-        if row is None or not row[0]:
-            raise HoneloopError(
-                "Another run is under way on this database.",
-                hint="Wait until it ends; `honeloop status` shows the runs.",
-            )
-        yield
 
 
 def _close_abandoned_runs(instance: dg.DagsterInstance) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline.alerts import Webhook
 from pipeline.config import load_settings
 from pipeline.workbench import Workbench
 
 WORKBENCH = "workbench"
+ALERTS = "alerts"
 
 
 @cache
@@ -24,10 +26,18 @@ def _from_environment(_: dg.InitResourceContext) -> Workbench:
     return _workbench()
 
 
+def _webhook(_: dg.InitResourceContext) -> Webhook:
+    return Webhook(load_settings().alert_webhook)
+
+
 def default_resources() -> dict[str, Any]:
     """What assets, checks, schedules and sensors ask for, by name."""
     return {
         WORKBENCH: dg.ResourceDefinition(
             _from_environment, description="Settings, the database and encoders, each loaded once."
-        )
+        ),
+        ALERTS: dg.ResourceDefinition(
+            _webhook,
+            description="Where failed runs are reported (HONELOOP_ALERT_WEBHOOK); nowhere by default.",
+        ),
     }

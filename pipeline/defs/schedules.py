@@ -8,7 +8,7 @@ from datetime import date
 import dagster as dg
 
 from pipeline.config import load_settings
-from pipeline.defs.in_process import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.jobs import expire, fine_tune
 from pipeline.defs.upstream import feedback_learned
 from pipeline.feedback.news import count_new_pairs
