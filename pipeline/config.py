@@ -430,8 +430,8 @@ class Settings(BaseSettings):
         default=10,
         ge=0,
         le=19,
-        description="How far what `honeloop up` runs in the background steps back behind the search service "
-        "for the processors; 0: not at all.",
+        description="How far the processes of Dagster's runs step back for the processors behind the search "
+        "service (see nice(1)); 0: not at all.",
     )
     alert_webhook: SecretStr | None = Field(
         default=None,

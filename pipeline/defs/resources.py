@@ -3,10 +3,12 @@
 What does not belong here: opening anything at import; code locations are loaded without a database.
 """
 
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from pipeline.alerts import Webhook
 from pipeline.config import load_settings
@@ -21,9 +23,24 @@ def _workbench() -> Workbench:
     return Workbench(load_settings())
 
 
-def _from_environment(_: dg.InitResourceContext) -> Workbench:
+def _from_environment(context: dg.InitResourceContext) -> Workbench:
     # Sensors tick every half minute in one process: the database is opened and migrated once, not every time.
-    return _workbench()
+    workbench = _workbench()
+    if context.run is not None:  # the process is this run's own
+        _step_back(workbench.settings.background_niceness)
+    return workbench
+
+
+def _step_back(niceness: int) -> None:
+    """Leaves the processors to the search service, and to Dagster's web page, when those need them.
+
+    All that this process starts inherits it. Threads are as many as torch takes: with niceness they cost the
+    others nothing, and fewer would only make a night longer (figures:
+    `assets_tests/benchmarks/search_beside_embedding.py`).
+    """
+    with suppress(psutil.Error, OSError):
+        process = psutil.Process()
+        process.nice(max(niceness, process.nice()))
 
 
 def _webhook(_: dg.InitResourceContext) -> Webhook:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import dagster as dg
 
 # The web page makes backfills of the same class; Dagster has no public name for it.
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._core.utils import make_new_backfill_id
 
 from pipeline.corpus.repositories import Repository
+from pipeline.defs.partitions import repository_partitions
 from pipeline.defs.sensors.asking import ATTEMPTS, KEY_TAG
 from pipeline.promotion.registry import ModelRecord, list_events
 from pipeline.workbench import Workbench
@@ -21,7 +23,7 @@ ENDED_BADLY = {BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED}
 
 
 def embed_everything(
-    context: dg.SensorEvaluationContext,
+    instance: dg.DagsterInstance,
     workbench: Workbench,
     model: ModelRecord,
     repositories: Sequence[Repository],
@@ -33,7 +35,6 @@ def embed_everything(
     A backfill that a person cancelled, or one of whose runs was, is left alone: until they re-execute it,
     launch another or promote the model again. None: it ended well, and what lacks vectors now came later.
     """
-    instance = context.instance
     known = backfills_of(instance, workbench, model)
     left = f"{len(lacking)} of {len(repositories)} repositories are not embedded with {model.name} yet"
     if known:
@@ -47,18 +48,14 @@ def embed_everything(
             return dg.SkipReason(f"The backfill {newest.backfill_id} is under way; {left}.")
     chosen = lacking if known else repositories
     backfill_id = make_new_backfill_id()
-    definitions = context.repository_def
-    assert definitions is not None  # the daemon's context always has it
+    names = repository_partitions.subset_with_partition_keys(sorted(each.name for each in chosen))
     instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
+        PartitionBackfill.from_asset_graph_subset(
             backfill_id=backfill_id,
-            asset_graph=definitions.asset_graph,
-            partition_names=sorted(each.name for each in chosen),
-            asset_selection=[EMBEDDINGS],
             backfill_timestamp=time.time(),
             tags={KEY_TAG: _key(workbench, model)},
             dynamic_partitions_store=instance,
-            all_partitions=False,
+            asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key={EMBEDDINGS: names}),
             title=f"Embed everything with {model.name}",
             description=f"{model.name} ({model.version[:12]}) was approved. When every repository is "
             "embedded with it, its index is built and verified, and serves.",

@@ -90,7 +90,7 @@ def _embedding(
         said = f"{', '.join(unknown)} has no partition yet: registered_repositories makes it."
         return [dg.SkipReason(said)]
     if model.state == "approved":
-        became = embed_everything(context, workbench, model, repositories, lacking)
+        became = embed_everything(context.instance, workbench, model, repositories, lacking)
         if became is not None:
             return [became]
     return [
