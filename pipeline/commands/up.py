@@ -65,12 +65,11 @@ def run_services(settings: Settings, console: Console) -> None:
 
 
 def _run(settings: Settings, console: Console, stack: ExitStack, home: IO[str]) -> None:
-    from pipeline.defs.instance import dagster_home
-    from pipeline.defs.storage import dagster_url
+    from pipeline.defs.instance import dagster_home, make_pools
 
     with console.status("Starting the database"):
         database = open_database(settings)
-        dagster_url(settings)
+        make_pools(settings)
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home(settings)),

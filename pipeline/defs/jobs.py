@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from pipeline.defs.in_process import run_part
-from pipeline.defs.pools import TRAINING
+from pipeline.defs.pools import EMBEDDING, TRAINING
 from pipeline.defs.reporting import reported
 from pipeline.defs.results import RESULT
 from pipeline.defs.retention import give_up_old_runs
@@ -75,8 +75,18 @@ class LoopRequest(dg.Config):
 
 
 @dg.op(
+    description="Nothing is embedded beside the loop: a run holds the pools of all its ops, an op has one.",
+    pool=EMBEDDING,
+    out=dg.Out(dg.Nothing),
+)
+def alone() -> None:
+    """Does nothing; what it belongs to waits its turn."""
+
+
+@dg.op(
     description="The same as `honeloop run`, `index` or `train`.",
     pool=TRAINING,
+    ins={"turn": dg.In(dg.Nothing)},
 )
 def the_whole_loop(
     context: dg.OpExecutionContext, config: LoopRequest, workbench: dg.ResourceParam[Workbench]
@@ -110,8 +120,8 @@ def the_whole_loop(
     executor_def=dg.in_process_executor,
 )
 def whole_loop() -> None:
-    """One op: a run has one partition or none, and the loop has them all."""
-    the_whole_loop()
+    """One op does it all: a run has one partition or none, and the loop has them all."""
+    the_whole_loop(turn=alone())
 
 
 @dg.op(description="The same as `honeloop feedback expire`.", out=dg.Out(dg.Nothing))

@@ -12,7 +12,7 @@ RUNS_AT_ONCE = 1000
 
 
 def give_up_old_runs(instance: dg.DagsterInstance, days: int) -> int:
-    """Deletes finished runs that were created longer than `days` days ago, with their events.
+    """Deletes finished runs that were created longer than `days` days ago, with events and output.
 
     The run that an asset, or one of its partitions, was last made by stays, however old: its events say what
     there is. Returns how many were deleted.
@@ -29,6 +29,7 @@ def give_up_old_runs(instance: dg.DagsterInstance, days: int) -> int:
     chosen = [run.run_id for run in old if run.run_id not in needed]
     for run_id in chosen:
         instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
     return len(chosen)
 
 
