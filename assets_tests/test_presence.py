@@ -33,7 +33,7 @@ def test_it_is_found_while_it_runs_and_only_then(tmp_path: Path):
         found = running_services(settings)
         assert found is not None
         assert found.dagster == "http://127.0.0.1:3000"
-        with pytest.raises(HoneloopError, match="runs for .* already"), claimed(settings):
+        with pytest.raises(HoneloopError, match="up` runs for"), claimed(settings):
             pass
         assert running_services(settings) == found
         elsewhere = settings.model_copy(update={"database_url": "postgresql://u:secret@host/other"})

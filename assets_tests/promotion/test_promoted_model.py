@@ -33,11 +33,12 @@ def candidate(
     registry.ensure_registered(db, minilm, "minilm")
     with db.connect() as connection:
         registry.set_state(connection, minilm.version, "serving", "index", ["it passed"])
-    save_evaluation(db, evaluation(minilm.version, BETTER))
-    save_evaluation(db, evaluation(blurred.version, WORSE))
-    return registry.ensure_registered(
+    worse = registry.ensure_registered(
         db, blurred, str(blurred_directory), "candidate", base_version=minilm.version
     )
+    save_evaluation(db, evaluation(minilm.version, BETTER))
+    save_evaluation(db, evaluation(worse.version, WORSE))
+    return worse
 
 
 def claim(instance: dg.DagsterInstance, candidate: registry.ModelRecord, test_set: str = TEST_SET) -> None:
