@@ -39,7 +39,8 @@ from assets_tests.benchmarks.judged import (
     read_judged,
 )
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
-from pipeline.defs.in_process import RunResult, run_loop
+from pipeline.defs.in_process import run_loop
+from pipeline.defs.results import RunResult
 from pipeline.index.serving import serving_index
 from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.verdict import Verdict

@@ -14,6 +14,7 @@ from pipeline.corpus.repositories import Repository, add_repository, get_reposit
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
 from pipeline.progress import Silent
+from pipeline.promotion import registry
 from pipeline.promotion.registry import ensure_registered
 from pipeline.store.connections import Database
 from pipeline.workbench import Workbench
@@ -58,3 +59,15 @@ def extracted(db: Database, settings: Settings, registered: Repository, minilm: 
     ensure_registered(db, minilm, "minilm")
     extract_repository(db, registered, settings, token_budget("minilm"), Silent())
     return get_repository(db, registered.name)
+
+
+@pytest.fixture
+def other(db: Database, minilm: Encoder, tmp_path: Path) -> registry.ModelRecord:
+    """A second model version, a candidate grown from MiniLM; only its registration matters here."""
+    from pipeline.encoders.encoder import Encoder as AnEncoder
+
+    registry.ensure_registered(db, minilm, "minilm")
+    renamed = AnEncoder(minilm.spec, (), dict.fromkeys(minilm.files, "0" * 64))
+    return registry.ensure_registered(
+        db, renamed, str(tmp_path / "checkpoint"), state="candidate", base_version=minilm.version
+    )

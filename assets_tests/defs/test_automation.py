@@ -10,38 +10,21 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pipeline.config import Settings
+from assets_tests.defs.ticking import run_of, serve, tick, with_settings
 from pipeline.corpus.repositories import Repository, remove_repository
-from pipeline.definitions import defs
 from pipeline.defs import sensors
 from pipeline.defs.in_process import Loop
 from pipeline.defs.only_one import run_under_way
 from pipeline.defs.schedules import nightly_fine_tuning
 from pipeline.encoders.encoder import Encoder
 from pipeline.feedback.importing import import_feedback
-from pipeline.index.building import build_index
 from pipeline.index.embeddings import embed_missing
-from pipeline.index.flipping import flip
 from pipeline.progress import Silent
 from pipeline.promotion import registry
 from pipeline.store.connections import Database
 from pipeline.workbench import Workbench
 
 NIGHT = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
-
-
-def tick(
-    sensor: dg.SensorDefinition,
-    workbench: Workbench,
-    instance: dg.DagsterInstance,
-    cursor: str | None = None,
-) -> Any:
-    context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources={"workbench": workbench}, definitions=defs
-    )
-    # As the daemon's context has it; without it partitions of requests are not looked up.
-    context._instance_ref = instance.get_ref()
-    return sensor.evaluate_tick(context)
 
 
 def at_night(workbench: Workbench, instance: dg.DagsterInstance) -> Any:
@@ -51,37 +34,12 @@ def at_night(workbench: Workbench, instance: dg.DagsterInstance) -> Any:
     return nightly_fine_tuning.evaluate_tick(context)
 
 
-def with_settings(workbench: Workbench, **changes: Any) -> Workbench:
-    return Workbench(workbench.settings.model_copy(update=changes), database=workbench.db)
-
-
 def accept(db: Database, tmp_path: Path, *queries: str) -> None:
     """Someone accepts `moving_average` for each of the queries."""
     about = {"repository": "mine", "path": "times.py", "symbol": "moving_average", "judgement": "accept"}
     file = tmp_path / "judged.jsonl"
     file.write_text("".join(json.dumps({"query": query, **about}) + "\n" for query in queries))
     assert import_feedback(db, file).added == len(queries)
-
-
-def serve(db: Database, minilm: Encoder, settings: Settings) -> None:
-    embed_missing(db, minilm, settings, Silent())
-    index = build_index(db, minilm.version, settings, Silent())
-    flip(db, index.index_version_id, actor="index", reasons=[], settings=settings)
-
-
-def run_of(instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus) -> None:
-    """What Dagster records when it launches a request."""
-    assert request.job_name is not None
-    instance.add_run(
-        dg.DagsterRun(
-            job_name=request.job_name,
-            tags={
-                **request.tags,
-                **({"dagster/partition": request.partition_key} if request.partition_key else {}),
-            },
-            status=status,
-        )
-    )
 
 
 class TestNight:
@@ -205,24 +163,34 @@ class TestIndexUpkeep:
         (refresh,) = tick(sensors.index_upkeep, workbench, instance).run_requests
         assert (refresh.job_name, refresh.partition_key) == ("refresh_index", None)
         serve(db, minilm, settings)
-        assert "has every snippet" in tick(sensors.index_upkeep, workbench, instance).skip_message
+        rests = tick(sensors.index_upkeep, workbench, instance)
+        assert "has every snippet" in rests.skip_message
+        # For some minutes it believes that, and counts nothing.
+        with db.connect() as connection:
+            connection.execute("UPDATE embedding_tables SET table_name = 'counting_would_fail'")
+        believed = tick(sensors.index_upkeep, workbench, instance, cursor=rests.cursor)
+        assert "has every snippet" in believed.skip_message
 
-    def test_an_approved_model_is_embedded_by_every_repository(
-        self,
-        workbench: Workbench,
-        instance: dg.DagsterInstance,
-        extracted: Repository,
-        minilm: Encoder,
-        other: registry.ModelRecord,
+    def test_what_serves_is_verified_again_every_day(
+        self, workbench: Workbench, instance: dg.DagsterInstance, extracted: Repository, minilm: Encoder
     ):
         instance.add_dynamic_partitions("repository", [extracted.name])
         serve(workbench.db, minilm, workbench.settings)
+        instance.report_runless_asset_event(dg.AssetMaterialization("search_index"))
         assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
-        with workbench.db.connect() as connection:
-            registry.set_state(connection, other.version, "approved", "gate", ["better"])
+        a_day_later = with_settings(workbench, recheck_hours=0)
+        (refresh,) = tick(sensors.index_upkeep, a_day_later, instance).run_requests
+        assert refresh.job_name == "refresh_index"
+
+    def test_what_a_person_cancelled_is_not_started_again(
+        self, workbench: Workbench, instance: dg.DagsterInstance, extracted: Repository
+    ):
+        instance.add_dynamic_partitions("repository", [extracted.name])
         (embed,) = tick(sensors.index_upkeep, workbench, instance).run_requests
-        assert embed.partition_key == extracted.name
-        assert other.version in str(embed.run_key)
+        run_of(instance, embed, dg.DagsterRunStatus.CANCELED)
+        result = tick(sensors.index_upkeep, workbench, instance)
+        assert result.run_requests == []
+        assert "was cancelled; launch it by hand" in result.skip_message
 
 
 class TestPassedEvaluation:
@@ -245,18 +213,6 @@ class TestPassedEvaluation:
         assert "rejected" in tick(sensors.passed_evaluation, workbench, instance).skip_message
 
 
-@pytest.fixture
-def other(db: Database, minilm: Encoder, tmp_path: Path) -> registry.ModelRecord:
-    """A second model version, a candidate grown from MiniLM; only its registration matters here."""
-    from pipeline.encoders.encoder import Encoder as AnEncoder
-
-    registry.ensure_registered(db, minilm, "minilm")
-    renamed = AnEncoder(minilm.spec, (), dict.fromkeys(minilm.files, "0" * 64))
-    return registry.ensure_registered(
-        db, renamed, str(tmp_path / "checkpoint"), state="candidate", base_version=minilm.version
-    )
-
-
 def test_nothing_starts_beside_a_run_of_the_whole_loop(
     workbench: Workbench, instance: dg.DagsterInstance, registered: Repository
 ):
@@ -266,6 +222,7 @@ def test_nothing_starts_beside_a_run_of_the_whole_loop(
         assert run_under_way(workbench.db)
         for sensor in (
             sensors.registered_repositories,
+            sensors.new_commits,
             sensors.index_upkeep,
             sensors.enough_new_feedback,
             sensors.passed_evaluation,

@@ -99,6 +99,8 @@ def test_jobs_schedules_and_sensors():
         "passed_evaluation",
         "index_upkeep",
         "registered_repositories",
+        "new_commits",
+        "failed_runs",
     }
     # They work without anyone switching them on.
     assert {s.default_status for s in schedules.values()} == {dg.DefaultScheduleStatus.RUNNING}

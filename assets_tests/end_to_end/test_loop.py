@@ -19,8 +19,9 @@ from pipeline.checks import run_checks
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
-from pipeline.defs.in_process import Loop, RunResult, run_loop
+from pipeline.defs.in_process import Loop, run_loop
 from pipeline.defs.instance import open_instance
+from pipeline.defs.results import RunResult
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.frozen_sets import general_in_force, load_frozen
 from pipeline.index.serving import serving_index

@@ -31,6 +31,7 @@ from pipeline.search.query import answer_query, search
 from pipeline.search.recording import DatabaseRecorder
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database, open_database
+from pipeline.store.server import database_url
 
 Vectors = NDArray[np.float32]
 Functions = tuple[Function, ...]
@@ -321,7 +322,7 @@ def test_a_database_that_goes_away_and_comes_back(monkeypatch: pytest.MonkeyPatc
             for _ in range(3):
                 with pytest.raises(UnavailableError, match="database"):
                     engine.search(SearchRequest(QUERIES[0]))
-            server.ensure_postgres_running()
+            database_url(settings)  # starts it, and waits as long as a crash takes to recover from
             deadline = time.monotonic() + 30
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""`honeloop run`, `index` and `train`: the loop, or parts of it, in this process."""
+"""`honeloop run`, `index` and `train`: the loop or parts of it, here or by the Dagster of `honeloop up`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pipeline.training.recipe_words import WORDS, names_of, words_of
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
-    from pipeline.defs.in_process import RunResult
+    from pipeline.defs.results import RunResult
     from pipeline.evaluation.run_report import ExampleSearch
+    from pipeline.progress import Progress
     from pipeline.training.comparing import Comparison as RecipeComparison
     from pipeline.workbench import Workbench
 
@@ -45,10 +46,8 @@ def run(json: Json = False) -> None:
     three installed packages. What did not change since the last run is not done again.
     """
     settings = settings_in_force()
-    from pipeline.defs.in_process import run_loop
-
     with shown_progress(json) as progress:
-        result = run_loop(settings, progress)
+        result = _run(settings, progress, "run")
     _report(settings, result, as_json=json, trained=bool(result.training))
 
 
@@ -60,10 +59,8 @@ def index(
 ) -> None:
     """Reads the sources, embeds what is new and brings the index up to date. Trains nothing."""
     settings = settings_in_force()
-    from pipeline.defs.in_process import run_loop
-
     with shown_progress(json) as progress:
-        result = run_loop(settings, progress, only_index=True, source=source)
+        result = _run(settings, progress, "index", source=source)
     _report(settings, result, as_json=json, trained=False)
 
 
@@ -89,21 +86,47 @@ def train(
     names = None if compare is None else names_of(compare)
     if names is None:
         words_of(settings.recipe)  # before anything is built for it
-    from pipeline.defs.in_process import Loop
-
     if names is not None:
+        from pipeline.defs.in_process import Loop
+
         with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
             comparison = loop.compare(names, base)
         _print_recipes(comparison, as_json=json)
         return
-    with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
-        loop.train(base)
-        loop.result.raise_for_failure()
-        bench, evaluated = loop.workbench, loop.result.training["model_evaluation"]
-        training_set = loop.result.training["training_set"]
+    from pipeline.workbench import Workbench
+
+    with shown_progress(json) as progress:
+        result = _run(settings, progress, "train", base=base)
+        result.raise_for_failure()
+        bench = Workbench(settings, progress)
+        evaluated, training_set = result.training["model_evaluation"], result.training["training_set"]
     if not json:
         _print_training_set(bench, training_set["training_set_id"])
     _print_comparison(bench, evaluated, training_set, json)
+
+
+def _run(
+    settings: Settings, progress: Progress, part: str, *, source: str | None = None, base: str | None = None
+) -> RunResult:
+    """Through the Dagster of the home's `honeloop up`, so that its page shows it; else in this process."""
+    from pipeline.commands.presence import running_services
+
+    services = running_services(settings)
+    if services is None:
+        from pipeline.defs.in_process import run_part
+
+        return run_part(settings, progress, part, source=source, base=base)
+    from pipeline.defs.launching import run_through_dagster
+
+    return run_through_dagster(
+        settings,
+        progress,
+        part,
+        address=services.dagster,
+        alive=lambda: running_services(settings) == services,
+        source=source,
+        base=base,
+    )
 
 
 def _print_recipes(comparison: RecipeComparison, *, as_json: bool) -> None:

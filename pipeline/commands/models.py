@@ -151,15 +151,33 @@ def promote(
     serves.
     """
     settings = settings_in_force()
-    from pipeline.defs.in_process import Loop
+    from pipeline.commands.presence import running_services
     from pipeline.promotion.deciding import promote as approve
 
-    with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
-        record = approve(loop.workbench.db, settings, version, reason)
-        progress.note(f"{record.name} ({record.version[:12]}) is approved.")
-        loop.finish_promotion()
-        loop.result.raise_for_failure()
-        record, built = loop.workbench.model(record.version), loop.result.index
+    services = running_services(settings)
+    with shown_progress(json) as progress:
+        if services is not None:
+            from pipeline.defs.promoting import wait_until_it_serves
+            from pipeline.workbench import Workbench
+
+            bench = Workbench(settings, progress)
+            record = approve(bench.db, settings, version, reason)
+            progress.note(f"{record.name} ({record.version[:12]}) is approved.")
+            record, built = wait_until_it_serves(
+                bench,
+                record,
+                address=services.dagster,
+                alive=lambda: running_services(settings) == services,
+            )
+        else:
+            from pipeline.defs.in_process import Loop
+
+            with Loop.running(settings, progress) as loop:
+                record = approve(loop.workbench.db, settings, version, reason)
+                progress.note(f"{record.name} ({record.version[:12]}) is approved.")
+                loop.finish_promotion()
+                loop.result.raise_for_failure()
+                record, built = loop.workbench.model(record.version), loop.result.index
     if json:
         print_json(
             {"model_version": record.version, "state": record.state, "index_version": built["index_version"]}

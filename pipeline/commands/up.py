@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
 from pipeline.commands.common import shown_url
+from pipeline.commands.presence import announce, claimed
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import open_database
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 300.0  # on a machine that is busy with something else
 STOP_SECONDS = 20.0
 
 
@@ -56,14 +57,19 @@ def run_services(settings: Settings, console: Console) -> None:
     Raises:
         HoneloopError: a port is taken, or a service does not start or ends by itself.
     """
-    from pipeline.defs.instance import dagster_home
-    from pipeline.defs.storage import dagster_url
-
     _require_free(settings.ui_port, "HONELOOP_UI_PORT")
     _require_free(settings.search_port, "HONELOOP_SEARCH_PORT")
+    with ExitStack() as stack:
+        home = stack.enter_context(claimed(settings))
+        _run(settings, console, stack, home)
+
+
+def _run(settings: Settings, console: Console, stack: ExitStack, home: IO[str]) -> None:
+    from pipeline.defs.instance import dagster_home, make_pools
+
     with console.status("Starting the database"):
         database = open_database(settings)
-        dagster_url(settings)
+        make_pools(settings)
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home(settings)),
@@ -76,27 +82,27 @@ def run_services(settings: Settings, console: Console) -> None:
     daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
     search = [sys.executable, "-m", "pipeline.cli", "serve"]
     stopped = _stop_on_signals()
-    with ExitStack() as stack:
-        services = [
-            _start(stack, settings, environment, name, command)
-            for name, command in (("search", search), ("dagster-webserver", web), ("dagster-daemon", daemon))
-        ]
-        searching = f"http://{HOST}:{settings.search_port}"
-        address = f"http://{HOST}:{settings.ui_port}"
-        with console.status("Starting the search service and Dagster"):
-            _wait_until_answering(f"{searching}/health", services[0], services, stopped)
-            _wait_until_answering(f"{address}/server_info", services[1], services, stopped)
-        if not stopped:
-            console.print(f"Search     [cyan]{searching}[/cyan]")
-            console.print(f"Dagster    [cyan]{address}[/cyan]")
-            console.print(f"Database   {shown_url(database.url)}", markup=False)
-            console.print(f"Logs       {services[0].log.parent}", markup=False)
-            console.print("Ctrl-C stops all of it.")
-        while not stopped:
-            for service in services:
-                service.require_running()
-            time.sleep(0.5)
-        console.print("Stopping …")
+    services = [
+        _start(stack, settings, environment, name, command)
+        for name, command in (("search", search), ("dagster-webserver", web), ("dagster-daemon", daemon))
+    ]
+    searching = f"http://{HOST}:{settings.search_port}"
+    address = f"http://{HOST}:{settings.ui_port}"
+    with console.status("Starting the search service and Dagster"):
+        _wait_until_answering(f"{searching}/health", services[0], services, stopped)
+        _wait_until_answering(f"{address}/server_info", services[1], services, stopped)
+    if not stopped:
+        announce(home, settings, address)
+        console.print(f"Search     [cyan]{searching}[/cyan]")
+        console.print(f"Dagster    [cyan]{address}[/cyan]")
+        console.print(f"Database   {shown_url(database.url)}", markup=False)
+        console.print(f"Logs       {services[0].log.parent}", markup=False)
+        console.print("Ctrl-C stops all of it.")
+    while not stopped:
+        for service in services:
+            service.require_running()
+        time.sleep(0.5)
+    console.print("Stopping …")
 
 
 def _start(

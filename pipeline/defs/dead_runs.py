@@ -9,8 +9,10 @@ for such a run, or for its slot, would ever go on.
 from collections.abc import Sequence
 
 import dagster as dg
-import psutil
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from pipeline.defs.launcher import HOST_TAG, this_host
+from pipeline.defs.run_processes import process_of
 
 IN_PROCESS_TAG = "honeloop/in_process"
 LOOKED_AT = 1000
@@ -87,33 +89,8 @@ def is_in_process(run: dg.DagsterRun) -> bool:
 
 
 def _process_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    if run.status not in _HAS_PROCESS:
+    """What runs elsewhere, or has no process yet, has not."""
+    if run.status not in _HAS_PROCESS or run.tags.get(HOST_TAG, this_host()) != this_host():
         return False
-    pid = _process_of(instance, run.run_id)
-    return pid is not None and not _lives(pid)
-
-
-def _process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
-    """The process that last said it executes the run; None if none did."""
-    kinds = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.STEP_START}
-    records = instance.get_records_for_run(run_id, of_type=kinds, ascending=False).records
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        if not event.is_engine_event:
-            return event.pid
-        said = event.engine_event_data.metadata.get("pid")
-        if said is not None:
-            return int(str(said.value))
-    return None
-
-
-def _lives(pid: int) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and "python" in process.name().lower()
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    process = process_of(instance, run.run_id)
+    return process is not None and not process.is_alive()

@@ -8,7 +8,6 @@ evaluation/run_report.py).
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -16,13 +15,15 @@ import dagster as dg
 from pipeline.config import Settings
 from pipeline.corpus import repositories
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
+from pipeline.defs.failing import failures_in, was_interrupted
 from pipeline.defs.instance import open_instance
+from pipeline.defs.launcher import HOST_TAG, this_host
 from pipeline.defs.only_one import OnlyOne
-from pipeline.defs.outcome import Failure, failures_of, was_interrupted
 from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
 from pipeline.defs.resources import WORKBENCH
-from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.defs.results import RunResult
+from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
@@ -42,36 +43,6 @@ ATTEMPTS = 3
 TRAINING = ("training_set", "fine_tuned_model", "model_checkpoint", "model_evaluation")
 # Dagster's own log lines belong to its event log; the terminal shows progress.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass
-class RunResult:
-    """What a run of the loop did: the metadata of what was materialized, as plain values, and what failed.
-
-    Attributes:
-        sources: By repository: the metadata of `snippets` and `snippet_embeddings`.
-        index: The metadata of `search_index` after the last build; empty if there was none.
-        training: By asset, from `training_set` to `promoted_model`.
-        problems: Lines about what was left out, which did not stop the run.
-        failures: What stopped it, or a part of it.
-        examples: Queries whose results a promotion changed: the query, the results before, and after.
-        run_ids: The Dagster runs, in order.
-    """
-
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    index: dict[str, Any] = field(default_factory=dict[str, Any])
-    training: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    problems: list[str] = field(default_factory=list[str])
-    failures: list[Failure] = field(default_factory=list[Failure])
-    examples: list[tuple[str, list[str], list[str]]] = field(
-        default_factory=list[tuple[str, list[str], list[str]]]
-    )
-    run_ids: list[str] = field(default_factory=list[str])
-
-    def raise_for_failure(self) -> None:
-        """Raises the first failure as a HoneloopError."""
-        if self.failures:
-            raise self.failures[0].error()
 
 
 def run_loop(
@@ -102,6 +73,32 @@ def run_loop(
         if loop.index(source) and not only_index and loop.train(base):
             loop.promote()
             loop.finish_promotion()
+        return loop.result
+
+
+PARTS = ("run", "index", "train")
+
+
+def run_part(
+    settings: Settings,
+    progress: Progress,
+    part: str,
+    *,
+    source: str | None = None,
+    base: str | None = None,
+) -> RunResult:
+    """What `honeloop run`, `index` and `train` do; see `run_loop` for the arguments.
+
+    Raises:
+        HoneloopError: as `run_loop`.
+        BadInputError: there is no such part.
+    """
+    if part not in PARTS:
+        raise BadInputError(f"There is no part {part!r}.", hint=f"Choose one of {', '.join(PARTS)}.")
+    if part != "train":
+        return run_loop(settings, progress, only_index=part == "index", source=source, base=base)
+    with Loop.running(settings, progress) as loop:
+        loop.train(base)
         return loop.result
 
 
@@ -275,7 +272,7 @@ class Loop:
     ) -> dict[str, dict[str, Any]]:
         """Materializes the assets in one run. Returns their metadata; failures go into the result."""
         executed = self._executed(assets, partition, config, ATTEMPTS)
-        self.result.failures += failures_of(executed, partition)
+        self.result.failures += failures_in(executed.all_events, executed.run_id, partition)
         return {
             event.asset_key.to_user_string(): plain(event.materialization.metadata)
             for event in executed.get_asset_materialization_events()
@@ -299,7 +296,8 @@ class Loop:
             if attempts == 1 or not isinstance(known, UnavailableError):
                 raise known from error
         else:
-            away = [failure for failure in failures_of(executed, partition) if failure.unavailable]
+            failed = failures_in(executed.all_events, executed.run_id, partition)
+            away = [failure for failure in failed if failure.unavailable]
             if attempts == 1 or not away:
                 return executed
             known = away[0].error()
@@ -314,16 +312,16 @@ class Loop:
             partition_key=partition,
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={**_QUIET, **(config or {})},
-            tags={IN_PROCESS_TAG: "true"},
+            tags={IN_PROCESS_TAG: "true", HOST_TAG: this_host()},
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)
-        if was_interrupted(executed):
+        if was_interrupted(executed.all_events):
             raise KeyboardInterrupt
         return executed
 
     def _wait_for_database(self, error: HoneloopError) -> None:
-        """Waits until it is back; the embedded one is started. Raises what it last said if it does not come."""
+        """Waits until it is back; the embedded one is started. Raises what it said last if it stays away."""
         settings, db = self.workbench.settings, self.workbench.db
         self.workbench.progress.note(
             f"{error.message} It is waited for, {settings.database_patience_seconds:g} s at the most."

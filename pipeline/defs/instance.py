@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.defs.pools import EMBEDDING, TRAINING
 from pipeline.defs.storage import dagster_url
 from pipeline.store.home import usable_home
 
@@ -28,6 +29,22 @@ def dagster_home(settings: Settings) -> Path:
     shutil.copyfile(PROJECT_ROOT / CONFIGURATION, unfinished)
     os.replace(unfinished, home / CONFIGURATION)
     return home
+
+
+def make_pools(settings: Settings) -> None:
+    """Makes the pools known before the first run; a limit that somebody set stays.
+
+    Dagster would learn of a pool by the first runs that use it, and launch all of those at once.
+
+    Raises:
+        HoneloopError: as `open_instance`.
+    """
+    with open_instance(settings) as instance:
+        storage = instance.event_log_storage
+        known = {limit.name for limit in storage.get_pool_limits()}
+        for pool in (TRAINING, EMBEDDING):
+            if pool not in known:
+                storage.initialize_concurrency_limit_to_default(pool)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline.defs.progress_lines import ended_line, so_far_line, started_line
 from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.progress import Advance, Progress
 from pipeline.store.failures import explained
@@ -22,27 +23,29 @@ SAY_EVERY = 30.0
 class LogProgress:
     """Progress that goes to Dagster's log, and on to another one (the terminal, in process)."""
 
-    def __init__(self, log: dg.DagsterLogManager, onward: Progress) -> None:
+    def __init__(self, log: dg.DagsterLogManager, onward: Progress, say_every: float = SAY_EVERY) -> None:
         self._log = log
         self._onward = onward
+        self._say_every = say_every
 
     @contextmanager
     def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
-        """Logs the stage's start and end, and between them every half minute how far it is."""
+        """Logs the stage's start and end, and between them every now and then how far it is."""
         started = said = time.monotonic()
         done = 0
+        self._log.info(started_line(description, total))
         with self._onward.stage(description, total) as forward:
 
             def advance(count: int) -> None:
                 nonlocal done, said
                 done += count
                 forward(count)
-                if time.monotonic() - said >= SAY_EVERY:
+                if time.monotonic() - said >= self._say_every:
                     said = time.monotonic()
-                    self._log.info(f"{description}: {done:,}" + (f" of {total:,}" if total else ""))
+                    self._log.info(so_far_line(description, done, total))
 
             yield advance
-        self._log.info(f"{description}: done in {time.monotonic() - started:.1f} s")
+        self._log.info(ended_line(description, time.monotonic() - started))
 
     def note(self, message: str) -> None:
         """One line in the log, and onward."""
@@ -51,10 +54,12 @@ class LogProgress:
 
 
 @contextmanager
-def reported(log: dg.DagsterLogManager, onward: Progress) -> Generator[LogProgress]:
+def reported(
+    log: dg.DagsterLogManager, onward: Progress, say_every: float = SAY_EVERY
+) -> Generator[LogProgress]:
     """Progress for the block; an error that a person can mend becomes a failure that says so."""
     try:
-        yield LogProgress(log, onward)
+        yield LogProgress(log, onward, say_every)
     except Exception as error:
         known = error if isinstance(error, HoneloopError) else explained(error)
         if known is None:
@@ -108,15 +113,34 @@ def materialized(
     instance: dg.DagsterInstance, asset: str, partition: str | None = None
 ) -> dict[str, Any] | None:
     """The metadata, as plain values, that `asset` was last materialized with; None if it never was."""
+    record = _last_record(instance, asset, partition)
+    if record is None or record.asset_materialization is None:
+        return None
+    return plain(record.asset_materialization.metadata)
+
+
+def materialized_at(instance: dg.DagsterInstance, asset: str) -> float | None:
+    """When `asset` was last materialized, in seconds since 1970; None if it never was."""
+    record = _last_record(instance, asset, None)
+    return None if record is None else record.timestamp
+
+
+def last_version(instance: dg.DagsterInstance, asset: str) -> str | None:
+    """The data version that `asset` was last materialized with; None if it never was."""
+    record = _last_record(instance, asset, None)
+    if record is None or record.asset_materialization is None:
+        return None
+    return (record.asset_materialization.tags or {}).get("dagster/data_version")
+
+
+def _last_record(instance: dg.DagsterInstance, asset: str, partition: str | None) -> dg.EventLogRecord | None:
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
             asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition is not None else None
         ),
         limit=1,
     ).records
-    if not records or records[0].asset_materialization is None:
-        return None
-    return plain(records[0].asset_materialization.metadata)
+    return records[0] if records else None
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

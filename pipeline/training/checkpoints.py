@@ -116,7 +116,7 @@ def take_in_checkpoint(version: str, directory: Path, copy_to: Callable[[Path], 
     Raises:
         HoneloopError: a file is missing or damaged, it is another version, or the disk refuses it.
     """
-    with _clear_errors(directory), _alone_in(directory):
+    with disk_errors(directory, "The checkpoint"), _alone_in(directory):
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
             unfinished.mkdir()

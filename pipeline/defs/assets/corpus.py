@@ -4,11 +4,15 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline.config import load_settings
 from pipeline.corpus.extraction import ExtractionReport, extract_repository
-from pipeline.corpus.repositories import get_repository
+from pipeline.corpus.news import state_of_source
+from pipeline.corpus.repositories import Repository, get_repository
 from pipeline.corpus.state import live_fingerprint, sample
+from pipeline.defs.freshness import code_is_fresh
 from pipeline.defs.partitions import repository_partitions
 from pipeline.defs.reporting import code_block, counts_table, reported, table
+from pipeline.errors import HoneloopError
 from pipeline.workbench import Workbench
 
 GROUP = "corpus"
@@ -29,6 +33,7 @@ repositories = dg.AssetSpec(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "postgres"},
+    freshness_policy=code_is_fresh(load_settings()),
     description="Functions, methods, classes and module heads of one repository, cut out by its syntax "
     "trees. Only files that changed are parsed; what is gone is marked as vanished.",
 )
@@ -38,6 +43,7 @@ def snippets(
     """Extracts the repository of the partition."""
     with reported(context.log, workbench.progress) as progress:
         repository = get_repository(workbench.db, context.partition_key)
+        state = _state(repository, workbench)
         report = extract_repository(
             workbench.db, repository, workbench.settings, workbench.token_budget(), progress
         )
@@ -54,9 +60,24 @@ def snippets(
                 allow_retries=False,
             )
         return dg.MaterializeResult(
-            metadata=_metadata(workbench, repository.id, report),
+            metadata={
+                **_metadata(workbench, repository.id, report),
+                "state": state or report.commit_id or "",
+            },
             data_version=dg.DataVersion(live_fingerprint(workbench.db, repository.id)),
         )
+
+
+def _state(repository: Repository, workbench: Workbench) -> str:
+    """What was there before it was read: what changes meanwhile is new. Of a git repository the commit that
+    was read says it.
+    """
+    if repository.kind == "git":
+        return ""
+    try:
+        return state_of_source(repository, workbench.settings) or ""
+    except HoneloopError:  # reading it will say why
+        return ""
 
 
 def _metadata(workbench: Workbench, repository_id: int, report: ExtractionReport) -> dict[str, Any]:

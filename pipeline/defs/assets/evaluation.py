@@ -6,6 +6,7 @@ import dagster as dg
 
 from pipeline.defs.assets.corpus import OWNERS
 from pipeline.defs.assets.training import model_checkpoint
+from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import candidate_of, evaluated, training_set_of
 from pipeline.evaluation import plots, report
@@ -28,6 +29,7 @@ GROUP = "evaluation"
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "postgres"},
+    pool=TRAINING,
     description="The candidate, the model that serves and the base encoder on the same frozen test queries, "
     "each ranking the whole corpus: MAP, MRR, nDCG, recall and triplet accuracy with confidence intervals, "
     "by origin, language, repository and query length; and on the general set that is held constant.",
@@ -123,5 +125,6 @@ def promoted_model(
                 "findings": table(FINDINGS, findings_rows(verdict)),
                 "thresholds": dg.MetadataValue.json(verdict.thresholds),
             },
-            data_version=dg.DataVersion(f"{candidate.version}:{verdict.decision}:{verdict.serving_version}"),
+            # What follows depends on which model is to serve, and not on who was turned down.
+            data_version=dg.DataVersion(workbench.target_model().version),
         )

@@ -6,11 +6,14 @@ import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import load_settings
 from pipeline.corpus.repositories import get_repository
 from pipeline.corpus.state import live_fingerprint
 from pipeline.defs.assets.corpus import OWNERS, snippets
 from pipeline.defs.assets.evaluation import promoted_model
+from pipeline.defs.freshness import code_is_fresh
 from pipeline.defs.partitions import repository_partitions
+from pipeline.defs.pools import EMBEDDING
 from pipeline.defs.reporting import reported, table
 from pipeline.index.building import build_index
 from pipeline.index.checks import is_up_to_date
@@ -31,6 +34,7 @@ GROUP = "index"
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "postgres"},
+    pool=EMBEDDING,
     description="Vectors of one repository's snippets, made by the approved model, else by the one that "
     "serves. Keyed by content: equal code is embedded once, an unchanged snippet never again.",
 )
@@ -63,6 +67,8 @@ def snippet_embeddings(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"postgres"},
+    pool=EMBEDDING,
+    freshness_policy=code_is_fresh(load_settings()),
     description="The HNSW index over all vectors of one model version. Its approximate recall is measured "
     "against exact search first; then it becomes what serves, in one transaction. How much words count "
     "beside meaning in its ranking is learned from judged queries, and 0 unless it is proven to help.",

@@ -6,7 +6,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from pipeline.config import load_settings
 from pipeline.defs.assets.corpus import OWNERS, snippets
+from pipeline.defs.freshness import model_is_fresh
+from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import fine_tuned, training_set_of
 from pipeline.errors import HoneloopError
@@ -49,6 +52,7 @@ class FineTuning(dg.Config):
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "postgres"},
+    pool=TRAINING,
     description="Pairs from feedback, documentation and commits; hard negatives mined with the model that "
     "serves; split into training, validation and test by the query, the same way night after night. Too few "
     "real pairs fail it.",
@@ -85,7 +89,8 @@ def training_set(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch"},
-    op_tags={"honeloop/fine_tune": "true"},
+    pool=TRAINING,
+    freshness_policy=model_is_fresh(load_settings()),
     description="The base encoder fine-tuned on the training set. The same data, settings and base give the "
     "same model, so what was trained before is not trained again.",
 )
@@ -129,6 +134,7 @@ def fine_tuned_model(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"pytorch", "file"},
+    pool=TRAINING,
     description="The model's files: safetensors and a manifest with lineage, hashes, dimensions and metrics, "
     "put in place by one rename; and its entry in the registry, as a candidate.",
 )

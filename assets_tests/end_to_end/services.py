@@ -1,0 +1,107 @@
+"""`honeloop up` as a user starts it: a process of its own, on free ports, with a home of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.config import Settings
+
+WAIT_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """A running `honeloop up`."""
+
+    process: subprocess.Popen[bytes]
+    environment: Mapping[str, str]
+    dagster: str
+    search: str
+
+    def command(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command of the same home."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """What a command of the same home says on standard output; it has to end well."""
+        done = self.command(*arguments)
+        out, err = done.communicate(timeout=WAIT_SECONDS)
+        assert done.returncode == 0, err
+        return out
+
+    def searched(self, query: str) -> dict[str, Any]:
+        """What the search service answers."""
+        return post(f"{self.search}/search", {"query": query, "k": 3})
+
+    def graphql(self, query: str) -> dict[str, Any]:
+        """What Dagster's web server answers."""
+        return post(f"{self.dagster}/graphql", {"query": query})["data"]
+
+
+def post(url: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def wait_for(what: str, found: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """What `found` gives once it gives something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(1)
+    raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+
+
+@contextmanager
+def services(settings: Settings, log: Path, **more: str) -> Generator[Services]:
+    """Runs `honeloop up` for the block; at its end Ctrl-C, after which nothing of it may be left."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ui, search = one.getsockname()[1], other.getsockname()[1]
+    environment = {
+        **os.environ,
+        "HONELOOP_HOME": str(settings.home),
+        "HONELOOP_DATABASE_URL": str(settings.database_url),
+        "HONELOOP_UI_PORT": str(ui),
+        "HONELOOP_SEARCH_PORT": str(search),
+        "HONELOOP_BACKGROUND_NICENESS": "0",
+        **more,
+    }
+    with log.open("wb") as shown:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "up"], env=environment, stdout=shown, stderr=shown
+        )
+    try:
+        wait_for("honeloop up", lambda: "Ctrl-C" in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield Services(process, environment, f"http://127.0.0.1:{ui}", f"http://127.0.0.1:{search}")
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(300) == 0, log.read_text()
+        assert psutil.wait_procs(children, timeout=5)[1] == []

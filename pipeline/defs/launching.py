@@ -1,0 +1,213 @@
+"""A run of the loop through a running Dagster: submitted to its queue, followed by its events, cancelled.
+
+So it is seen in the web page from its first moment, and waits its turn behind what uses the same pool.
+"""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+
+from pipeline.config import Settings
+from pipeline.defs.failing import failures_in
+from pipeline.defs.instance import open_instance
+from pipeline.defs.progress_lines import ProgressReader
+from pipeline.defs.reporting import plain
+from pipeline.defs.results import RESULT, RunResult
+from pipeline.defs.sent_settings import settings_to_send
+from pipeline.errors import BadInputError, HoneloopError
+from pipeline.progress import Progress
+
+JOB = "whole_loop"
+LOCATION = "honeloop"
+REPOSITORY = "__repository__"  # what Dagster calls the definitions of a location
+POLL_SECONDS = 0.5
+ANSWER_SECONDS = 60.0
+# A cancelled run is waited for so long; Dagster gives it up on its own after cancel_timeout_seconds.
+CANCEL_SECONDS = 90.0
+
+_LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message } } }"""
+_CANCEL = """mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"""
+
+
+def run_through_dagster(
+    settings: Settings,
+    progress: Progress,
+    part: str,
+    *,
+    address: str,
+    alive: Callable[[], bool],
+    source: str | None = None,
+    base: str | None = None,
+) -> RunResult:
+    """What `in_process.run_part` does, done by the Dagster at `address`, with these settings.
+
+    Ctrl-C cancels the run and waits for its end. A run whose process was killed is tried again by Dagster,
+    and the new one is followed.
+
+    Args:
+        settings: What is in force here; all but where things are is sent along.
+        progress: Shows the run's stages and notes.
+        part: run, index or train.
+        address: Of Dagster's web server.
+        alive: Whether the services at that address still run.
+        source: See `in_process.run_loop`.
+        base: Likewise.
+
+    Raises:
+        HoneloopError: the run failed without a result, was cancelled in the web page, or Dagster went away.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    request = {"part": part, "source": source, "base": base, "settings": settings_to_send(settings)}
+    config = {name: value for name, value in request.items() if value is not None}
+    with open_instance(settings) as instance:
+        run_id = _submit(address, config, part)
+        progress.note(f"Dagster does it: {address}/runs/{run_id}")
+        try:
+            while True:
+                run = _followed(instance, run_id, progress, alive)
+                if run.tags.get("dagster/will_retry") != "true":
+                    return _result(instance, run)
+                run_id = _retry_of(instance, run_id, alive)
+                progress.note(f"Its process was killed; Dagster tries again: {address}/runs/{run_id}")
+        except KeyboardInterrupt:
+            progress.note("Cancelling the run …")
+            _cancel(instance, address, run_id)
+            raise
+
+
+def _submit(address: str, config: Mapping[str, Any], part: str) -> str:
+    """Puts a run into the queue and returns its id."""
+    answer = _ask(
+        address,
+        _LAUNCH,
+        {
+            "params": {
+                "selector": {
+                    "jobName": JOB,
+                    "repositoryName": REPOSITORY,
+                    "repositoryLocationName": LOCATION,
+                },
+                "mode": "default",
+                "runConfigData": {"ops": {"the_whole_loop": {"config": config}}},
+                "executionMetadata": {"tags": [{"key": "honeloop/command", "value": part}]},
+            }
+        },
+    )["launchRun"]
+    if answer["__typename"] != "LaunchRunSuccess":
+        errors = [answer, *answer.get("errors", ())]
+        said = "; ".join(str(each["message"]) for each in errors if each.get("message"))
+        raise HoneloopError(
+            f"Dagster does not launch the run: {answer['__typename']}. {said}".strip(),
+            hint=f"Look at {address}/locations, or stop `honeloop up` to run it here.",
+        )
+    return str(answer["run"]["runId"])
+
+
+def _followed(
+    instance: dg.DagsterInstance, run_id: str, progress: Progress, alive: Callable[[], bool]
+) -> dg.DagsterRun:
+    """Shows what a run logs until it has ended, and returns it then."""
+    reader, cursor = ProgressReader(progress), None
+    waited_since, said = time.monotonic(), False
+    try:
+        while True:
+            run = instance.get_run_by_id(run_id)
+            if run is None:
+                raise HoneloopError(f"The run {run_id} was deleted.", hint="Launch it again.")
+            ended = run.status in FINISHED_STATUSES
+            found = instance.get_records_for_run(run_id, cursor=cursor, limit=1000)
+            cursor = found.cursor
+            for record in found.records:
+                entry = record.event_log_entry
+                if entry.dagster_event is None:
+                    reader.read(entry.user_message)
+            if ended and not found.has_more:
+                return run
+            if run.status == dg.DagsterRunStatus.QUEUED and not said and time.monotonic() - waited_since > 10:
+                progress.note("It waits in Dagster's queue for another run.")
+                said = True
+            if not ended and not alive():
+                raise HoneloopError(
+                    f"`honeloop up` ended while the run {run_id} was under way.",
+                    hint="Run the command again: what was done is not done twice.",
+                )
+            if not found.has_more:
+                time.sleep(POLL_SECONDS)
+    finally:
+        reader.close()
+
+
+def _retry_of(instance: dg.DagsterInstance, run_id: str, alive: Callable[[], bool]) -> str:
+    """The run that Dagster makes in place of one whose process was killed."""
+    while alive():
+        run = instance.get_run_by_id(run_id)
+        tags = {} if run is None else run.tags
+        if (retry := tags.get("dagster/auto_retry_run_id")) is not None:
+            return retry
+        if tags.get("dagster/will_retry") != "true":
+            break
+        time.sleep(POLL_SECONDS)
+    raise HoneloopError(f"The run {run_id} was killed, and is not tried again.", hint="Launch it again.")
+
+
+def _result(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunResult:
+    """What the run said that it did."""
+    wanted = {dg.DagsterEventType.STEP_OUTPUT, dg.DagsterEventType.STEP_FAILURE}
+    records = instance.get_records_for_run(run.run_id, of_type=wanted).records
+    events = [e for record in records if (e := record.event_log_entry.dagster_event) is not None]
+    for event in events:
+        if event.is_step_failure:
+            said = event.step_failure_data.user_failure_data
+            metadata = plain(said.metadata) if said else {}
+        else:
+            metadata = plain(event.step_output_data.metadata)
+        if RESULT in metadata:
+            return RunResult.from_json(
+                {**metadata[RESULT], "run_ids": [run.run_id, *metadata[RESULT]["run_ids"]]}
+            )
+    for failure in failures_in(events, run.run_id, None):
+        raise failure.error()
+    raise HoneloopError(
+        f"The run {run.run_id} ended as {run.status.value.lower()} before it could say what it did.",
+        hint="Its log in Dagster's web page says more.",
+    )
+
+
+def _cancel(instance: dg.DagsterInstance, address: str, run_id: str) -> None:
+    """Asks for the run's end and waits for it."""
+    _ask(address, _CANCEL, {"run": run_id})
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while time.monotonic() < deadline:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.status in FINISHED_STATUSES:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _ask(address: str, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a GraphQL answer."""
+    request = urllib.request.Request(
+        f"{address}/graphql",
+        data=json.dumps({"query": query, "variables": variables}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            content = json.load(answer)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise HoneloopError(
+            f"Dagster at {address} does not answer: {error}.",
+            hint="Look after `honeloop up`, or stop it to run the command in this process.",
+        ) from error
+    if content.get("errors"):
+        raise BadInputError(f"Dagster refuses it: {content['errors'][0]['message']}")
+    return content["data"]
