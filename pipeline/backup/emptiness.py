@@ -12,9 +12,12 @@ from pipeline.backup.queue import is_empty
 from pipeline.backup.tables import kept_tables
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
-from pipeline.store.connections import Connection, Database
+from pipeline.store.connections import Connection
 from pipeline.store.server import dagster_database, database_url
 
+# What tells people most about whose database it is.
+_TELLING = ("feedback", "model_versions", "repositories", "searches")
+SHOWN = 5
 _HINT = "Restore into an empty one: set HONELOOP_HOME (and HONELOOP_DATABASE_URL, if it is set) to another."
 
 
@@ -43,16 +46,22 @@ def require_empty_tables(connection: Connection, sql_path: Path) -> None:
         if row is not None and row[0]:
             counts[name] = row[0]
     if counts:
-        listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(counts.items()))
+        first = sorted(counts, key=lambda name: (name not in _TELLING, name))[:SHOWN]
+        listed = ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in first)
+        listed += ", and more" if len(counts) > SHOWN else ""
         raise BadInputError(f"The database is not empty: it has {listed}.", hint=_HINT)
 
 
-def require_no_runs(db: Database, settings: Settings) -> None:
-    """Raises BadInputError if Dagster knows of runs: what they made is not in the backup."""
+def require_no_runs(connection: Connection, settings: Settings) -> None:
+    """Raises BadInputError if Dagster knows of runs: what they made is not in the backup.
+
+    Args:
+        connection: To Honeloop's own database, on the same server.
+        settings: Say where Dagster's is.
+    """
     name = dagster_database(settings)
-    with db.connect() as connection:
-        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
-            return
+    if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+        return
     with psycopg.connect(database_url(settings, name)) as runs:
         row = runs.execute("SELECT to_regclass('runs') IS NOT NULL").fetchone()
         if row is None or not row[0]:

@@ -99,9 +99,9 @@ def restore_backup(settings: Settings, file: Path, progress: Progress) -> Restor
         manifest = backup.manifest
         require_empty_home(settings, {model.version for model in manifest.models})
         db = _opened(settings)
-        with db.connect() as connection:
+        with psycopg.connect(db.url) as connection:  # there may be no schema yet
             require_empty_tables(connection, settings.sql_path)
-        require_no_runs(db, settings)
+            require_no_runs(connection, settings)
         _make_schema(db, settings, manifest)
         for model in manifest.models:
             _restore_checkpoint(backup, model.version, settings, (progress, undo))

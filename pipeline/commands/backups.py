@@ -43,7 +43,8 @@ def register(app: typer.Typer) -> None:
         "\n\n"
         "[cyan]honeloop restore ~/honeloop.backup --check[/cyan]   is it whole? changes nothing\n\n"
         "It needs an empty home and an empty database, and names what is there otherwise: nothing is mixed, "
-        "nothing overwritten. The whole file is verified first; all of it comes back, or nothing. A backup of "
+        "nothing overwritten. The whole file is verified first; all of it comes back, or nothing. A"
+        " backup of "
         "an older Honeloop is brought up to date, one of a newer is refused.\n\n"
         "Afterwards [cyan]honeloop index[/cyan] reads the sources again, which have to be where they were, "
         f"and embeds them; then the model serves that served before.\n\n{_PEOPLE}"
@@ -79,28 +80,47 @@ def restore(
     index: Annotated[
         bool, typer.Option("--index", help="Then run `honeloop index`, so that it serves.")
     ] = False,
+    forgotten: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LATER",
+            help="A later backup: whoever was forgotten between the two is forgotten again.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Makes an empty home what the backup is of; `honeloop index` does the rest."""
     settings = settings_in_force()
+    from pipeline.backup.forgotten_since import forget_again, forgotten_since
     from pipeline.backup.restoring import check_backup, restore_backup
     from pipeline.defs.in_process import run_loop
     from pipeline.defs.made_last import report_made_last
+    from pipeline.store.connections import open_database
 
     with shown_progress(json) as progress:
         if check:
             manifest = check_backup(file, settings, progress)
             _say_checked(file, manifest, as_json=json)
             return
+        promises = None
+        if forgotten is not None:
+            promises = forgotten_since(forgotten, check_backup(file, settings, progress), progress)
         report = restore_backup(settings, file, progress)
+        people = 0 if promises is None else forget_again(open_database(settings), settings, promises)
         said = f"from the backup of {report.created_at:%Y-%m-%d %H:%M} UTC"
         report_made_last(settings, report.made_last, said)
         indexed = run_loop(settings, progress, only_index=True) if index else None
     if json:
         index_version = None if indexed is None else indexed.index.get("index_version")
-        print_json({**asdict(replace(report, made_last=())), "index_version": index_version})
+        print_json(
+            {
+                **asdict(replace(report, made_last=())),
+                "index_version": index_version,
+                "forgotten_again": people,
+            }
+        )
     else:
-        _say_restored(report, indexed=indexed is not None)
+        _say_restored(report, people, indexed=indexed is not None)
     if indexed is not None:
         indexed.raise_for_failure()
 
@@ -129,7 +149,7 @@ def _say_checked(file: Path, manifest: Manifest, *, as_json: bool) -> None:
     _say_rows(rows, manifest.queued, [f"{model.name} ({model.state})" for model in manifest.models])
 
 
-def _say_restored(report: RestoreReport, *, indexed: bool) -> None:
+def _say_restored(report: RestoreReport, people: int, *, indexed: bool) -> None:
     console = output()
     console.print(
         f"{report.home} is what it was on {report.created_at:%Y-%m-%d %H:%M} UTC.",
@@ -139,6 +159,8 @@ def _say_restored(report: RestoreReport, *, indexed: bool) -> None:
     _say_rows(report.rows, report.queued, [version[:12] for version in report.checkpoints])
     for lacking in report.left_out:
         console.print(f"The backup lacks: {lacking}", markup=False, soft_wrap=True)
+    if people:
+        console.print(f"Forgotten again: {people}, with all that was theirs.")
     if indexed:
         return
     serves = f"model {report.serving[:12]} serves as before" if report.serving else "the base encoder serves"

@@ -121,7 +121,8 @@ def rollback(db: Database, *, actor: str = "person", reasons: Sequence[str] = ()
         target = _find(connection, serving.previous_id)
         if target is None:
             raise HoneloopError(
-                f"Nothing served before index version {serving.id}, so there is nothing to go back to."
+                f"Nothing served before index version {serving.id}, so there is nothing to go back to.",
+                hint="`honeloop promote VERSION --reason TEXT` lets another model serve.",
             )
         if target.state != "retired":
             raise HoneloopError(
