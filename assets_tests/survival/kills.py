@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -84,6 +84,10 @@ class Figures:
     mended_by_hand: list[str] = field(default_factory=list[str])
     completing_seconds: float = 0.0
     lost: list[str] = field(default_factory=list[str])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, plain."""
+        return {**vars(self), "kills": dict(self.kills), "found": dict(self.found)}
 
 
 class Rounds:
@@ -219,7 +223,8 @@ def kill_at_random(home: Home, orders: Orders, *, kills: int, seed: int, told: b
         )
         if told:
             print(
-                f"kill {number + 1} of {kills} at {share:.2f}, Postgres too: {server}", asdict(rounds.figures)
+                f"kill {number + 1} of {kills} at {share:.2f}, Postgres too: {server}",
+                rounds.figures.to_json(),
             )
     rounds.complete()
     return rounds.figures
@@ -238,7 +243,7 @@ def kill_at_boundaries(home: Home, orders: Orders, *, assets: int = ASSETS, told
             server=boundary % 4 == 0,
         )
         if told:
-            print(f"killed after asset {boundary}", asdict(rounds.figures))
+            print(f"killed after asset {boundary}", rounds.figures.to_json())
     rounds.complete()
     return rounds.figures
 
@@ -265,7 +270,7 @@ def main() -> None:
             if asked.boundaries
             else kill_at_random(home, orders, kills=asked.kills, seed=asked.seed, told=True)
         )
-    print(json.dumps(asdict(figures), indent=1))
+    print(json.dumps(figures.to_json(), indent=1))
     if figures.lost:
         raise HoneloopError("Something was lost.")
 

@@ -323,7 +323,7 @@ class Loop:
         return executed
 
     def _wait_for_database(self, error: HoneloopError) -> None:
-        """Waits until it is back; the embedded one is started. Raises what it last said if it does not come."""
+        """Waits until it is back; the embedded one is started. Raises what it said last if it stays away."""
         settings, db = self.workbench.settings, self.workbench.db
         self.workbench.progress.note(
             f"{error.message} It is waited for, {settings.database_patience_seconds:g} s at the most."

