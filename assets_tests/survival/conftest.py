@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from assets_tests.index.click_corpus import Function
 from assets_tests.index.conftest import functions, vectors
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.config import Settings
@@ -13,6 +16,14 @@ from pipeline.training.pairs import TrainingSet
 from pipeline.training.recipe import recipe_of
 
 __all__ = ["functions", "vectors"]
+
+Code = tuple[tuple[Function, ...], NDArray[np.float32]]
+
+
+@pytest.fixture
+def code(functions: tuple[Function, ...], vectors: NDArray[np.float32]) -> Code:
+    """Functions, and their vectors."""
+    return functions, vectors
 
 
 @pytest.fixture(scope="session")

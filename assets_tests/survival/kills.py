@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -223,7 +224,7 @@ def kill_at_random(home: Home, orders: Orders, *, kills: int, seed: int, told: b
         )
         if told:
             print(
-                f"kill {number + 1} of {kills} at {share:.2f}, Postgres too: {server}",
+                f"kill {number + 1} at {share:.2f}, Postgres: {server}",
                 rounds.figures.to_json(),
             )
     rounds.complete()

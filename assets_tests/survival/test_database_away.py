@@ -1,4 +1,4 @@
-"""Postgres stopped and started again under a run, a build, flips and a service; `-m immediate`, as in a crash."""
+"""Postgres stopped as in a crash, and started again, under a run, a build, flips and the service."""
 
 from __future__ import annotations
 
@@ -144,13 +144,19 @@ def test_flips_and_rollbacks_are_whole_or_not_at_all(
     assert "building" not in [count.state for count in index_counts(indexed)]
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_a_run_waits_for_the_database_and_goes_on(
-    home: Home, settings: Settings, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """It goes away within a step, and the embedded one is started by the run that needs it."""
+@pytest.fixture
+def tiny(db: Database, tmp_path: Path) -> Database:
+    """A source with one function."""
     (tmp_path / "a.py").write_text("def f(x):\n    return x + 1\n")
     add_repository(db, "tiny", str(tmp_path))
+    return db
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_run_waits_for_the_database_and_goes_on(
+    home: Home, settings: Settings, tiny: Database, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It goes away within a step, and the embedded one is started by the run that needs it."""
     steps: list[str] = []
     really = in_process.Loop._execute
 
@@ -164,15 +170,13 @@ def test_a_run_waits_for_the_database_and_goes_on(
     result = run_loop(settings, Silent(), only_index=True)
     assert result.failures == []
     assert len(steps) == 3  # one of them twice
-    assert serving_index(db).rows == 1
+    assert serving_index(tiny).rows == 1
 
 
 def test_a_run_says_when_the_database_stays_away(
-    home: Home, settings: Settings, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, settings: Settings, tiny: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.py").write_text("def f(x):\n    return x + 1\n")
-    add_repository(db, "tiny", str(tmp_path))
-    own = settings.model_copy(update={"database_url": db.url, "database_patience_seconds": 1})
+    own = settings.model_copy(update={"database_url": tiny.url, "database_patience_seconds": 1})
     monkeypatch.setattr(in_process.Loop, "synchronise", lambda self: stop(home) or ["tiny"])
     began = time.monotonic()
     with pytest.raises(UnavailableError, match="database cannot be reached"):
@@ -181,7 +185,7 @@ def test_a_run_says_when_the_database_stays_away(
     monkeypatch.undo()
     start(home)
     assert run_loop(own, Silent(), only_index=True).failures == []
-    assert serving_index(db).rows == 1
+    assert serving_index(tiny).rows == 1
 
 
 def test_the_service_answers_503_and_recovers_and_loses_nothing(

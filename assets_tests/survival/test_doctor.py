@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pytest
 from dagster._core.events import EngineEventData
-from numpy.typing import NDArray
 from psycopg import sql
 from typer.testing import CliRunner
 
 from assets_tests.index.click_corpus import (
-    Function,
     add_functions,
     another_model,
     register,
     serve,
     store_vectors,
 )
+from assets_tests.survival.conftest import Code
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.sources.clones import clone_path
@@ -48,7 +46,6 @@ from pipeline.training.handover import hand_over
 from pipeline.training.pairs import TrainingSet
 from pipeline.training.training_state import STATE, StateStore
 
-Code = tuple[tuple[Function, ...], NDArray[np.float32]]
 Doctor = Callable[..., dict[str, Any]]
 
 
@@ -66,12 +63,6 @@ def doctor(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Doctor:
         return said
 
     return run
-
-
-@pytest.fixture
-def code(functions: tuple[Function, ...], vectors: NDArray[np.float32]) -> Code:
-    """Functions, and their vectors."""
-    return functions, vectors
 
 
 @pytest.fixture
