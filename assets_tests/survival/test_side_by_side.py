@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -158,11 +159,7 @@ def test_a_second_run_is_refused_in_one_sentence(
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_source_is_removed_beside_a_run(
-    settings: Settings,
-    db: Database,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    step: int,
+    settings: Settings, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Before it is read, and after it was: the others are indexed all the same, and nothing of it is left."""
     for name in ("gone", "kept"):
