@@ -4,8 +4,8 @@
 
 Several clients search and judge; a repository changes and is indexed; two models' indexes take turns in
 serving, and are rolled back. Sampled every two seconds: the service's resident memory, its open files and
-threads, the memory that Postgres' processes have each for themselves (USS: shared buffers are counted in none),
-and its connections. Flat means: the least-squares line through the samples after a third of the time, the
+threads, the memory that Postgres' processes have each for themselves (USS: no shared buffers are in it), and
+its connections. Flat means: the least-squares line through the samples after a third of the time, the
 warm-up, rises by less than `MOST_GROWTH` of their mean over the rest. In the end the service is stopped, and
 every search that was answered and every judgement that was acknowledged has to be in the database.
 """
@@ -327,7 +327,7 @@ def _lost(soak: Soak, db: Database) -> dict[str, int]:
         judgements = {
             (str(search), int(snippet), str(kind))
             for search, snippet, kind in connection.execute(
-                "SELECT search_id, snippet_id, kind FROM feedback"
+                "SELECT search_id, snippet_id, judgement FROM feedback"
             ).fetchall()
         }
     return {
