@@ -31,6 +31,7 @@ from pipeline.progress import Progress
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.search.query import search
 from pipeline.store.failures import explained
+from pipeline.store.locks import learning
 from pipeline.store.server import database_url
 from pipeline.training.comparing import Comparison as RecipeComparison
 from pipeline.training.comparing import compare_recipes
@@ -180,10 +181,11 @@ class Loop:
         self.result.training |= self._materialize(["training_set"])
         self.result.raise_for_failure()
         bench = self.workbench
-        training_set = load_training_set(
-            bench.db, int(self.result.training["training_set"]["training_set_id"])
-        )
-        return compare_recipes(bench, training_set, bench.named_model(base or "base"), names)
+        with learning(bench.db):
+            training_set = load_training_set(
+                bench.db, int(self.result.training["training_set"]["training_set_id"])
+            )
+            return compare_recipes(bench, training_set, bench.named_model(base or "base"), names)
 
     def promote(self) -> bool:
         """The gate's verdict; returns whether it was reached."""

@@ -11,7 +11,7 @@ import psutil
 from pipeline.config import Settings
 from pipeline.doctor.findings import Examination, Finding
 from pipeline.store import leftovers
-from pipeline.store.server import START_SECONDS
+from pipeline.store.server import START_SECONDS, database_url
 
 
 def examine_server(settings: Settings, found: Examination) -> None:
@@ -48,8 +48,8 @@ def examine_server(settings: Settings, found: Examination) -> None:
             f"Postgres runs (process {leftovers.running_postmaster(data)}), and nobody uses it: the processes"
             " that did were killed."
         )
-        # Whoever uses it next is the last to, and stops it: with --repair that is this process.
-        found.add([Finding("leftover server", what, partial(leftovers.forget_dead_users, data))])
+        # Whoever uses it next is the last to, and stops it: this process, then.
+        found.add([Finding("leftover server", what, partial(database_url, settings))])
     elif dead:
         found.add(
             [

@@ -37,6 +37,7 @@ from pipeline.feedback.forgotten import promise
 from pipeline.feedback.grouping import group_key, normalise_query
 from pipeline.feedback.pairs import pairs_in
 from pipeline.store.connections import Connection, Database
+from pipeline.store.locks import LEARNING_LOCK, locked_if_free
 
 # A query that was cut off in a table is recognised by its beginning, if that is long enough.
 MIN_CUT_OFF = 20
@@ -91,11 +92,21 @@ def forget_user(db: Database, settings: Settings, user: str) -> ForgetReport:
 
     Raises:
         BadInputError: the name is blank, or no text.
-        HoneloopError: the queue on disk cannot be cleaned.
+        HoneloopError: a model is being trained, or the queue on disk cannot be cleaned.
     """
     name = user.strip()
     if not name or not can_be_stored(name):
         raise BadInputError("There is no name to forget.", hint="Give the name that the searches carry.")
+    with locked_if_free(db, LEARNING_LOCK) as free:
+        if not free:
+            raise HoneloopError(
+                "A model is being trained or measured now, perhaps on what is to be forgotten.",
+                hint="Nothing was forgotten: do it again when that ends; `honeloop status` shows the runs.",
+            )
+        return _forgotten(db, settings, name)
+
+
+def _forgotten(db: Database, settings: Settings, name: str) -> ForgetReport:
     with db.connect() as connection:
         forgotten_at = promise(connection, name)
         _wait_for_writers(connection)

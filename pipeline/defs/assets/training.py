@@ -16,6 +16,7 @@ from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
 from pipeline.promotion.registry import ModelRecord, ensure_registered, list_models
+from pipeline.store.locks import learning
 from pipeline.training.account import Account
 from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
 from pipeline.training.handover import take_over
@@ -61,7 +62,7 @@ def training_set(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
 ) -> dg.MaterializeResult[Any]:
     """Builds the set, or finds it built."""
-    with reported(context.log, workbench.progress) as progress:
+    with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         # Before it is built: what arrives meanwhile counts as new.
         through = newest_feedback_id(workbench.db)
         built = build_training_set(
@@ -98,7 +99,7 @@ def fine_tuned_model(
     context: dg.AssetExecutionContext, config: FineTuning, workbench: dg.ResourceParam[Workbench]
 ) -> dg.MaterializeResult[Any]:
     """Trains, unless the result of this very recipe is there already."""
-    with reported(context.log, workbench.progress) as progress:
+    with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         settings = workbench.settings
         base = workbench.named_model(config.base)
         run = plan_run(workbench, training_set_of(context.instance, workbench), base, settings)
@@ -142,7 +143,7 @@ def model_checkpoint(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
 ) -> dg.MaterializeResult[Any]:
     """Writes the checkpoint, or finds it written, and registers it."""
-    with reported(context.log, workbench.progress) as progress:
+    with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         settings = workbench.settings
         trained = fine_tuned(context.instance)
         pairs = load_training_set(workbench.db, int(trained["training_set_id"]))
