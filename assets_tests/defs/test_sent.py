@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -64,7 +65,7 @@ def test_the_senders_settings_decide_but_places_and_secrets_stay():
     senders = Settings(
         train_epochs=3,
         gate_floors={"recall@10": 0.5},
-        home="/tmp/theirs",
+        home=Path("theirs"),
         database_url="postgresql://u:secret@host/db",
         api_token=SecretStr("a token that is theirs"),
         alert_webhook=SecretStr("http://host/secret"),
@@ -73,7 +74,7 @@ def test_the_senders_settings_decide_but_places_and_secrets_stay():
     sent = settings_to_send(senders)
     assert sent == {"train_epochs": 3, "gate_floors": {"recall@10": 0.5}}
     here = Settings(
-        home="/tmp/here", train_epochs=7, learning_rate=1e-3, api_token=SecretStr("a token that is ours")
+        home=Path("here"), train_epochs=7, learning_rate=1e-3, api_token=SecretStr("a token that is ours")
     )
     used = with_sent_settings(here, json.loads(json.dumps(sent)))
     assert (used.train_epochs, used.gate_floors) == (3, {"recall@10": 0.5})

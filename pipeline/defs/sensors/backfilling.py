@@ -8,7 +8,7 @@ import dagster as dg
 # The web page makes backfills of the same class; Dagster has no public name for it.
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.storage.tags import BACKFILL_ID_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, SENSOR_NAME_TAG
 from dagster._core.utils import make_new_backfill_id
 
 from pipeline.corpus.repositories import Repository
@@ -53,7 +53,7 @@ def embed_everything(
         PartitionBackfill.from_asset_graph_subset(
             backfill_id=backfill_id,
             backfill_timestamp=time.time(),
-            tags={KEY_TAG: _key(workbench, model)},
+            tags={KEY_TAG: _key(workbench, model), SENSOR_NAME_TAG: "index_upkeep"},
             dynamic_partitions_store=instance,
             asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key={EMBEDDINGS: names}),
             title=f"Embed everything with {model.name}",
