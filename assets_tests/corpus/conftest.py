@@ -27,7 +27,7 @@ def budget() -> TokenBudget:
 
 @pytest.fixture
 def extract(db: Database, settings: Settings, budget: TokenBudget) -> Extract:
-    """Extracts a registered repository by name; with a location, registers it first. Settings may be changed."""
+    """Extracts a registered repository, with settings changed; with a location, registers it first."""
 
     def run(
         name: str,

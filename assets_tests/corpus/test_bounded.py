@@ -185,7 +185,7 @@ def test_deep_nesting_in_every_language_ends_no_process(budget: TokenBudget) -> 
 
 
 def test_a_parser_bomb(budget: TokenBudget) -> None:
-    # Forty kilobytes of Elixir: what its query takes grows with the square of the depth, and is over ten seconds.
+    # Forty kilobytes that take over ten seconds: what its query needs grows with the square of the depth.
     with Cutter(Settings(parse_seconds=0.5), budget) as cutter:
         with pytest.raises(BeyondLimitsError, match=r"took more than 0\.5 s"):
             cutter.cut("bomb.ex", nested("elixir", 10_000), get_language("elixir"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -44,6 +44,8 @@ _COMPANION = re.compile(r"(?:-id|-name|-host|-url|-domain|-address|-repository)(
 _BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+/~"
 _AFTER = _BEFORE + b"="
 _LONGEST_REST = 500
+# A secret that is found is looked for in the rest of its file, too, unless it is as short as a word.
+_LEAST_SOUGHT, _MOST_SOUGHT = 12, 100
 # What stays of a match: line ends with their indentation, quotes and escapes, so that what stands around it
 # means what it meant.
 _STAYS = re.compile(rb"""(\s*\n\s*|["'`]|\\[nrt])""")
@@ -105,12 +107,9 @@ class Detector:
         except TimeoutError as error:  # of the wall's clock: the machine may have been busy
             why = f"took more than {self._seconds:g} s to look for secrets in"
             raise BeyondLimitsError(why, lasting=False) from error
-        places = [
-            place
-            for finding in found
-            if finding.visible or not _COMPANION.search(finding.rule_id)
-            if not _is_allowed(text, *(place := _place(text, finding))[:2])
-        ]
+        matches = [_match(each) for each in found if each.visible or not _COMPANION.search(each.rule_id)]
+        matches += _elsewhere(text, matches)
+        places = [_widened(text, *match) for match in matches if not _is_allowed(text, *match[:2])]
         return _replaced(text, places) if places else Clean(text)
 
 
@@ -130,13 +129,27 @@ def _scanner(paths: Sequence[str], content: str) -> Scanner:
     return Scanner(rules, policy=DetectionPolicy(inline_ignores=False))
 
 
-def _place(text: bytes, finding: Finding) -> tuple[int, int, str]:
-    """Where a secret begins and ends, with all of the words that it begins and ends in; and what it is."""
-    start, end = finding.location["start_offset"], finding.location["end_offset"]
+def _match(finding: Finding) -> tuple[int, int, str]:
+    """Where a secret begins and ends, and what it is."""
+    place, what = finding.location, re.split(r"[./]", finding.rule_id, maxsplit=1)[-1]
+    return place["start_offset"], place["end_offset"], what
+
+
+def _elsewhere(text: bytes, matches: list[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
+    """Where else the same secrets stand, in a place that does not look like one."""
+    known = {text[start:end]: what for start, end, what in matches[:_MOST_SOUGHT]}
+    for secret, what in known.items():
+        if len(secret) >= _LEAST_SOUGHT and text.count(secret) > 1:
+            for again in re.finditer(re.escape(secret), text):
+                yield again.start(), again.end(), what
+
+
+def _widened(text: bytes, start: int, end: int, what: str) -> tuple[int, int, str]:
+    """The same, with all of the words that it begins and ends in."""
     before, after = text[max(0, start - _LONGEST_REST) : start], text[end : end + _LONGEST_REST]
     start -= len(before) - len(before.rstrip(_BEFORE))
     end += len(after) - len(after.lstrip(_AFTER))
-    return start, end, re.split(r"[./]", finding.rule_id, maxsplit=1)[-1]
+    return start, end, what
 
 
 def _is_allowed(text: bytes, start: int, end: int) -> bool:
