@@ -179,7 +179,9 @@ class History:
         changes = Changes(files=len(diff))
         if changes.files > max_files:
             raise TooManyFilesError
-        diff.find_similar(rename_limit=_RENAME_LIMIT)
+        # Telling what moved compares contents, which are read whole for it.
+        if not any(self._is_large(side) for each in diff.deltas for side in (each.old_file, each.new_file)):
+            diff.find_similar(rename_limit=_RENAME_LIMIT)
         deltas = [delta for delta in diff.deltas if delta.status != DeltaStatus.UNMODIFIED]
         # What was in any of the files before, so that a function moved between them is not a changed one.
         before: set[bytes] = set()
@@ -206,6 +208,11 @@ class History:
                     ChangedFunction(path, symbol, function.code, called.get(symbol))
                 )
         return changes
+
+    def _is_large(self, file: pygit2.DiffFile) -> bool:
+        if file.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+            return False
+        return self._repository.odb.read_header(file.id)[1] > self._max_file_bytes
 
     def _functions_of(self, raw_path: bytes, blob: str, mode: int) -> dict[str, Function] | None:
         """The functions of one version of a file; None if it is no code that would be read."""
