@@ -27,7 +27,7 @@ def budget() -> TokenBudget:
 
 @pytest.fixture
 def extract(db: Database, settings: Settings, budget: TokenBudget) -> Extract:
-    """Extracts a registered repository by name; with a location, registers it first."""
+    """Extracts a registered repository, with settings changed; with a location, registers it first."""
 
     def run(
         name: str,
@@ -36,15 +36,11 @@ def extract(db: Database, settings: Settings, budget: TokenBudget) -> Extract:
         kind: str | None = None,
         ref: str | None = None,
         tokens: TokenBudget = budget,
-        max_file_bytes: int | None = None,
+        **changed: object,
     ) -> ExtractionReport:
         if location is not None:
             add_repository(db, name, str(location), kind, ref)
-        used = (
-            settings
-            if max_file_bytes is None
-            else settings.model_copy(update={"max_file_bytes": max_file_bytes})
-        )
+        used = settings.model_copy(update=changed)
         return extract_repository(db, get_repository(db, name), used, tokens, Silent())
 
     return run

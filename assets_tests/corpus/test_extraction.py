@@ -13,7 +13,7 @@ import pytest
 from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import GitRepository, function, write_tree
 from pipeline.config import Settings
-from pipeline.corpus import extraction
+from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.extraction import ExtractionReport, extract_repository
 from pipeline.corpus.repositories import add_repository, get_repository, remove_repository
 from pipeline.corpus.tokens import TokenBudget
@@ -289,15 +289,15 @@ def test_a_run_killed_halfway_changes_nothing(
     first = extract("code", place.path)
     before = live(db, "id, path, content_hash")
     place.holds({"c.py": C, "d.py": function("d")})
-    real = extraction.cut_file
+    real = Cutter.cut
 
-    def killed(path: str, *rest: Any) -> Any:
+    def killed(cutter: Cutter, path: str, *rest: Any) -> Any:
         if path == "d.py":
             raise KeyboardInterrupt
-        return real(path, *rest)
+        return real(cutter, path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "cut_file", killed)
+        patch.setattr(Cutter, "cut", killed)
         with pytest.raises(KeyboardInterrupt):
             extract("code")
     assert live(db, "id, path, content_hash") == before
@@ -311,13 +311,13 @@ def test_a_repository_removed_while_it_is_read(
 ) -> None:
     place.holds({"a.py": A})
     add_repository(db, "code", str(place.path))
-    real = extraction.cut_file
+    real = Cutter.cut
 
     def removing(*arguments: Any) -> Any:
         remove_repository(db, "code")
         return real(*arguments)
 
-    monkeypatch.setattr(extraction, "cut_file", removing)
+    monkeypatch.setattr(Cutter, "cut", removing)
     with pytest.raises(HoneloopError, match="was removed while it was read"):
         extract("code")
     assert one(db, "SELECT count(*) FROM snippets") == 0

@@ -344,7 +344,7 @@ def test_urls_that_cannot_be_read(settings: Settings, tmp_path: Path, silent_por
             f"file://{tmp_path}",
             f"https://127.0.0.1:{closed}/x.git",
             f"ssh://git@127.0.0.1:{closed}/x.git",
-            f"http://127.0.0.1:{silent_port}/x.git",
+            f"https://127.0.0.1:{silent_port}/x.git",
             "https://no-such-host.invalid/x.git",
         ):
             with pytest.raises(SourceError, match="cannot be fetched") as error:

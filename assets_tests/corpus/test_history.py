@@ -26,7 +26,7 @@ def made(tmp_path: Path, request: pytest.FixtureRequest) -> GitRepository:
 
 
 def history(made: GitRepository, tip: str) -> History:
-    return History(open_repository(made.path), tip, 1_000_000)
+    return History(open_repository(made.path), tip, 1_000_000, functions_in)
 
 
 def change(made: GitRepository, before: dict[str | bytes, Entry], after: dict[str | bytes, Entry]) -> Changes:
@@ -192,7 +192,7 @@ def test_a_shallow_clone_ends_where_it_was_cut_off(tmp_path: Path) -> None:
     )
     repository = open_repository(clone)
     assert repository.is_shallow
-    past = History(repository, str(repository.head.target), 1_000_000)
+    past = History(repository, str(repository.head.target), 1_000_000, functions_in)
     commits = list(past.commits(10))
     assert [(commit.message, commit.cut_off) for commit in commits] == [
         ("Number 4", False),

@@ -323,6 +323,16 @@ def test_a_run_that_trains_nothing_reports_on_the_index_alone(loop: Loop) -> Non
     assert "gate" not in text
 
 
+def test_secrets_that_were_left_out_are_told(loop: Loop) -> None:
+    loop.index()
+    assert "left out" not in shown(collect_run_report(loop.db, SETTINGS, trained=False), 100)
+    with loop.db.connect() as connection:
+        connection.execute("UPDATE repositories SET report = report || '{\"secrets\": 2}'")
+    report = collect_run_report(loop.db, SETTINGS, trained=False)
+    assert "4 secrets (keys, tokens …) were recognised in the code and left out" in shown(report, 100)
+    assert {source["report"]["secrets"] for source in report.to_json()["sources"]} == {2}
+
+
 def test_an_empty_database_says_what_to_do(db: Database) -> None:
     text = shown(collect_run_report(db, SETTINGS), 80)
     assert "Nothing serves yet." in text

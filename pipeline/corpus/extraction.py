@@ -12,11 +12,14 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.corpus import skipping, store
-from pipeline.corpus.cutting import CutSnippet, cut_file
-from pipeline.corpus.decoding import decode
+from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.cutting import CutFile
+from pipeline.corpus.decoding import Decoded, decode
 from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
 from pipeline.corpus.repositories import Repository
+from pipeline.corpus.secrets import Clean, Detector
 from pipeline.corpus.sources.base import (
     SYMBOLIC_LINK,
     UNREADABLE,
@@ -35,12 +38,14 @@ from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
 
 MAX_PROBLEMS = 100
+# Of a file's secrets so many are told with their lines.
+MAX_SECRETS_SHOWN = 5
 # From this many new snippets on, Postgres is not left to find out by itself how large its tables have become.
 MANY_SNIPPETS = 1_000
 # Postgres indexes a path and a symbol together up to 2,704 bytes; a symbol may take 4 bytes per character.
 MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
 # What decides, beside the cutting itself, whether and as what a file is cut.
-_DECIDING_MODULES = ("languages", "skipping", "decoding", "extraction")
+_DECIDING_MODULES = ("languages", "skipping", "decoding", "secrets", "extraction")
 
 
 @dataclass
@@ -57,8 +62,10 @@ class ExtractionReport:
         files_seen: Entries that were looked at.
         files_parsed: Files cut into snippets now.
         files_unchanged: Files cut earlier that are the same still.
-        files_skipped: Files not cut, by reason; one that cannot be read keeps the snippets it had.
+        files_skipped: Files not cut, by reason; one that cannot be read, or not be parsed within the limits,
+            keeps the snippets it had.
         files_with_syntax_errors: Of the parsed and unchanged files, those not understood everywhere.
+        secrets: How many keys, tokens and the like were recognised in those, and left out.
         problems: One clear line each, at most MAX_PROBLEMS and one that counts the rest.
         snippets_added: New ones, and ones that have come back.
         snippets_changed: Those whose code is another one now.
@@ -78,6 +85,7 @@ class ExtractionReport:
     files_unchanged: int = 0
     files_skipped: dict[str, int] = field(default_factory=dict[str, int])
     files_with_syntax_errors: int = 0
+    secrets: int = 0
     problems: list[str] = field(default_factory=list[str])
     snippets_added: int = 0
     snippets_changed: int = 0
@@ -104,7 +112,7 @@ def extract_repository(
     Args:
         db: Where.
         repository: What to extract.
-        settings: `max_file_bytes`, the home, time limits.
+        settings: `max_file_bytes`, the home, rules for secrets, limits of time and memory.
         tokens: How long a snippet may be; another budget cuts every file again.
         progress: Is told about each file.
 
@@ -129,13 +137,20 @@ def extract_repository(
             report.seconds = time.perf_counter() - started
             store.save_report(connection, repository.id, report.to_json())
             return report
-        reading = _Reading(
-            connection, repository, settings=settings, tokens=tokens, source=source, listing=listing
-        )
-        with progress.stage(f"Reading {repository.name}", len(listing.files)) as advance:
-            for file in listing.files:
-                reading.look_at(file)
-                advance(1)
+        with Cutter(settings, tokens) as cutter:
+            reading = _Reading(
+                connection,
+                repository,
+                settings=settings,
+                tokens=tokens,
+                cutter=cutter,
+                source=source,
+                listing=listing,
+            )
+            with progress.stage(f"Reading {repository.name}", len(listing.files)) as advance:
+                for file in listing.files:
+                    reading.look_at(file)
+                    advance(1)
         with connection.transaction():
             if not store.repository_exists(connection, repository.id):
                 raise HoneloopError(
@@ -154,6 +169,7 @@ def _add_live_counts(report: ExtractionReport, connection: Connection, repositor
     live = store.live_counts(connection, repository_id)
     report.snippets_live = live.snippets
     report.files_with_syntax_errors = live.files_with_syntax_errors
+    report.secrets = live.secrets
     report.by_language, report.by_kind = live.by_language, live.by_kind
 
 
@@ -167,19 +183,22 @@ class _Reading:
         *,
         settings: Settings,
         tokens: TokenBudget,
+        cutter: Cutter,
         source: Source,
         listing: Listing,
     ) -> None:
         self._connection = connection
         self._repository = repository
         self._max_bytes = settings.max_file_bytes
-        self._tokens = tokens
+        self._cutter = cutter
+        self._detector = Detector(settings)
         self._source = source
         self._listing = listing
         self._known = store.load_files(connection, repository.id)
         self._staging = store.Staging(connection)
         self._extractors = {
-            language.name: _extractor(language, tokens, settings.max_file_bytes) for language in LANGUAGES
+            language.name: _extractor(language, tokens, self._detector, settings.max_file_bytes)
+            for language in LANGUAGES
         }
         self._skipped = Counter(listing.skipped)
         self._skipped[SYMBOLIC_LINK] += len(listing.links)
@@ -236,20 +255,25 @@ class _Reading:
         known = self._known.get(path)
         if known is None or known.blob_hash != blob_hash:
             return False
-        if known.extractor != self._extractors.get(known.language):
+        if known.extractor != self._extractor_of(known.language, known.skipped):
             return False
         self._standing.add(path)
-        self._remark(path, known.problem)
+        self._remark(path, known.problem, known.skipped)
         if known.skipped is None:
             self._unchanged += 1
         else:
             self._skipped[known.skipped] += 1
         return True
 
+    def _extractor_of(self, language: str, skipped: str | None) -> str | None:
+        """What decides what becomes of a file; the limits decide only where they did."""
+        extractor = self._extractors.get(language)
+        beyond = skipped == skipping.BEYOND_LIMITS
+        return f"{extractor} {self._cutter.limits}" if beyond else extractor
+
     def _cut(self, file: SourceFile, source: bytes, language: Language, blob_hash: str) -> None:
         remarks: list[str] = []
-        snippets: list[CutSnippet] = []
-        syntax_errors = 0
+        clean, cut = Clean(b""), CutFile([], 0)
         reason = skipping.reason_by_bytes(source)
         if reason is not None:
             remarks.append(f"left out, {reason}")
@@ -258,35 +282,37 @@ class _Reading:
             reason = skipping.reason_by_text(decoded.text)
             if reason is None:
                 try:
-                    cut = cut_file(file.path, decoded.text.encode(), language, self._tokens)
-                except (RecursionError, ValueError, MemoryError) as error:
-                    self._standing.add(file.path)
-                    self._skip(file, UNREADABLE, f"could not be parsed ({error!r:.200})")
-                    return
-                self._parsed += 1
-                snippets, syntax_errors = cut.snippets, cut.syntax_errors
-                if decoded.note:
-                    remarks.append(decoded.note)
-                if syntax_errors:
-                    places = "a place" if syntax_errors == 1 else f"{syntax_errors} places"
-                    remarks.append(f"{places} could not be parsed, the rest was")
+                    clean = self._detector.clean(decoded.text.encode())
+                    cut = self._cutter.cut(file.path, clean.text, language)
+                    remarks = _remarks(decoded, clean, cut)
+                    self._parsed += 1
+                except BeyondLimitsError as error:
+                    if not error.lasting:
+                        self._standing.add(file.path)
+                        self._skip(file, UNREADABLE, str(error))
+                        return
+                    reason, remarks = skipping.BEYOND_LIMITS, [str(error)]
         if reason is not None:
             self._skipped[reason] += 1
         problem = "; ".join(remarks) or None
-        self._remark(file.path, problem)
+        self._remark(file.path, problem, reason)
         self._standing.add(file.path)
         self._staged += 1
+        extractor = self._extractor_of(language.name, reason)
+        assert extractor is not None
         self._staging.add(
             store.FileRow(
                 path=file.path,
                 blob_hash=blob_hash,
                 language=language.name,
-                extractor=self._extractors[language.name],
+                extractor=extractor,
                 skipped=reason,
-                syntax_errors=syntax_errors,
+                syntax_errors=cut.syntax_errors,
                 problem=problem,
+                secrets=0 if reason else len(clean.found),
+                keeps_snippets=reason == skipping.BEYOND_LIMITS,
             ),
-            snippets,
+            cut.snippets,
         )
 
     def _skip(self, file: SourceFile, reason: str, problem: str = "") -> None:
@@ -294,9 +320,10 @@ class _Reading:
         if problem:
             self._problems.append(f"{printable(file.path)}: {problem}")
 
-    def _remark(self, path: str, problem: str | None) -> None:
+    def _remark(self, path: str, problem: str | None, skipped: str | None) -> None:
         if problem is not None:
-            self._remarks.append(f"{printable(path)}: {problem}")
+            pressing = skipped == skipping.BEYOND_LIMITS
+            (self._problems if pressing else self._remarks).append(f"{printable(path)}: {problem}")
 
     def finish(self, report: ExtractionReport) -> None:
         """Merges what was staged and fills in the report; in the caller's transaction."""
@@ -319,9 +346,23 @@ class _Reading:
         _add_live_counts(report, self._connection, self._repository.id)
 
 
-def _extractor(language: Language, tokens: TokenBudget, max_bytes: int) -> str:
+def _remarks(decoded: Decoded, clean: Clean, cut: CutFile) -> list[str]:
+    """What the owner of a file that was parsed may want to know of it."""
+    remarks = [decoded.note] if decoded.note else []
+    if cut.syntax_errors:
+        places = "a place" if cut.syntax_errors == 1 else f"{cut.syntax_errors} places"
+        remarks.append(f"{places} could not be parsed, the rest was")
+    if clean.found:
+        shown = ", ".join(f"line {line} ({what})" for line, what in clean.found[:MAX_SECRETS_SHOWN])
+        more = len(clean.found) - MAX_SECRETS_SHOWN
+        secrets = "a secret was" if len(clean.found) == 1 else f"{len(clean.found)} secrets were"
+        remarks.append(f"{secrets} left out: {shown}{f' and {more} more' if more > 0 else ''}")
+    return remarks
+
+
+def _extractor(language: Language, tokens: TokenBudget, detector: Detector, max_bytes: int) -> str:
     """What decides which snippets a file gives, beside its bytes."""
-    return f"{language.version} {tokens.name} {_deciding_code()} {max_bytes}"
+    return f"{language.version} {tokens.name} {detector.version} {_deciding_code()} {max_bytes}"
 
 
 @cache

@@ -7,7 +7,7 @@ for a commit without parents to nothing at all; merges have no change of their o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,8 +17,9 @@ import pygit2
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from pipeline.corpus import skipping
-from pipeline.corpus.changed_functions import Function, functions_in
-from pipeline.corpus.languages import language_of
+from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.changed_functions import Function
+from pipeline.corpus.languages import Language, language_of
 from pipeline.corpus.sources.base import SourceError, first_line, shown_path
 from pipeline.corpus.sources.git import GIT_ERRORS
 
@@ -106,14 +107,22 @@ class History:
         repository: An opened repository; bare or not, whole or shallow.
         tip: The newest commit.
         max_file_bytes: Larger files are not looked into.
+        functions_in: Finds the functions of a file: `Cutter.functions`.
 
     Raises:
         SourceError: there is no such commit.
     """
 
-    def __init__(self, repository: pygit2.Repository, tip: str, max_file_bytes: int) -> None:
+    def __init__(
+        self,
+        repository: pygit2.Repository,
+        tip: str,
+        max_file_bytes: int,
+        functions_in: Callable[[bytes, Language], dict[str, Function]],
+    ) -> None:
         self._repository = repository
         self._max_file_bytes = max_file_bytes
+        self._functions_in = functions_in
         try:
             self._tip = repository[tip].peel(pygit2.Commit).id
         except GIT_ERRORS as error:
@@ -170,7 +179,9 @@ class History:
         changes = Changes(files=len(diff))
         if changes.files > max_files:
             raise TooManyFilesError
-        diff.find_similar(rename_limit=_RENAME_LIMIT)
+        # Telling what moved compares contents, which are read whole for it.
+        if not any(self._is_large(side) for each in diff.deltas for side in (each.old_file, each.new_file)):
+            diff.find_similar(rename_limit=_RENAME_LIMIT)
         deltas = [delta for delta in diff.deltas if delta.status != DeltaStatus.UNMODIFIED]
         # What was in any of the files before, so that a function moved between them is not a changed one.
         before: set[bytes] = set()
@@ -198,6 +209,11 @@ class History:
                 )
         return changes
 
+    def _is_large(self, file: pygit2.DiffFile) -> bool:
+        if file.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+            return False
+        return self._repository.odb.read_header(file.id)[1] > self._max_file_bytes
+
     def _functions_of(self, raw_path: bytes, blob: str, mode: int) -> dict[str, Function] | None:
         """The functions of one version of a file; None if it is no code that would be read."""
         path = shown_path(raw_path)
@@ -214,8 +230,8 @@ class History:
         if language is None or skipping.reason_by_bytes(source) is not None:
             return None
         try:
-            return functions_in(source, language)
-        except (RecursionError, ValueError, MemoryError):
+            return self._functions_in(source, language)
+        except BeyondLimitsError:
             return None
 
 

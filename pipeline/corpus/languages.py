@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -66,9 +65,11 @@ class Language:
     @cached_property
     def version(self) -> str:
         """What decides how a file of this language is cut: grammar, query and the code that cuts."""
-        parts = [importlib.metadata.version("tree-sitter"), self.query_text, _cutting_code()]
+        from importlib.metadata import version
+
+        parts = [version("tree-sitter"), self.query_text, _cutting_code()]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        return f"{self.wheel}-{importlib.metadata.version(self.wheel)}+{digest}"
+        return f"{self.wheel}-{version(self.wheel)}+{digest}"
 
     def load(self) -> tree_sitter.Language:
         """The grammar. Raises HoneloopError if its wheel is missing or too old for this tree-sitter."""

@@ -26,6 +26,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # A name is a partition key, part of file names, and typed on command lines.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+# user:password@, in what is meant as a URL: not to be repeated in a message.
+_CREDENTIALS = re.compile(r":[^@\s]*[^@\s/][^@\s]*@")
+
 DEFAULT_DISTRIBUTIONS = ("networkx", "rich", "click")
 
 
@@ -182,6 +185,11 @@ def _checked(location: str, kind: Kind | None) -> tuple[Kind, str]:
         if kind not in (None, "git"):
             raise BadInputError(f"A URL cannot be a {kind}.", hint="Leave --kind out, or use git.")
         return "git", check_url(location)
+    if _CREDENTIALS.search(location) and not os.path.lexists(os.path.expanduser(location)):
+        raise BadInputError(
+            "The location is no URL and no path that exists, and looks as if it carried credentials.",
+            hint="Its form is https://host/path, or git@host:path with your ssh agent's key.",
+        )
     path = Path(os.path.abspath(os.path.expanduser(location)))
     if not can_be_stored(str(path)):
         raise BadInputError("The path is not UTF-8.", hint="Rename it, or register a link to it.")

@@ -13,6 +13,7 @@ BINARY = "binary"
 TOO_LARGE = "too large"
 LFS_POINTER = "stored in Git LFS"
 PATH_TOO_LONG = "path too long"
+BEYOND_LIMITS = "beyond the limits of parsing"
 DISTRIBUTION_TESTS = "tests of a distribution"
 
 # Other people's code, copied in or installed. Only names that mean nothing else: `lib`, `deps` and `external`

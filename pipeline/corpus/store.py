@@ -33,7 +33,19 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class FileRow:
-    """A file that was read now. `skipped` says why it gave no snippets; None if it was parsed."""
+    """A file that was read now.
+
+    Attributes:
+        path: Where it lies.
+        blob_hash: Names its content.
+        language: What it is written in.
+        extractor: What decided, beside the content, what is cut out of it.
+        skipped: Why it gave no snippets; None if it was parsed.
+        syntax_errors: How many places in it could not be parsed.
+        problem: What its owner may want to know.
+        secrets: How many secrets were left out of its text.
+        keeps_snippets: Whether the snippets it had before stay.
+    """
 
     path: str
     blob_hash: str
@@ -42,6 +54,8 @@ class FileRow:
     skipped: str | None = None
     syntax_errors: int = 0
     problem: str | None = None
+    secrets: int = 0
+    keeps_snippets: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class LiveCounts:
     snippets: int
     files: int
     files_with_syntax_errors: int
+    secrets: int
     by_language: dict[str, int]
     by_kind: dict[str, int]
 
@@ -106,7 +121,7 @@ class Staging:
         self._contents: dict[bytes, tuple[Any, ...]] = {}
         connection.execute(
             "CREATE TEMP TABLE new_files (path text, blob_hash text, language text, extractor text,"
-            " skipped text, syntax_errors int, problem text);"
+            " skipped text, syntax_errors int, problem text, secrets int, keeps_snippets boolean);"
             "CREATE TEMP TABLE new_contents (content_hash bytea, text text, documentation text,"
             " undocumented_text text);"
             "CREATE TEMP TABLE new_snippets (path text, symbol text, kind text, language text,"
@@ -217,7 +232,7 @@ _VANISH = """
     UPDATE snippets SET vanished_at = now()
     WHERE repository_id = %(repository)s AND vanished_at IS NULL
       AND (path IN (SELECT path FROM gone_files)
-           OR (path IN (SELECT path FROM new_files)
+           OR (path IN (SELECT path FROM new_files WHERE NOT keeps_snippets)
                AND NOT EXISTS (SELECT FROM new_snippets new
                                WHERE new.path = snippets.path AND new.symbol = snippets.symbol)))
 """
@@ -225,12 +240,14 @@ _FORGET_FILES = """
     DELETE FROM files WHERE repository_id = %(repository)s AND path IN (SELECT path FROM gone_files)
 """
 _MERGE_FILES = """
-    INSERT INTO files (repository_id, path, blob_hash, language, extractor, skipped, syntax_errors, problem)
-    SELECT %(repository)s, path, blob_hash, language, extractor, skipped, syntax_errors, problem
+    INSERT INTO files (repository_id, path, blob_hash, language, extractor, skipped, syntax_errors, problem,
+                       secrets)
+    SELECT %(repository)s, path, blob_hash, language, extractor, skipped, syntax_errors, problem, secrets
     FROM new_files
     ON CONFLICT (repository_id, path) DO UPDATE SET
         blob_hash = excluded.blob_hash, language = excluded.language, extractor = excluded.extractor,
-        skipped = excluded.skipped, syntax_errors = excluded.syntax_errors, problem = excluded.problem
+        skipped = excluded.skipped, syntax_errors = excluded.syntax_errors, problem = excluded.problem,
+        secrets = excluded.secrets
 """
 
 
@@ -263,13 +280,13 @@ def save_extraction(
 def live_counts(connection: Connection, repository_id: int) -> LiveCounts:
     """Counts the live snippets of one repository."""
     row = connection.execute(
-        "SELECT count(*) FILTER (WHERE skipped IS NULL), count(*) FILTER (WHERE syntax_errors > 0)"
-        " FROM files WHERE repository_id = %s",
+        "SELECT count(*) FILTER (WHERE skipped IS NULL), count(*) FILTER (WHERE syntax_errors > 0),"
+        " coalesce(sum(secrets), 0) FROM files WHERE repository_id = %s",
         [repository_id],
     ).fetchone()
     assert row is not None
     by_language, by_kind = _grouped(connection, "AND repository_id = %s", [repository_id])
-    return LiveCounts(sum(by_kind.values()), row[0], row[1], by_language, by_kind)
+    return LiveCounts(sum(by_kind.values()), row[0], row[1], row[2], by_language, by_kind)
 
 
 def corpus_counts(connection: Connection) -> CorpusCounts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.encoders.counting import counter_of, document_counter
 from pipeline.encoders.directories import member_for_directory, spec_for_directory
 from pipeline.encoders.files import TOKENIZER, DamagedModelError, deciding_hashes, sha256_of, weights_digest
 from pipeline.encoders.fingerprint import fingerprint, member_version
@@ -19,11 +20,10 @@ from pipeline.encoders.manifest import (
     is_checkpoint,
     read_manifest,
 )
-from pipeline.encoders.member import prompted
 from pipeline.encoders.presets import PRESETS
 from pipeline.encoders.sources import Located, locate
 from pipeline.encoders.spec import EncoderSpec, MemberSpec
-from pipeline.encoders.tokenizing import TextTokenizer
+from pipeline.encoders.tokenizing import TextTokenizer, read_tokenizer
 from pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -167,18 +167,20 @@ def token_budget(source: str) -> TokenBudget:
 
     resolved = _resolve(source)
     pairs = list(zip(resolved.spec.members, resolved.members, strict=True))
-    tokenizers = [
-        (member, TextTokenizer(located.directory / TOKENIZER, member.max_tokens, located.fix))
-        for member, located in pairs
-    ]
-    hashes = [sha256_of(located.directory / TOKENIZER)[:12] for _, located in pairs]
-
-    def count(texts: Sequence[str]) -> list[int]:
-        counts = [tokenizer.count(prompted(member, texts, "document")) for member, tokenizer in tokenizers]
-        return [max(each) for each in zip(*counts, strict=True)]
-
+    paths = [located.directory / TOKENIZER for _, located in pairs]
+    prompts = [member.document_prompt for member, _ in pairs]
+    tokenizers = [read_tokenizer(path, located.fix) for path, (_, located) in zip(paths, pairs, strict=True)]
     limit = resolved.spec.max_tokens
-    return TokenBudget(name=f"{'+'.join(hashes)}/{limit}", max_tokens=limit, count=count)
+    return TokenBudget(
+        name=f"{'+'.join(sha256_of(path)[:12] for path in paths)}/{limit}",
+        max_tokens=limit,
+        count=counter_of(list(zip(tokenizers, prompts, strict=True))),
+        counter=(
+            document_counter.__module__,
+            document_counter.__name__,
+            [[(str(path), prompt) for path, prompt in zip(paths, prompts, strict=True)]],
+        ),
+    )
 
 
 def _resolve(source: str) -> _Resolved:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.encoders.counting import encodable
 from pipeline.encoders.files import DamagedModelError
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ class TextTokenizer:
     def __init__(self, path: Path, max_tokens: int, fix: str) -> None:
         self.max_tokens = max_tokens
         # Truncation is a state of a tokenizer, so counting needs one of its own.
-        self._cutting = _read(path, fix)
+        self._cutting = read_tokenizer(path, fix)
         self._cutting.no_padding()
         self._cutting.enable_truncation(max_tokens)
-        self._whole = _read(path, fix)
+        self._whole = read_tokenizer(path, fix)
         self._whole.no_padding()
         self._whole.no_truncation()
 
@@ -44,19 +45,15 @@ class TextTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included, at most `max_tokens` of them."""
-        return [encoding.ids for encoding in self._cutting.encode_batch_fast(_encodable(texts))]
+        return [encoding.ids for encoding in self._cutting.encode_batch_fast(encodable(texts))]
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, special tokens included, however long it is."""
-        return [len(encoding.ids) for encoding in self._whole.encode_batch_fast(_encodable(texts))]
+        return [len(encoding.ids) for encoding in self._whole.encode_batch_fast(encodable(texts))]
 
 
-def _encodable(texts: Sequence[str]) -> list[str]:
-    # Python strings may hold lone surrogates (a file name, say); the tokenizer takes only valid Unicode.
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-
-
-def _read(path: Path, fix: str) -> Tokenizer:
+def read_tokenizer(path: Path, fix: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json. Raises DamagedModelError, with `fix` as its hint."""
     from tokenizers import Tokenizer
 
     if not path.is_file():

@@ -130,7 +130,14 @@ def _indexed(report: RunReport) -> RenderableType:
         listed.append(f"{len(languages) - _SHOWN_LANGUAGES} more languages")
     corpus = report.corpus
     total = Text(f"{corpus.snippets:,} snippets, {corpus.contents:,} distinct texts: {', '.join(listed)}")
-    return Group(table, Text(), total, *problems)
+    secrets = sum(int(source.report.get("secrets", 0)) for source in report.sources)
+    said = (
+        "a secret (key, token or password) was"
+        if secrets == 1
+        else f"{secrets:,} secrets (keys, tokens …) were"
+    )
+    left_out = [Text(f"{said} recognised in the code and left out", style="yellow")] if secrets else []
+    return Group(table, Text(), total, *left_out, *problems)
 
 
 def _change(source: Source) -> Text:

@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
+from pipeline.corpus.skipping import BEYOND_LIMITS
 from pipeline.errors import BadInputError
 from pipeline.search.globs import glob_to_regex
 from pipeline.search.request import SearchRequest
@@ -77,9 +78,11 @@ class Filters:
         if self.path_regex is None:
             return self
         rows = connection.execute(
-            "SELECT DISTINCT path FROM (SELECT path FROM files WHERE skipped IS NULL AND path ~ %(regex)s"
+            "SELECT DISTINCT path FROM (SELECT path FROM files"
+            " WHERE (skipped IS NULL OR skipped = %(kept)s) AND path ~ %(regex)s"
             " AND (%(every)s OR repository_id = ANY(%(repositories)s))) AS matching LIMIT %(limit)s",
             {
+                "kept": BEYOND_LIMITS,  # such a file keeps the snippets it had
                 "regex": self.path_regex,
                 "every": not self.repository_ids,
                 "repositories": list(self.repository_ids),

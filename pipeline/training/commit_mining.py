@@ -12,10 +12,15 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.config import Settings
-from pipeline.corpus import changed_functions, documentation, history
+from pipeline.corpus import changed_functions, documentation, history, secrets
+from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.changed_functions import Function
+from pipeline.corpus.decoding import decode
 from pipeline.corpus.history import ChangedFunction, Changes, Commit, History, TooManyFilesError
-from pipeline.corpus.languages import LANGUAGES
+from pipeline.corpus.languages import LANGUAGES, Language
 from pipeline.corpus.repositories import Repository, list_repositories
+from pipeline.corpus.secrets import Detector
 from pipeline.corpus.sources.base import SourceError, printable
 from pipeline.corpus.sources.opening import open_git_as_read
 from pipeline.progress import Progress
@@ -27,7 +32,7 @@ from pipeline.training.near_duplicates import overlap, tokens_of
 
 # Tests that a commit changed too are no negatives for it; a commit with more of them is no usual one.
 MAX_ASIDE = 50
-_DECIDING_MODULES = (commit_messages, documentation, history, changed_functions)
+_DECIDING_MODULES = (commit_messages, documentation, history, changed_functions, secrets)
 # So much of a hash is looked up when a message names what it reverts.
 _HASH_PREFIX = 7
 
@@ -78,19 +83,26 @@ def _mine(db: Database, repository: Repository, settings: Settings, progress: Pr
             return None
         same_rules = before is not None and before.rules == wanted.rules
         known = commit_store.known_commits(connection, repository.id) if same_rules else {}
-    past = History(open_git_as_read(repository, settings), repository.commit_id, settings.max_file_bytes)
-    continued = before is not None and past.leads_to(before.tip)
-    commits = list(past.commits(settings.max_commits))
-    reverted = {prefix for commit in commits for prefix in reverted_by(commit.message)}
     new: list[FoundCommit] = []
-    with progress.stage(f"Reading the history of {repository.name}", len(commits)) as advance:
-        for commit in commits:
-            undone = _is_reverted(commit.id, reverted)
-            if commit.id not in known:
-                new.append(_found(past, commit, settings, undone=undone))
-            elif undone and known[commit.id] is None:
-                new.append(FoundCommit(commit.id, commit.at, None, "reverted later", ()))
-            advance(1)
+    detector = Detector(settings)
+    with Cutter(settings) as cutter:
+
+        def functions_in(source: bytes, language: Language) -> dict[str, Function]:
+            return cutter.functions(detector.clean(decode(source).text.encode()).text, language)
+
+        git = open_git_as_read(repository, settings)
+        past = History(git, repository.commit_id, settings.max_file_bytes, functions_in)
+        continued = before is not None and past.leads_to(before.tip)
+        commits = list(past.commits(settings.max_commits))
+        reverted = {prefix for commit in commits for prefix in reverted_by(commit.message)}
+        with progress.stage(f"Reading the history of {repository.name}", len(commits)) as advance:
+            for commit in commits:
+                undone = _is_reverted(commit.id, reverted)
+                if commit.id not in known:
+                    new.append(_found(past, detector, commit, settings, undone=undone))
+                elif undone and known[commit.id] is None:
+                    new.append(FoundCommit(commit.id, commit.at, None, "reverted later", ()))
+                advance(1)
     here = {commit.id for commit in commits}
     gone = [] if continued else [commit_id for commit_id in known if commit_id not in here]
     with db.connect() as connection:
@@ -107,9 +119,11 @@ def _is_reverted(commit_id: str, reverted: set[str]) -> bool:
     )
 
 
-def _found(past: History, commit: Commit, settings: Settings, *, undone: bool) -> FoundCommit:
+def _found(
+    past: History, detector: Detector, commit: Commit, settings: Settings, *, undone: bool
+) -> FoundCommit:
     # From the cheapest to the dearest.
-    reason = _reason_by_words(commit, undone=undone)
+    reason = _reason_by_words(commit, undone=undone) or _reason_by_secrets(commit, detector)
     functions: tuple[FoundFunction, ...] = ()
     if reason is None:
         try:
@@ -133,6 +147,14 @@ def _reason_by_words(commit: Commit, *, undone: bool) -> str | None:
     if commit.cut_off:
         return "where a shallow clone begins"
     return "reverted later" if undone else left_out(commit.message, commit.author)
+
+
+def _reason_by_secrets(commit: Commit, detector: Detector) -> str | None:
+    """Left out whole: what stands around a secret in so short a text hardly says what the commit did."""
+    try:
+        return "a secret in the message" if detector.clean(commit.message.encode()).found else None
+    except BeyondLimitsError:
+        return "message too long"
 
 
 def _reason_by_changes(changes: Changes, settings: Settings) -> str | None:
@@ -159,6 +181,8 @@ def _rules(settings: Settings) -> str:
         str(settings.max_commit_functions),
         str(settings.max_commit_files),
         str(settings.max_file_bytes),
+        Cutter(settings).limits,
+        Detector(settings).version,
         *(language.version for language in LANGUAGES),
         _deciding_code(),
     ]

@@ -16,6 +16,7 @@ IGNORED = "ignored by .gitignore"  # a directory that is ignored as a whole coun
 NOT_A_FILE = "not a regular file"
 OUTSIDE = "outside the distribution"
 UNREADABLE = "unreadable"
+UNSAFE_PATH = "unsafe path"
 
 # Far beyond any real repository; a tree made to explode stops here instead of filling the memory.
 MAX_ENTRIES = 1_000_000

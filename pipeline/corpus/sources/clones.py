@@ -20,15 +20,18 @@ import pygit2
 from pygit2.enums import CredentialType, Option
 
 from pipeline.config import Settings
-from pipeline.corpus.sources.base import SourceError, first_line
+from pipeline.corpus.sources.base import SourceError, first_line, printable
 from pipeline.corpus.sources.git import GIT_ERRORS, open_repository, trust_any_owner
 from pipeline.errors import BadInputError
 from pipeline.locking import locked
 
 HALF_MADE = ".partial"
-SCHEMES = ("https", "http", "ssh", "file")
-# git@host:path, as ssh understands it.
-_SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9._-]+):(?P<path>[^:\s]+)")
+# Neither http:// nor git://: whoever stands between could put in any code, which everyone would then find. No
+# ext:: or other transport that runs a program. file:// is a local path written as a URL.
+SCHEMES = ("https", "ssh", "file")
+# git@host:path, as ssh understands it. A hyphen in front would make an option of it for an ssh program.
+_SCP = re.compile(r"(?P<user>\w[A-Za-z0-9._-]*)@(?P<host>\w[A-Za-z0-9._-]*):(?P<path>[^:\s]+)", re.ASCII)
+_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@")
 # As in a mirror: what the remote calls a branch is called the same here.
 _REFSPECS: tuple[str, ...] = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
@@ -52,7 +55,8 @@ def check_url(url: str) -> str:
     except ValueError as error:
         raise BadInputError("The URL is malformed.", hint=f"Its form is {_FORMS}.") from error
     if parts.scheme not in SCHEMES:
-        raise BadInputError(f"A git repository cannot be read over {parts.scheme}://.", hint=f"Use {_FORMS}.")
+        scheme = printable(parts.scheme[:20])
+        raise BadInputError(f"A git repository is not read over {scheme}://.", hint=f"Use {_FORMS}.")
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise BadInputError(
             f"The URL of {parts.hostname} carries credentials, which would be stored and shown.",
@@ -70,7 +74,7 @@ def check_url(url: str) -> str:
             raise BadInputError(
                 "A file:// URL names a path on this machine.", hint="Its form is file:///path."
             )
-    elif not parts.hostname:
+    elif not parts.hostname or parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
         raise BadInputError("The URL names no host.", hint=f"Its form is {_FORMS}.")
     return url
 
@@ -94,7 +98,7 @@ def fetched_clone(url: str, ref: str | None, settings: Settings) -> pygit2.Repos
         SourceError: the URL cannot be reached or read.
     """
     path = clone_path(url, settings)
-    _prepare(settings)
+    _prepare(url, settings)
     with _locked(path):
         if path.exists():
             try:
@@ -122,7 +126,7 @@ def remote_commit(url: str, ref: str | None, settings: Settings) -> str | None:
     Raises:
         SourceError: the URL cannot be reached or read.
     """
-    _prepare(settings)
+    _prepare(url, settings)
     if ref is not None and re.fullmatch("[0-9a-f]{40}", ref):
         return ref
     with tempfile.TemporaryDirectory() as nowhere, _told(url):
@@ -149,7 +153,11 @@ def lock_of(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(url: str, settings: Settings) -> None:
+    try:
+        check_url(url)
+    except BadInputError as error:  # registered when more was allowed
+        raise SourceError(error.message, hint=error.hint) from error
     trust_any_owner()  # of a file:// URL
     milliseconds = settings.fetch_timeout_seconds * 1000
     pygit2.option(Option.SET_SERVER_CONNECT_TIMEOUT, milliseconds)
@@ -177,6 +185,8 @@ def _fetch(repository: pygit2.Repository, url: str, ref: str | None) -> None:
             if name not in heads:
                 repository.references.delete(name)
         remote.fetch(specs, callbacks=callbacks, proxy=True)
+        # It names the URL that was really used: with credentials, if the user's git configuration adds some.
+        (Path(repository.path) / "FETCH_HEAD").unlink(missing_ok=True)
         if (head := heads.get("HEAD")) is not None:
             repository.set_head(head.symref_target or head.oid)
 
@@ -195,7 +205,8 @@ def _told(url: str) -> Generator[None]:
             )
         else:
             hint = "Check the URL, the network, your known_hosts, and that your ssh agent has the key."
-        raise SourceError(f"{url} cannot be fetched: {first_line(error.args)}.", hint=hint) from error
+        said = _CREDENTIALS.sub("***@", first_line(error.args))
+        raise SourceError(f"{url} cannot be fetched: {said}.", hint=hint) from error
 
 
 class _Callbacks(pygit2.RemoteCallbacks):

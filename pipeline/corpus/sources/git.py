@@ -14,6 +14,7 @@ from pygit2.enums import FileMode, Option, RepositoryOpenFlag
 
 from pipeline.corpus.sources.base import (
     SUBMODULE,
+    UNSAFE_PATH,
     FileTooLargeError,
     FileUnreadableError,
     Listing,
@@ -23,6 +24,9 @@ from pipeline.corpus.sources.base import (
     printable,
     shown_path,
 )
+
+# A tree is read whole, so that one of a gigabyte, which packs into a megabyte, would be held in memory.
+MAX_TREE_BYTES = 64_000_000
 
 # NotFoundError is a KeyError too, InvalidSpecError a ValueError.
 GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
@@ -119,12 +123,20 @@ class GitSource:
     def _list_tree(
         self, prefix: bytes, tree_id: str, listing: Listing, pending: list[tuple[bytes, str]]
     ) -> None:
+        if self._repository.odb.read_header(tree_id)[1] > MAX_TREE_BYTES:
+            raise ValueError(f"it takes more than {MAX_TREE_BYTES:,} bytes")
         tree = self._repository[tree_id]
-        assert isinstance(tree, pygit2.Tree)
+        if not isinstance(tree, pygit2.Tree):
+            raise ValueError("it is none")
         for entry in tree:
             listing.count_entry()
-            path = prefix + (entry.raw_name or b"")
-            if entry.filemode == FileMode.TREE:
+            name = entry.raw_name or b""
+            path = prefix + name
+            if _is_unsafe(name):
+                listing.skipped[UNSAFE_PATH] += 1
+                shown = printable(shown_path(path))
+                listing.problems.append(f"{shown}: left out, no git would write a file there")
+            elif entry.filemode == FileMode.TREE:
                 pending.append((path + b"/", str(entry.id)))
             elif entry.filemode == FileMode.COMMIT:
                 listing.skipped[SUBMODULE] += 1
@@ -146,6 +158,14 @@ class GitSource:
             return odb.read(file.handle)[1]
         except GIT_ERRORS as error:
             raise FileUnreadableError(f"blob {file.handle}: {first_line(error.args)}") from error
+
+
+def _is_unsafe(name: bytes) -> bool:
+    """Whether a tree's entry would lead out of the tree, or into the repository's own files, if checked out.
+
+    Here nothing is written; but a path is shown, and people and their tools may follow it.
+    """
+    return name.lower() in {b"", b".", b"..", b".git"} or b"/" in name
 
 
 def is_git_directory(path: Path) -> bool:

@@ -94,6 +94,7 @@ def _metadata(workbench: Workbench, repository_id: int, report: ExtractionReport
         "files_parsed": report.files_parsed,
         "files_unchanged": report.files_unchanged,
         "files_with_syntax_errors": report.files_with_syntax_errors,
+        "secrets_left_out": report.secrets,
         "seconds": round(report.seconds, 3),
         "by language": counts_table("language", report.by_language),
         "by kind": counts_table("kind", report.by_kind),
