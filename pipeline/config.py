@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, field_serializer
+from pydantic import Field, SecretStr, field_serializer, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -505,6 +506,15 @@ class Settings(BaseSettings):
     nats_max_waiting: int = Field(
         default=1000, ge=1, description="Requests a worker holds at once; what comes beyond is refused."
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _require_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("no time zone goes by that name, such as Europe/Berlin") from error
+        return name
 
     @property
     def shown_nats_url(self) -> str:

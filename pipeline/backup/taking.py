@@ -41,8 +41,8 @@ SELECT version, name, state, location, base_version IS NOT NULL FROM model_versi
 WHERE state IN ('serving', 'approved')
     OR version IN (SELECT model_version FROM index_versions WHERE state IN ('ready', 'serving', 'retired'))
     OR version IN (SELECT model_version FROM challengers WHERE until IS NULL)
-    OR version = (SELECT version FROM model_versions WHERE state = 'candidate'
-        ORDER BY created_at DESC, version LIMIT 1)
+    OR version = (SELECT m.version FROM model_versions m JOIN model_events e ON e.version = m.version
+        WHERE m.state = 'candidate' ORDER BY e.id DESC LIMIT 1)
 ORDER BY created_at, version
 """
 

@@ -13,6 +13,7 @@ from pipeline.encoders.files import DamagedModelError, read_json, sha256_of
 from pipeline.encoders.spec import EncoderSpec, MemberSpec
 
 MANIFEST = "manifest.json"
+SPEC = "spec.json"
 FORMAT = 1
 
 
@@ -51,8 +52,8 @@ class MemberRecord(BaseModel):
 
 
 def is_checkpoint(directory: Path) -> bool:
-    """Whether the directory is a checkpoint: it has a manifest."""
-    return (directory / MANIFEST).is_file()
+    """Whether the directory is a checkpoint: it has a manifest, or has lost it and has the spec beside it."""
+    return (directory / MANIFEST).is_file() or (directory / SPEC).is_file()
 
 
 def read_manifest(directory: Path) -> Manifest:

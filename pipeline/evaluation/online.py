@@ -21,7 +21,9 @@ def challenger(connection: Connection) -> tuple[str, str] | None:
         "SELECT m.version, m.location FROM model_versions m JOIN model_versions s ON s.state = 'serving'"
         " WHERE m.state = 'candidate' AND m.metrics -> 'verdict' ->> 'decision' = 'not enough evidence'"
         " AND m.metrics -> 'verdict' ->> 'serving_version' = s.version"
-        " ORDER BY m.metrics -> 'verdict' ->> 'at' DESC, m.version LIMIT 1"
+        # By their numbers, as clocks go back.
+        " ORDER BY (SELECT max(id) FROM verdicts WHERE model_version = m.version) DESC NULLS LAST,"
+        " m.metrics -> 'verdict' ->> 'at' DESC, m.version LIMIT 1"
     ).fetchone()
     return None if row is None else (row[0], row[1])
 

@@ -251,8 +251,10 @@ def _training(connection: Connection, candidate: ModelRecord | None) -> Training
 
 def _judged_last(connection: Connection) -> str | None:
     row = connection.execute(
-        "SELECT version FROM model_versions WHERE metrics ? 'verdict'"
-        " ORDER BY metrics -> 'verdict' ->> 'at' DESC LIMIT 1"
+        "SELECT version FROM model_versions m WHERE metrics ? 'verdict'"
+        # By their numbers, as clocks go back.
+        " ORDER BY (SELECT max(id) FROM verdicts WHERE model_version = m.version) DESC NULLS LAST,"
+        " metrics -> 'verdict' ->> 'at' DESC LIMIT 1"
     ).fetchone()
     return None if row is None else row[0]
 

@@ -87,9 +87,12 @@ def add_feedback(
         connection.execute(
             "INSERT INTO feedback (search_id, snippet_id, judgement, dwell_ms, user_name, at) "
             # Not now(): of two transactions that began in one order and met at the lock in the other, the
-            # one that speaks last has the last word.
-            "SELECT id, %s, %s, %s, coalesce(%s, user_name), clock_timestamp() FROM searches WHERE id = %s",
-            [snippet_id, judgement, dwell_ms, user, search],
+            # one that speaks last has the last word. Nor before what was said already, if the clock went
+            # back.
+            "SELECT id, %s, %s, %s, coalesce(%s, user_name), greatest(clock_timestamp(),"
+            " (SELECT max(at) FROM feedback WHERE search_id = %s AND snippet_id = %s))"
+            " FROM searches WHERE id = %s",
+            [snippet_id, judgement, dwell_ms, user, search, snippet_id, search],
         )
     return FeedbackResult(added=True)
 

@@ -47,6 +47,8 @@ class _Version:
     recall_at_10: float | None
     model_state: str
     model_name: str
+    location: str
+    fine_tuned: bool
 
 
 def flip(
@@ -71,7 +73,7 @@ def flip(
     Raises:
         BadInputError: there is no such index version.
         HoneloopError: it is not ready, its table is not what it should be, or its model version has not been
-            approved.
+            approved, or its files are missing or damaged.
     """
     keep = (settings or load_settings()).keep_retired_indexes
     with db.connect() as connection:
@@ -111,7 +113,8 @@ def rollback(db: Database, *, actor: str = "person", reasons: Sequence[str] = ()
     Rolling back again goes one further back, never forward.
 
     Raises:
-        HoneloopError: nothing serves, or nothing served before, or it was dropped.
+        HoneloopError: nothing serves, or nothing served before, or it was dropped, or its model's files are
+            missing or damaged.
     """
     with db.connect() as connection:
         _one_flip_at_a_time(connection)
@@ -149,6 +152,8 @@ def _switch(
     previous: int | None,
 ) -> None:
     _require_sound_table(connection, target)
+    if serving is None or serving.model_version != target.model_version:
+        _require_whole_model(target)
     if serving is not None:
         connection.execute(
             "UPDATE index_versions SET state = 'retired', served_until = now() WHERE id = %s", [serving.id]
@@ -174,6 +179,27 @@ def _require_approved(target: _Version) -> None:
             f"The model {target.model_name} ({target.model_version[:12]}) is {target.model_state}:"
             " it has not passed the gate, so its index does not serve.",
             hint="`honeloop promote VERSION --reason TEXT` approves it by hand.",
+        )
+
+
+def _require_whole_model(target: _Version) -> None:
+    """What was fine-tuned here must lie there still, as its queries could not be embedded without it."""
+    if not target.fine_tuned:
+        return
+    from pipeline.encoders.loading import version_of
+
+    try:
+        found = version_of(target.location)
+    except HoneloopError as error:
+        raise HoneloopError(
+            f"Index version {target.id} cannot serve, as its model cannot: {error.message}",
+            hint=f"{error.hint} What served goes on serving.".strip(),
+        ) from error
+    if found != target.model_version:
+        raise HoneloopError(
+            f"Index version {target.id} cannot serve: {target.location} holds {found[:12]}, not its model"
+            f" {target.model_version[:12]}.",
+            hint="Put the model's files back. What served goes on serving.",
         )
 
 
@@ -205,7 +231,8 @@ def _require_sound_table(connection: Connection, target: _Version) -> None:
 
 _SELECT = sql.SQL(
     "SELECT i.id, i.model_version, i.table_name, i.dims, i.state, i.previous_id, i.recall_at_10,"
-    " m.state, m.name FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
+    " m.state, m.name, m.location, m.base_version IS NOT NULL"
+    " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
 )
 
 

@@ -83,6 +83,6 @@ def gate_agrees(bench: Workbench, model: ModelRecord) -> Outcome:
 
 def _directory(model: ModelRecord) -> Path:
     directory = Path(model.location)
-    if not is_checkpoint(directory):
+    if model.base_version is None and not is_checkpoint(directory):
         raise NothingToCheckError(f"{model.name} was not fine-tuned here.")
     return directory

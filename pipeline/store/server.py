@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import subprocess
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -80,19 +81,26 @@ def _embedded_url(settings: Settings) -> str:
         raise
     except Exception as error:
         raise HoneloopError(
-            f"The embedded Postgres under {data} did not start ({error}). {_last_words(data, said.messages)}",
+            f"The embedded Postgres under {data} did not start ({_outcome(error)})."
+            f" {_last_words(data, said.messages)}",
             hint="Free disk space or permissions are the usual cause; or set HONELOOP_DATABASE_URL.",
         ) from error
     finally:
         log.removeHandler(said)
 
 
+def _outcome(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"{Path(error.cmd[0]).name} ended with {error.returncode}"
+    return str(error)
+
+
 def _last_words(data: Path, messages: Sequence[str]) -> str:
-    """The end of the server's log, else of what the library said."""
+    """The end of the server's log, else of what the library's programs printed as errors."""
     try:
         tail = (data / "log").read_text(errors="replace")
     except OSError:
-        tail = messages[0] if messages else ""
+        tail = messages[0].rpartition("stderr:")[2] if messages else ""
     return f"It says: {tail.strip()[-1500:]}" if tail.strip() else "It said nothing."
 
 

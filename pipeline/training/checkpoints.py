@@ -28,6 +28,7 @@ from pipeline.encoders.fingerprint import fingerprint
 from pipeline.encoders.manifest import (
     FORMAT,
     MANIFEST,
+    SPEC,
     Manifest,
     MemberRecord,
     check_files,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from pipeline.training.pairs import TrainingSet
 
 MODEL = "model"
-SPEC = "spec.json"
 CURVE = "training_curve.png"
 RECIPES = "recipes"
 LOCK = ".lock"
