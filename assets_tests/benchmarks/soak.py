@@ -44,7 +44,7 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip, rollback
 from pipeline.progress import Silent
 from pipeline.promotion.registry import ensure_registered, set_state
-from pipeline.store import embedded
+from pipeline.store import server_leftovers
 from pipeline.store.connections import Database
 from pipeline.training.checkpoints import write_checkpoint
 from pipeline.training.fine_tuning import FineTuned
@@ -162,7 +162,7 @@ def take_turns(soak: Soak, bench: Workbench, versions: Sequence[str]) -> None:
 def sample(soak: Soak, service: psutil.Process, home: Home, db: Database) -> None:
     """Adds one sample of each measure every two seconds."""
     while not soak.over.wait(SAMPLE_SECONDS):
-        postmaster = psutil.Process(embedded.running_postmaster(home.data) or os.getpid())
+        postmaster = psutil.Process(server_leftovers.running_postmaster(home.data) or os.getpid())
         with db.connect() as connection:
             row = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

@@ -23,7 +23,7 @@ from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.repositories import add_repository
 from pipeline.defs.in_process import run_loop
 from pipeline.progress import Silent
-from pipeline.store import embedded
+from pipeline.store import server_leftovers
 from pipeline.store.connections import Database, open_database
 from pipeline.store.server import DAGSTER_DATABASE, database_url
 
@@ -141,9 +141,9 @@ class Home:
 
     def leave(self) -> None:
         """Uses the server no longer, and stops it if nobody else in this process or another does."""
-        server = embedded.library().PostgresServer._instances.get(self.data.resolve())
+        server = server_leftovers.library().PostgresServer._instances.get(self.data.resolve())
         if server is not None:
-            embedded.forget_dead_users(self.data)
+            server_leftovers.forget_dead_users(self.data)
             server.cleanup()
 
     def processes(self) -> list[psutil.Process]:
@@ -234,7 +234,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 def kill_server(home: Home) -> None:
     """Kill -9 of the home's Postgres, all of its processes at once."""
-    pid = embedded.running_postmaster(home.data)
+    pid = server_leftovers.running_postmaster(home.data)
     if pid is None:
         return
     with suppress(psutil.NoSuchProcess):

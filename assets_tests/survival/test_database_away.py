@@ -34,7 +34,7 @@ from pipeline.progress import Silent
 from pipeline.search.api.app import create_app
 from pipeline.search.engine import SearchEngine
 from pipeline.search.spool import SearchSpool
-from pipeline.store import embedded
+from pipeline.store import server_leftovers
 from pipeline.store.connections import Database
 from pipeline.store.server import database_url
 
@@ -79,7 +79,7 @@ def indexed(
 
 def control(home: Home, *arguments: str) -> None:
     """Postgres' own command, as whoever owns the data."""
-    server = embedded.library().PostgresServer._instances[home.data.resolve()]
+    server = server_leftovers.library().PostgresServer._instances[home.data.resolve()]
     subprocess.run(
         [str(server.bin_path / "pg_ctl"), "-w", "-D", str(home.data.resolve()), *arguments],
         check=True,

@@ -15,9 +15,9 @@ import dagster as dg
 
 from pipeline.config import Settings
 from pipeline.corpus import repositories
+from pipeline.defs.alone import OnlyOne, only_one
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
 from pipeline.defs.instance import open_instance
-from pipeline.defs.only_one import OnlyOne
 from pipeline.defs.outcome import Failure, failures_of, was_interrupted
 from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
@@ -109,13 +109,13 @@ def run_loop(
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, only_one: OnlyOne) -> None:
+    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, lock: OnlyOne) -> None:
         from pipeline.defs.building import build_defs
 
         self.workbench = workbench
         self.result = RunResult()
         self._instance = instance
-        self._only_one = only_one
+        self._lock = lock
         workbench_resource = dg.ResourceDefinition.hardcoded_resource(workbench)
         definitions = build_defs({WORKBENCH: workbench_resource})
         self._job = definitions.resolve_implicit_global_asset_job_def()
@@ -129,9 +129,9 @@ class Loop:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with OnlyOne(workbench.db) as only_one, open_instance(settings) as instance:
+        with only_one(workbench.db) as lock, open_instance(settings) as instance:
             close_dead_runs(instance, others_in_process=False)
-            loop = cls(workbench, instance, only_one)
+            loop = cls(workbench, instance, lock)
             loop.synchronise()
             yield loop
 
@@ -292,7 +292,7 @@ class Loop:
         Whatever an asset had finished, it then finds done.
         """
         try:
-            self._only_one.require()
+            self._lock.require()
             executed = self._execute(assets, partition, config)
         except Exception as error:  # of Dagster's own storage, or of the lock
             known = error if isinstance(error, HoneloopError) else explained(error)
@@ -340,6 +340,6 @@ class Loop:
                 if time.monotonic() > deadline:
                     raise still from error
             time.sleep(min(1.0, settings.database_patience_seconds))
-        self._only_one.require()
+        self._lock.require()
         # Its end could not be written.
         close_dead_runs(self._instance, others_in_process=False)

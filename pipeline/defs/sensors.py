@@ -11,7 +11,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline.corpus.repositories import list_repositories
 from pipeline.defs import jobs
-from pipeline.defs.only_one import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES, repository_partitions
 from pipeline.defs.reporting import materialized
 from pipeline.defs.upstream import feedback_learned

