@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pipeline.store.server import START_SECONDS, database_url
 from pipeline.store.server_leftovers import (
     LOCK_FILE,
     clear_leftovers,
+    clear_unfinished_cluster,
     dead_users,
     forget_dead_users,
     has_stale_lock_file,
@@ -34,7 +34,7 @@ def examine_server(settings: Settings, found: Examination) -> None:
                 Finding(
                     "half-made database",
                     f"{unfinished} was not finished.",
-                    partial(shutil.rmtree, unfinished),
+                    partial(clear_unfinished_cluster, data),
                 )
             ]
         )

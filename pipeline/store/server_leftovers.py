@@ -56,6 +56,12 @@ def make_cluster(data: Path) -> None:
         os.rename(unfinished, data)
 
 
+def clear_unfinished_cluster(data: Path) -> None:
+    """Deletes what a killed `initdb` left; waits for one that is at work, which leaves nothing."""
+    with start_lock():
+        shutil.rmtree(unfinished_cluster(data), ignore_errors=True)
+
+
 def unfinished_cluster(data: Path) -> Path:
     """Where a data directory is made."""
     return data.with_name(f"{data.name}.unfinished")
