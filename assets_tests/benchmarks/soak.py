@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,7 +200,7 @@ def trend(values: Sequence[float]) -> dict[str, float]:
 
 
 @contextmanager
-def serving(home: Home, db: Database) -> Iterator[tuple[psutil.Process, str]]:
+def serving(home: Home, db: Database) -> Generator[tuple[psutil.Process, str]]:
     """`honeloop serve` as a process, and its address; stopped by a signal, so that it writes its queue."""
     command = [sys.executable, "-m", "pipeline.cli", "serve", "--port", "0", "--quiet"]
     environment = {

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +213,7 @@ def make_home(directory: Path) -> Home:
 
 
 @contextmanager
-def temporary_directory() -> Iterator[Path]:
+def temporary_directory() -> Generator[Path]:
     """In memory if there is enough, and with a short path: a Unix socket's may have 100 characters."""
     memory = Path("/dev/shm")
     enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ MEGABYTE = 1 << 20
 
 
 @contextmanager
-def small_disk(path: Path, size: int) -> Iterator[Path]:
+def small_disk(path: Path, size: int) -> Generator[Path]:
     """A file system of so many bytes, in memory."""
     path.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
