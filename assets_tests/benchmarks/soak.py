@@ -142,7 +142,8 @@ def take_turns(soak: Soak, bench: Workbench, versions: Sequence[str]) -> None:
     turn = 0
     while not soak.over.wait(3.0):
         turn += 1
-        version = versions[turn % len(versions)]
+        serving = bench.serving_model().version
+        version = next(each for each in versions if each != serving)
         try:
             if turn % 5 == 0:
                 rollback(db)
