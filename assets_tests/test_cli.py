@@ -104,7 +104,7 @@ def test_starting_imports_nothing_heavy():
     "command",
     [
         *("run", "index", "train", "search", "evaluate", "models", "promote", "rollback", "check", "status"),
-        *("up", "migrate", "interleave", "source add", "source list", "source remove"),
+        *("up", "migrate", "doctor", "interleave", "source add", "source list", "source remove"),
         *("feedback add", "feedback import", "feedback stats"),
     ],
 )

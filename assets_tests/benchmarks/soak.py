@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip, rollback
 from pipeline.progress import Silent
 from pipeline.promotion.registry import ensure_registered, set_state
-from pipeline.store import embedded
+from pipeline.store import server_leftovers
 from pipeline.store.connections import Database
 from pipeline.training.checkpoints import write_checkpoint
 from pipeline.training.fine_tuning import FineTuned
@@ -142,7 +142,8 @@ def take_turns(soak: Soak, bench: Workbench, versions: Sequence[str]) -> None:
     turn = 0
     while not soak.over.wait(3.0):
         turn += 1
-        version = versions[turn % len(versions)]
+        serving = bench.serving_model().version
+        version = next(each for each in versions if each != serving)
         try:
             if turn % 5 == 0:
                 rollback(db)
@@ -162,7 +163,7 @@ def take_turns(soak: Soak, bench: Workbench, versions: Sequence[str]) -> None:
 def sample(soak: Soak, service: psutil.Process, home: Home, db: Database) -> None:
     """Adds one sample of each measure every two seconds."""
     while not soak.over.wait(SAMPLE_SECONDS):
-        postmaster = psutil.Process(embedded.running_postmaster(home.data) or os.getpid())
+        postmaster = psutil.Process(server_leftovers.running_postmaster(home.data) or os.getpid())
         with db.connect() as connection:
             row = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -200,7 +201,7 @@ def trend(values: Sequence[float]) -> dict[str, float]:
 
 
 @contextmanager
-def serving(home: Home, db: Database) -> Iterator[tuple[psutil.Process, str]]:
+def serving(home: Home, db: Database) -> Generator[tuple[psutil.Process, str]]:
     """`honeloop serve` as a process, and its address; stopped by a signal, so that it writes its queue."""
     command = [sys.executable, "-m", "pipeline.cli", "serve", "--port", "0", "--quiet"]
     environment = {

@@ -13,8 +13,8 @@ import pytest
 from assets_tests.defs.ticking import run_of, serve, tick, with_settings
 from pipeline.corpus.repositories import Repository, remove_repository
 from pipeline.defs import sensors
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.in_process import Loop
-from pipeline.defs.only_one import run_under_way
 from pipeline.defs.schedules import nightly_fine_tuning
 from pipeline.encoders.encoder import Encoder
 from pipeline.feedback.importing import import_feedback

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.repositories import add_repository
 from pipeline.defs.in_process import run_loop
 from pipeline.progress import Silent
-from pipeline.store import leftovers
+from pipeline.store import server_leftovers
 from pipeline.store.connections import Database, open_database
 from pipeline.store.embedded import HomeServer
 from pipeline.store.server import DAGSTER_DATABASE, database_url
@@ -144,7 +144,7 @@ class Home:
         """Uses the server no longer, and stops it if nobody else in this process or another does."""
         server = HomeServer._instances.get(self.data.resolve())
         if server is not None:
-            leftovers.forget_dead_users(self.data)
+            server_leftovers.forget_dead_users(self.data)
             server.cleanup()
 
     def processes(self) -> list[psutil.Process]:
@@ -214,7 +214,7 @@ def make_home(directory: Path) -> Home:
 
 
 @contextmanager
-def temporary_directory() -> Iterator[Path]:
+def temporary_directory() -> Generator[Path]:
     """In memory if there is enough, and with a short path: a Unix socket's may have 100 characters."""
     memory = Path("/dev/shm")
     enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
@@ -235,7 +235,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 def kill_server(home: Home) -> None:
     """Kill -9 of the home's Postgres, all of its processes at once."""
-    pid = leftovers.running_postmaster(home.data)
+    pid = server_leftovers.running_postmaster(home.data)
     if pid is None:
         return
     with suppress(psutil.NoSuchProcess):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ class Orders:
 
 
 @contextmanager
-def taking_orders(directory: Path) -> Iterator[Orders]:
+def taking_orders(directory: Path) -> Generator[Orders]:
     """A zygote, ended with the block; the commands' output goes into the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(

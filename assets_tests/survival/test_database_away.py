@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +99,7 @@ def start(home: Home) -> None:
 
 
 @contextmanager
-def stopping(home: Home, seconds: float) -> Iterator[None]:
+def stopping(home: Home, seconds: float) -> Generator[None]:
     """The server is stopped and started again and again, each time after so many seconds, meanwhile."""
     over = threading.Event()
 

@@ -28,9 +28,9 @@ from assets_tests.survival.conftest import Code
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.sources.clones import clone_path
+from pipeline.defs.alone import only_one
 from pipeline.defs.dead_runs import IN_PROCESS_TAG
 from pipeline.defs.instance import open_instance
-from pipeline.defs.only_one import OnlyOne
 from pipeline.encoders.encoder import Encoder
 from pipeline.index.cleaning import BUILD_LOCK
 from pipeline.index.tables import VectorTable, create_table
@@ -267,7 +267,7 @@ def test_runs_and_slots(settings: Settings, db: Database, doctor: Doctor) -> Non
         for run_id in (over, living):
             assert storage.claim_concurrency_slot("gpu", run_id, "step").is_claimed
 
-    with OnlyOne(db):
+    with only_one(db):
         said = doctor()
         assert kinds(said) == ["run without a process", "slot without a run"]
         assert "A run of the loop is under way; it is left alone." in said["notes"]

@@ -17,7 +17,7 @@ import pytest
 from assets_tests.survival.homes import Home, kill_all, kill_server, temporary_directory, wait_until
 from pipeline.commands.doctor import examined
 from pipeline.progress import Silent
-from pipeline.store import leftovers
+from pipeline.store import server_leftovers
 from pipeline.store.server import database_url
 
 USING = """
@@ -62,10 +62,12 @@ def kinds(home: Home, *, repair: bool = False) -> list[str]:
 def test_a_server_whose_user_was_killed_is_named_and_stopped(home: Home) -> None:
     with using(home) as process:
         process.kill()
-    server = leftovers.running_postmaster(home.data)
+    server = server_leftovers.running_postmaster(home.data)
     assert server is not None
     assert "leftover server" in kinds(home)
-    assert leftovers.running_postmaster(home.data) == server  # looking stops nothing, and keeps nothing going
+    assert (
+        server_leftovers.running_postmaster(home.data) == server
+    )  # looking stops nothing, and keeps nothing going
     assert "leftover server" in kinds(home, repair=True)
     home.leave()
     assert wait_until(lambda: not psutil.pid_exists(server), 30)
@@ -75,7 +77,7 @@ def test_a_server_whose_user_was_killed_is_named_and_stopped(home: Home) -> None
             process.kill()
     database_url(home.settings)
     home.leave()
-    assert leftovers.running_postmaster(home.data) is None
+    assert server_leftovers.running_postmaster(home.data) is None
 
 
 def test_a_killed_server_recovers_though_its_lock_file_names_somebody_else(home: Home) -> None:
@@ -83,7 +85,7 @@ def test_a_killed_server_recovers_though_its_lock_file_names_somebody_else(home:
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS number")
     kill_server(home)
-    lock = home.data / leftovers.LOCK_FILE
+    lock = home.data / server_leftovers.LOCK_FILE
     # As after a restart of the machine: the number is that of a process that lives, and is no server.
     lock.write_text("\n".join([str(os.getpid()), *lock.read_text().split("\n")[1:]]))
     assert kinds(home) == ["stale lock file"]
@@ -100,7 +102,7 @@ def test_a_killed_postmaster_alone_is_waited_for(home: Home) -> None:
     """Its other processes are still at work in the data directory when the next start comes."""
     url = database_url(home.settings, "template1")
     busy = psycopg.connect(url, autocommit=True)
-    postmaster = leftovers.running_postmaster(home.data)
+    postmaster = server_leftovers.running_postmaster(home.data)
     assert postmaster is not None
     busy.execute("SET client_min_messages = error")
     with pytest.raises(psycopg.OperationalError):
@@ -119,8 +121,8 @@ def test_a_killed_initdb_leaves_no_database_that_cannot_start(home: Home) -> Non
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    unfinished = leftovers.unfinished_cluster(home.data)
-    assert wait_until((unfinished / leftovers.VERSION_FILE).exists, 120, every=0.001)
+    unfinished = server_leftovers.unfinished_cluster(home.data)
+    assert wait_until((unfinished / server_leftovers.VERSION_FILE).exists, 120, every=0.001)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not home.data.exists()
@@ -133,7 +135,7 @@ def test_a_killed_initdb_leaves_no_database_that_cannot_start(home: Home) -> Non
 def test_dead_users_are_taken_off_the_record(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    (tmp_path / leftovers.USERS_FILE).write_text(json.dumps([ended.pid, os.getpid()]))
-    leftovers.forget_dead_users(tmp_path)
-    assert leftovers.users(tmp_path) == [os.getpid()]
-    assert [path.name for path in tmp_path.iterdir()] == [leftovers.USERS_FILE]
+    (tmp_path / server_leftovers.USERS_FILE).write_text(json.dumps([ended.pid, os.getpid()]))
+    server_leftovers.forget_dead_users(tmp_path)
+    assert server_leftovers.users(tmp_path) == [os.getpid()]
+    assert [path.name for path in tmp_path.iterdir()] == [server_leftovers.USERS_FILE]

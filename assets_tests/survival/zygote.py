@@ -13,19 +13,25 @@ import json
 import os
 import selectors
 import sys
+from importlib import import_module
 from typing import Any
+
+import pipeline.cli
+
+# What the commands import when they need it.
+MODULES = (
+    "torch",
+    "sentence_transformers.sentence_transformer.trainer",
+    "pipeline.defs.in_process",
+    "pipeline.evaluation.run_report",
+    "pipeline.search.api.app",
+    "pipeline.training.fine_tuning",
+)
 
 
 def main() -> None:
-    import sentence_transformers  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    from sentence_transformers import SentenceTransformerTrainer  # noqa: F401  # pyright: ignore
-
-    import pipeline.cli
-    import pipeline.defs.in_process
-    import pipeline.evaluation.run_report
-    import pipeline.search.api.app
-    import pipeline.training.fine_tuning
+    for module in MODULES:
+        import_module(module)
 
     print("ready", flush=True)
     selector = selectors.DefaultSelector()

@@ -32,7 +32,6 @@ from pipeline.training.checkpoints import (
     write_checkpoint,
 )
 from pipeline.training.convergence import convergence_by
-from pipeline.training.disk import disk_errors
 from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.handover import hand_over, take_over
 from pipeline.training.pairs import TrainingSet
@@ -278,7 +277,7 @@ def test_a_full_disk_is_said_clearly_before_anything_is_written(
 def test_a_disk_that_fills_up_while_writing_is_said_clearly(tmp_path: Path) -> None:
     with (
         pytest.raises(HoneloopError, match="is full") as failure,
-        disk_errors(tmp_path, "The checkpoint"),
+        checkpoints._clear_errors(tmp_path),
         Path("/dev/full").open("w", encoding="utf-8") as full,
     ):
         full.write("{}")

@@ -8,6 +8,7 @@ from functools import partial
 from dagster import DagsterInstance
 
 from pipeline.config import Settings
+from pipeline.defs.alone import only_one, run_under_way
 from pipeline.defs.dead_runs import (
     close_run,
     dead_runs,
@@ -17,7 +18,6 @@ from pipeline.defs.dead_runs import (
     runs_with_slots,
 )
 from pipeline.defs.instance import open_instance
-from pipeline.defs.only_one import OnlyOne, run_under_way
 from pipeline.doctor.findings import Examination, Finding
 from pipeline.store.connections import Database
 from pipeline.store.server import dagster_database
@@ -64,7 +64,7 @@ def examine_runs(settings: Settings, db: Database, found: Examination) -> None:
 def _close(settings: Settings, db: Database, run_id: str, *, in_process: bool) -> None:
     with open_instance(settings) as instance:
         if in_process:
-            with OnlyOne(db):
+            with only_one(db):
                 _close_if_dead(instance, run_id, others_in_process=False)
         else:
             _close_if_dead(instance, run_id, others_in_process=True)

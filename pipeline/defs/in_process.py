@@ -14,11 +14,11 @@ import dagster as dg
 
 from pipeline.config import Settings
 from pipeline.corpus import repositories
+from pipeline.defs.alone import OnlyOne, only_one
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
 from pipeline.defs.failing import failures_in, was_interrupted
 from pipeline.defs.instance import open_instance
 from pipeline.defs.launcher import HOST_TAG, this_host
-from pipeline.defs.only_one import OnlyOne
 from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
 from pipeline.defs.resources import WORKBENCH
@@ -106,13 +106,13 @@ def run_part(
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, only_one: OnlyOne) -> None:
+    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, alone: OnlyOne) -> None:
         from pipeline.defs.building import build_defs
 
         self.workbench = workbench
         self.result = RunResult()
         self._instance = instance
-        self._only_one = only_one
+        self._alone = alone
         workbench_resource = dg.ResourceDefinition.hardcoded_resource(workbench)
         definitions = build_defs({WORKBENCH: workbench_resource})
         self._job = definitions.resolve_implicit_global_asset_job_def()
@@ -126,9 +126,9 @@ class Loop:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with OnlyOne(workbench.db) as only_one, open_instance(settings) as instance:
+        with only_one(workbench.db) as alone, open_instance(settings) as instance:
             close_dead_runs(instance, others_in_process=False)
-            loop = cls(workbench, instance, only_one)
+            loop = cls(workbench, instance, alone)
             loop.synchronise()
             yield loop
 
@@ -289,7 +289,7 @@ class Loop:
         Whatever an asset had finished, it then finds done.
         """
         try:
-            self._only_one.require()
+            self._alone.require()
             executed = self._execute(assets, partition, config)
         except Exception as error:  # of Dagster's own storage, or of the lock
             known = error if isinstance(error, HoneloopError) else explained(error)
@@ -338,6 +338,6 @@ class Loop:
                 if time.monotonic() > deadline:
                     raise still from error
             time.sleep(min(1.0, settings.database_patience_seconds))
-        self._only_one.require()
+        self._alone.require()
         # Its end could not be written.
         close_dead_runs(self._instance, others_in_process=False)

@@ -8,8 +8,8 @@ from datetime import date
 import dagster as dg
 
 from pipeline.config import load_settings
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.jobs import expire, fine_tune
-from pipeline.defs.only_one import run_under_way
 from pipeline.defs.upstream import feedback_learned
 from pipeline.feedback.news import count_new_pairs
 from pipeline.workbench import Workbench

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from pipeline.config import Settings
 from pipeline.doctor.clones import examine_clones
@@ -13,8 +16,7 @@ from pipeline.doctor.findings import Examination, Finding
 from pipeline.doctor.models import examine_models, examine_trainings
 from pipeline.doctor.server import examine_server
 from pipeline.doctor.tables import examine_tables
-from pipeline.errors import HoneloopError
-from pipeline.store import migrations
+from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.store.connections import Database, open_database
 from pipeline.store.server import url_for_a_look
 
@@ -46,13 +48,13 @@ def _reached(settings: Settings, found: Examination) -> Database | None:
         found.notes.append("There is no database yet.")
         return None
     try:
-        url = url_for_a_look(settings)
-        missing = migrations.pending(url, settings.sql_path)
-    except psycopg.errors.InvalidCatalogName:
-        found.notes.append("There is no database yet.")
-        return None
+        db = Database(url_for_a_look(settings))
+        missing = _pending(db, settings)
     except HoneloopError as error:
-        found.add([Finding("unreachable database", error.message, hint=error.hint)])
+        if isinstance(error.__cause__, psycopg.OperationalError) and "does not exist" in error.message:
+            found.notes.append("There is no database yet.")
+        else:
+            found.add([Finding("unreachable database", error.message, hint=error.hint)])
         return None
     if missing:
         found.add(
@@ -65,4 +67,28 @@ def _reached(settings: Settings, found: Examination) -> Database | None:
             ]
         )
         return None
-    return Database(url)
+    return db
+
+
+@contextmanager
+def _plain(db: Database) -> Generator[psycopg.Connection[TupleRow]]:
+    """A connection to a database that may have no vectors yet."""
+    try:
+        with psycopg.connect(db.url) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise UnavailableError(
+            f"The database cannot be reached: {str(error).strip()}.",
+            hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
+        ) from error
+
+
+def _pending(db: Database, settings: Settings) -> list[str]:
+    """The migrations that the database does not have yet, asked without changing anything."""
+    names = {path.name.removesuffix(".sql") for path in settings.sql_path.glob("*.sql")}
+    wanted = {name for name in names if not name.endswith(".rollback")}
+    with _plain(db) as connection:
+        if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
+            return sorted(wanted)
+        rows = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
+    return sorted(wanted - {name for (name,) in rows})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,44 +9,52 @@ import psutil
 
 from pipeline.config import Settings
 from pipeline.doctor.findings import Examination, Finding
-from pipeline.store import leftovers
 from pipeline.store.server import START_SECONDS, database_url
+from pipeline.store.server_leftovers import (
+    LOCK_FILE,
+    clear_leftovers,
+    clear_unfinished_cluster,
+    dead_users,
+    forget_dead_users,
+    has_stale_lock_file,
+    named_postmaster,
+    running_postmaster,
+    unfinished_cluster,
+    users,
+)
 
 
 def examine_server(settings: Settings, found: Examination) -> None:
     """Looks at the embedded server from outside, before anything starts it."""
     data = settings.home_path / "postgres"
-    unfinished = leftovers.unfinished_cluster(data)
+    unfinished = unfinished_cluster(data)
     if unfinished.exists() and not _being_made(unfinished):
         found.add(
             [
                 Finding(
                     "half-made database",
                     f"{unfinished} was not finished.",
-                    partial(shutil.rmtree, unfinished),
+                    partial(clear_unfinished_cluster, data),
                 )
             ]
         )
     if not data.is_dir():
         return
-    if leftovers.has_stale_lock_file(data):
-        pid = leftovers.named_postmaster(data)
+    if has_stale_lock_file(data):
+        pid = named_postmaster(data)
         found.add(
             [
                 Finding(
                     "stale lock file",
-                    f"{data / leftovers.LOCK_FILE} names process {pid}, which is not this database's server:"
+                    f"{data / LOCK_FILE} names process {pid}, which is not this database's server:"
                     " that was killed. The next start recovers what it had committed.",
-                    partial(leftovers.clear_leftovers, data, START_SECONDS),
+                    partial(clear_leftovers, data, START_SECONDS),
                 )
             ]
         )
-    dead, recorded = leftovers.dead_users(data), leftovers.users(data)
-    if leftovers.running_postmaster(data) is not None and set(recorded) <= set(dead):
-        what = (
-            f"Postgres runs (process {leftovers.running_postmaster(data)}), and nobody uses it: the processes"
-            " that did were killed."
-        )
+    dead, recorded, pid = dead_users(data), users(data), running_postmaster(data)
+    if pid is not None and set(recorded) <= set(dead):
+        what = f"Postgres runs (process {pid}), and nobody uses it: the processes that did were killed."
         # Whoever uses it next is the last to, and stops it: this process, then.
         found.add([Finding("leftover server", what, partial(database_url, settings))])
     elif dead:
@@ -57,7 +64,7 @@ def examine_server(settings: Settings, found: Examination) -> None:
                     "dead users of the server",
                     f"{len(dead)} killed processes are on record as using Postgres, which would never be"
                     " stopped.",
-                    partial(leftovers.forget_dead_users, data),
+                    partial(forget_dead_users, data),
                 )
             ]
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import HoneloopError
 from pipeline.store.home import require_owner, user_name
-from pipeline.store.leftovers import (
+from pipeline.store.server_leftovers import (
     VERSION_FILE,
     clear_leftovers,
     running_postmaster,

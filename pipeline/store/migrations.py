@@ -91,25 +91,6 @@ def revert(url: str, directory: Path, count: int) -> MigrationReport:
         return MigrationReport(tuple(str(m.id) for m in pending[:count]), _applied(backend))
 
 
-def pending(url: str, directory: Path) -> tuple[str, ...]:
-    """The migrations of `directory` that the database does not have yet, asked without changing anything.
-
-    Raises:
-        psycopg.errors.InvalidCatalogName: there is no such database.
-        HoneloopError: the server cannot be reached.
-    """
-    try:
-        with psycopg.connect(url) as connection:
-            if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
-                return names_in(directory)
-            applied = set(applied_in(connection))
-    except psycopg.OperationalError as error:
-        if f'database "{conninfo_to_dict(url).get("dbname")}" does not exist' in str(error):
-            raise psycopg.errors.InvalidCatalogName(str(error)) from error
-        raise _unreachable(error) from error
-    return tuple(name for name in names_in(directory) if name not in applied)
-
-
 def applied_in(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, ...]:
     """The ids of the migrations in force, in order, as the connection's transaction sees them."""
     rows = connection.execute("SELECT migration_id FROM _yoyo_migration ORDER BY migration_id").fetchall()

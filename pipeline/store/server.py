@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.store.home import usable_home
-from pipeline.store.leftovers import LOCK_FILE, forget_dead_users, running_postmaster
+from pipeline.store.server_leftovers import LOCK_FILE, forget_dead_users, running_postmaster
 
 DATABASE = "honeloop"
 DAGSTER_DATABASE = "dagster"

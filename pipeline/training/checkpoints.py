@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ def write_checkpoint(
             f"The model was trained from {fine_tuned.base_version[:12]}, not from {base.version[:12]}.",
             hint="Give the base it was trained from.",
         )
-    with disk_errors(directory, "The checkpoint"), _alone_in(directory):
+    with _clear_errors(directory), _alone_in(directory):
         _check_room(fine_tuned, directory)
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
@@ -116,7 +116,7 @@ def take_in_checkpoint(version: str, directory: Path, copy_to: Callable[[Path], 
     Raises:
         HoneloopError: a file is missing or damaged, it is another version, or the disk refuses it.
     """
-    with disk_errors(directory, "The checkpoint"), _alone_in(directory):
+    with _clear_errors(directory), _alone_in(directory):
         unfinished = directory / f"{_UNFINISHED}{uuid4().hex}"
         try:
             unfinished.mkdir()
@@ -304,6 +304,10 @@ def _alone_in(directory: Path) -> Generator[None]:
 def unfinished_checkpoints(directory: Path) -> list[Path]:
     """What is being written, or was when its writer died; while the lock is free, the latter."""
     return sorted(directory.glob(f"{_UNFINISHED}*"))
+
+
+def _clear_errors(directory: Path) -> AbstractContextManager[None]:
+    return disk_errors(directory, "The checkpoint")
 
 
 def _check_room(fine_tuned: FineTuned, directory: Path) -> None:

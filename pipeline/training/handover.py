@@ -31,14 +31,17 @@ def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
     unfinished = directory.with_name(f"{directory.name}{UNFINISHED}")
     with disk_errors(directory.parent, "The fine-tuned model"), locked(directory.parent / LOCK):
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        with quiet():
-            fine_tuned.model.save_pretrained(
-                str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
-            )
-        (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
-        shutil.rmtree(directory, ignore_errors=True)
-        os.rename(unfinished, directory)
+        try:
+            unfinished.mkdir(parents=True)
+            with quiet():
+                fine_tuned.model.save_pretrained(
+                    str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
+                )
+            (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
+            shutil.rmtree(directory, ignore_errors=True)
+            os.rename(unfinished, directory)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def handed_over(directory: Path) -> bool:

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from pipeline.defs import jobs
-from pipeline.defs.only_one import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once
 from pipeline.defs.upstream import feedback_learned
 from pipeline.feedback.news import count_new_pairs, newest_feedback_id

@@ -8,7 +8,7 @@ import dagster as dg
 
 from pipeline.corpus.repositories import Repository, list_repositories
 from pipeline.defs import jobs
-from pipeline.defs.only_one import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES
 from pipeline.defs.reporting import last_version, materialized_at
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once, reasons_of, wanted_of

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from pipeline.defs import jobs
-from pipeline.defs.only_one import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.reporting import materialized
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once
 from pipeline.workbench import Workbench

@@ -13,7 +13,7 @@ from pipeline.config import Settings
 from pipeline.corpus.news import state_of_source
 from pipeline.corpus.repositories import Repository, list_repositories
 from pipeline.defs import jobs
-from pipeline.defs.only_one import run_under_way
+from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES, repository_partitions
 from pipeline.defs.reporting import materialized
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once, reasons_of, wanted_of

@@ -1,9 +1,7 @@
-"""That one run of the loop at a time is under way on a database, in any process.
+"""One run of the loop at a time on one database: a lock that the server lets go when its holder dies."""
 
-What does not belong here: what the run does (in_process.py).
-"""
-
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 
@@ -14,29 +12,39 @@ from pipeline.store.locks import is_held, try_lock
 LOCK = "honeloop.run_loop"
 
 
-class OnlyOne:
-    """The lock of the run under way, which the server lets go when this process dies, however it dies.
+def run_under_way(db: Database) -> bool:
+    """Whether a run of the loop is under way in any process; what it is doing need not be done beside it."""
+    return is_held(db, LOCK)
 
-    Entering it raises HoneloopError if another run holds it.
+
+@contextmanager
+def only_one(db: Database) -> "Generator[OnlyOne]":
+    """Holds the lock for the block.
+
+    Raises:
+        HoneloopError: another process holds it.
     """
+    lock = OnlyOne(db)
+    try:
+        lock.require()
+        yield lock
+    finally:
+        lock.let_go()
+
+
+class OnlyOne:
+    """The lock of the run under way. Made by `only_one`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._held = ExitStack()
         self._connection: Connection | None = None
 
-    def __enter__(self) -> "OnlyOne":
-        self.require()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._held.close()
-
     def require(self) -> None:
         """Sees to it that the lock is held: a server that was stopped has forgotten it.
 
         Raises:
-            HoneloopError: another run holds it.
+            HoneloopError: another process holds it.
             UnavailableError: the database is away.
         """
         try:
@@ -44,8 +52,7 @@ class OnlyOne:
                 self._connection.execute("SELECT 1")
                 return
         except psycopg.Error:
-            self._connection = None
-            self._held.close()
+            self.let_go()
         connection = self._held.enter_context(self._db.connect(autocommit=True))
         if not try_lock(connection, LOCK):
             raise HoneloopError(
@@ -54,7 +61,7 @@ class OnlyOne:
             )
         self._connection = connection
 
-
-def run_under_way(db: Database) -> bool:
-    """Whether a run of the loop is under way in any process; what it is doing need not be done beside it."""
-    return is_held(db, LOCK)
+    def let_go(self) -> None:
+        """Others may run."""
+        self._connection = None
+        self._held.close()
