@@ -19,6 +19,11 @@ from pipeline.errors import BadInputError, HoneloopError
 SECRET = "T0KEN"
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "PAUSE_SECONDS", 0.02)
+
+
 @contextmanager
 def receiver(*codes: int, slow: float = 0.0) -> Generator[tuple[str, list[bytes]]]:
     """A server that answers with these codes, one after the other, then with 200; its address, what came."""

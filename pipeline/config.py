@@ -453,6 +453,12 @@ class Settings(BaseSettings):
         description="How far the processes of Dagster's runs step back for the processors behind the search "
         "service (see nice(1)); 0: not at all.",
     )
+    run_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads that torch takes in Dagster's runs, unless OMP_NUM_THREADS says it; unset: one "
+        "fewer than there are processors, so that one is left to the search service.",
+    )
     alert_webhook: SecretStr | None = Field(
         default=None,
         description="Where failed runs are reported: the address of an incoming webhook that takes "

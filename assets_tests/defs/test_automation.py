@@ -165,6 +165,7 @@ class TestIndexUpkeep:
         serve(db, minilm, settings)
         rests = tick(sensors.index_upkeep, workbench, instance)
         assert "has every snippet" in rests.skip_message
+        assert rests.asset_events == []  # nothing was promoted
         # For some minutes it believes that, and counts nothing.
         with db.connect() as connection:
             connection.execute("UPDATE embedding_tables SET table_name = 'counting_would_fail'")

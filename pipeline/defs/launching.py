@@ -133,7 +133,7 @@ def _followed(
             if ended and not found.has_more:
                 return run
             if run.status == dg.DagsterRunStatus.QUEUED and not said and time.monotonic() - waited_since > 10:
-                progress.note("It waits in Dagster's queue for another run.")
+                progress.note("It waits in Dagster's queue.")
                 said = True
             if not ended and not alive():
                 raise HoneloopError(

@@ -18,7 +18,7 @@ from pipeline.index.embeddings import count_missing
 from pipeline.promotion.registry import ModelRecord
 from pipeline.workbench import Workbench
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 3.0  # each look counts what is missing
 
 
 def wait_until_it_serves(

@@ -3,6 +3,7 @@
 What does not belong here: opening anything at import; code locations are loaded without a database.
 """
 
+import os
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ import dagster as dg
 import psutil
 
 from pipeline.alerts import Webhook
-from pipeline.config import load_settings
+from pipeline.config import Settings, load_settings
 from pipeline.workbench import Workbench
 
 WORKBENCH = "workbench"
@@ -27,20 +28,23 @@ def _from_environment(context: dg.InitResourceContext) -> Workbench:
     # Sensors tick every half minute in one process: the database is opened and migrated once, not every time.
     workbench = _workbench()
     if context.run is not None:  # the process is this run's own
-        _step_back(workbench.settings.background_niceness)
+        step_back(workbench.settings)
     return workbench
 
 
-def _step_back(niceness: int) -> None:
+def step_back(settings: Settings) -> None:
     """Leaves the processors to the search service, and to Dagster's web page, when those need them.
 
-    All that this process starts inherits it. Threads are as many as torch takes: with niceness they cost the
-    others nothing, and fewer would only make a night longer (figures:
-    `assets_tests/benchmarks/search_beside_embedding.py`).
+    Niceness alone is not enough everywhere: some schedulers share the processors among sessions first, and
+    within one only by niceness (`sched_autogroup_enabled`, see sched(7)). So one processor is left free too.
+    All that this process starts inherits both; torch and ONNX Runtime read the variable when they are loaded,
+    which is later. What that is worth on a machine: `assets_tests/benchmarks/search_beside_embedding.py`.
     """
     with suppress(psutil.Error, OSError):
         process = psutil.Process()
-        process.nice(max(niceness, process.nice()))
+        process.nice(max(settings.background_niceness, process.nice()))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.run_threads or max(1, usable - 1)))
 
 
 def _webhook(_: dg.InitResourceContext) -> Webhook:

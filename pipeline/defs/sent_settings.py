@@ -12,9 +12,13 @@ from pydantic import ValidationError
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
 
-# Where things are, who is told, and what is secret.
+# Where things are, what the machine gives, and what is secret.
 NEVER_SENT = frozenset(
-    ("home", "database_url", "api_token", "alert_webhook", "ui_port", "search_port", "device", "timezone")
+    (
+        *("home", "database_url", "ui_port", "search_port", "timezone"),
+        *("device", "run_threads", "background_niceness"),
+        *("api_token", "alert_webhook"),
+    )
 )
 
 

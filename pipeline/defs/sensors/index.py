@@ -12,7 +12,7 @@ from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES
 from pipeline.defs.reporting import last_version, materialized_at
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once, reasons_of, wanted_of
-from pipeline.defs.sensors.backfilling import embed_everything
+from pipeline.defs.sensors.backfilling import approved_at, embed_everything
 from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import count_missing
 from pipeline.promotion.registry import ModelRecord
@@ -43,7 +43,7 @@ def index_upkeep(
     if not repositories:
         return dg.SkipReason("No repository was read yet.")
     model = workbench.target_model()
-    events = _promotion_by_hand(context.instance, model)
+    events = _promotion_by_hand(context.instance, workbench, model)
     asked = _asked(context, workbench, model, repositories)
     if isinstance(asked, dg.SensorResult):
         return asked._replace(asset_events=events)
@@ -115,13 +115,17 @@ def _recheck(
     return once(instance, "refresh_index", f"{state}, verified last at {round(last)}")
 
 
-def _promotion_by_hand(instance: dg.DagsterInstance, model: ModelRecord) -> list[dg.AssetMaterialization]:
+def _promotion_by_hand(
+    instance: dg.DagsterInstance, workbench: Workbench, model: ModelRecord
+) -> list[dg.AssetMaterialization]:
     """`honeloop promote` and `rollback` change outside Dagster what is to serve; it is told, so that what
     follows from it is stale.
     """
     reported = last_version(instance, "promoted_model")
-    if reported == model.version or (reported is None and model.base_version is None):
+    if reported == model.version:
         return []
+    if reported is None and not approved_at(workbench, model):
+        return []  # the first to serve was never promoted
     return [
         dg.AssetMaterialization(
             "promoted_model",
