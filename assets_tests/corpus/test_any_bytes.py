@@ -113,7 +113,7 @@ FILES = st.one_of(
 DETECTOR = Detector(Settings())
 
 
-@few_or_many(300, 30_000)
+@few_or_many(200, 20_000)
 def test_any_bytes_in_any_language(examples: int) -> None:
     @holds(examples, FILES, st.sampled_from(LANGUAGES), st.integers(16, 64))
     def cut(source: bytes, language: Language, limit: int) -> None:
