@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-all lint check bench clean
+.PHONY: help run up test test-all lint check bench audit licences clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,12 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint ## ruff and pyright
 check: $(VENV)/.installed ## Every asset check against the current state
 	@$(BIN)/honeloop check
 
+audit: $(VENV)/.installed-audit ## Known vulnerabilities of the pinned packages; says so if they cannot be asked for
+	@.ci/audit
+
+licences: $(VENV)/.installed-audit ## The licences of all that is installed; fails on one that does not fit
+	@$(BIN)/python .ci/licences
+
 bench: $(VENV)/.installed ## Side-by-side measurements
 	@$(BIN)/python -m assets_tests.benchmarks.embedding_throughput
 
@@ -57,6 +63,10 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Honeloop, its pinned dependencies and the test tools into $(VENV) …"
 	@$(PIP) -e ".[test]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-audit: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) -e ".[test,audit]"
+	@touch $@
 
 $(VENV)/.installed-lint: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e ".[lint]"

@@ -133,6 +133,29 @@ def test_pickled_weights_are_refused_and_never_opened(tmp_path: Path, name: str)
     assert not sentinel.exists()
 
 
+PICKLES = ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt")
+PICKLES += ("rng_state.pth", "model.pkl", "model.onnx_data", "tf_model.h5", "1_Pooling/pytorch_model.bin")
+
+
+def test_pickles_beside_the_weights_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    directory = copy_model(tmp_path / "model", real=("1_Pooling/config.json",))
+    sentinel = tmp_path / "opened"
+    for name in PICKLES:
+        (directory / name).write_bytes(f"cbuiltins\nopen\n(V{sentinel}\nVw\ntR.".encode())
+    with pytest.MonkeyPatch.context() as patch:  # that it would do it
+        patch.chdir(tmp_path)
+        pickle.loads((directory / PICKLES[0]).read_bytes()).close()
+    assert sentinel.exists()
+    sentinel.unlink()
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("a pickle was opened"))
+    encoder = load_encoder(str(directory), device="cpu")
+    assert encoder.embed_documents(["def f(): pass"]).shape == (1, encoder.dims)
+    encoder.sentence_transformer()
+    assert not sentinel.exists()
+
+
 def test_code_in_a_model_directory_is_never_run(tmp_path: Path) -> None:
     directory = copy_model(tmp_path / "model")
     sentinel = tmp_path / "ran"
