@@ -58,7 +58,7 @@ class HomeServer(PostgresServer):
         self._lock = start_lock(data)
 
     @classmethod
-    def started(cls, data: Path, patience: float) -> PostgresServer:
+    def started(cls, data: Path, patience: float = 60) -> PostgresServer:
         """The server with this data, made if there is none, and started unless it runs.
 
         Args:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,12 @@ def start_lock(data: Path) -> InterProcessLock:
     from fasteners import InterProcessLock
 
     return InterProcessLock(data.parent / START_LOCK)
+
+
+def clear_unfinished_cluster(data: Path) -> None:
+    """Deletes what a killed `initdb` left; waits for one that is at work, which leaves nothing."""
+    with start_lock(data):
+        shutil.rmtree(unfinished_cluster(data), ignore_errors=True)
 
 
 def unfinished_cluster(data: Path) -> Path:
