@@ -271,6 +271,7 @@ def test_nothing_that_was_acknowledged_is_missing(
 ) -> None:
     """Searches go on being recorded while backups are taken, and a service carries them to the database."""
     acknowledged: list[str] = []
+    promised: set[str] = set()
     stop = threading.Event()
     with SearchSpool(settings, full) as spool:
 

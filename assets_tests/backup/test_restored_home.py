@@ -74,8 +74,10 @@ def test_a_restored_home_serves_the_same_model_and_learns_from_the_same_feedback
 ) -> None:
     encoder = Workbench(settings).encoder(get_record(db, lived_in))
     answer = search(db, encoder, QUERY, user="ann")
+    assert answer.search_id is not None
     assert answer.results[0].symbol == "parse_duration"
     asked = search(db, encoder, "say goodbye", user="bob")
+    assert asked.search_id is not None
     add_feedback(db, answer.search_id, answer.results[0].snippet_id, "accept", user="ann")
     add_feedback(db, asked.search_id, asked.results[0].snippet_id, "accept", user="bob")
     taken = take_backup(settings, tmp_path / "b", Silent())

@@ -8,13 +8,17 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from assets_tests.index.click_corpus import add_functions, build, serve, store_vectors
-from assets_tests.index.conftest import functions, vectors
-from assets_tests.search.test_engine import Functions, Vectors
+from assets_tests.index.click_corpus import (
+    add_functions,
+    build,
+    click_functions,
+    serve,
+    store_vectors,
+    vectors_of,
+)
 from assets_tests.training.conftest import click_pairs, click_set, trained
 from pipeline.cli import app
 from pipeline.config import Settings
@@ -31,9 +35,9 @@ from pipeline.training.checkpoints import write_checkpoint
 from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.pairs import TrainingSet
 
-__all__ = ["click_pairs", "click_set", "functions", "trained", "vectors"]
+__all__ = ["click_pairs", "click_set", "trained"]
 
-COUNT = 30
+COUNT = 15
 WEIGHTS, TOKENIZER, MANIFEST = "model/model.safetensors", "model/tokenizer.json", "manifest.json"
 
 
@@ -98,22 +102,21 @@ def rolled_back(
     db: Database,
     *,
     minilm: Encoder,
-    functions: Functions,
-    vectors: Vectors,
     trained: tuple[FineTuned, Settings],
     click_set: TrainingSet,
 ) -> Path:
     """A fine-tuned model served, then MiniLM again; its checkpoint."""
     checkpoint = write_checkpoint(trained[0], minilm, click_set, settings.checkpoints_path)
-    few = functions[:COUNT]
+    few = click_functions()[:COUNT]
     add_functions(db, few)
-    store_vectors(db, minilm, few, vectors[:COUNT])
+    store_vectors(db, minilm, few, vectors_of(minilm, few))
     serve(db, minilm, settings)
     tuned = load_encoder(str(checkpoint.path), device="cpu")
     ensure_registered(db, tuned, str(checkpoint.path), "candidate", base_version=minilm.version)
     with db.connect() as connection:
         set_state(connection, tuned.version, "approved", "person", ["to try"])
-    store_vectors(db, tuned, few, np.asarray(tuned.embed_documents([each.text for each in few])))
+    store_vectors(db, tuned, few, vectors_of(tuned, few))
+    ensure_registered(db, tuned, str(checkpoint.path))  # where it lies, which the helper does not know
     flip(db, build(db, tuned, settings).index_version_id, actor="index", reasons=[], settings=settings)
     return checkpoint.path
 

@@ -109,7 +109,7 @@ def said_as(user: int, home: Path) -> str:
     """What opening the home says to this user; in a copy of this process, which has all its code already."""
     reading, writing = os.pipe()
     if os.fork() == 0:
-        code = 1
+        said, code = "", 1
         try:
             os.setgroups([])
             os.setgid(user)
