@@ -125,7 +125,7 @@ def test_flips_and_rollbacks_are_whole_or_not_at_all(
     anew = settings.model_copy(update={"hnsw_m": 8, "keep_retired_indexes": 50})
     done = refused = 0
     with stopping(home, 0.4):
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
             try:
                 report = build_index(indexed, minilm.version, anew, Silent())
@@ -152,7 +152,7 @@ def tiny(db: Database, tmp_path: Path) -> Database:
     return db
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
 def test_a_run_waits_for_the_database_and_goes_on(
     home: Home, settings: Settings, tiny: Database, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -230,7 +230,7 @@ def test_the_service_answers_503_and_recovers_and_loses_nothing(
         assert wait_until(lambda: ask() == 200, 60, every=0.2)
 
         def ask_on() -> None:
-            deadline = time.monotonic() + 6
+            deadline = time.monotonic() + 3
             while time.monotonic() < deadline:
                 ask()
 

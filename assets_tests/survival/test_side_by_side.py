@@ -128,6 +128,7 @@ def test_flips_rollbacks_and_droppings_race(
     assert min(first["done"], second["done"], drop["done"]) > 0
 
 
+@pytest.mark.slow  # another process imports all of Dagster
 def test_a_second_run_of_another_process_is_refused(settings: Settings) -> None:
     second = [sys.executable, "-m", "pipeline.cli", "index"]
     environment = {"HONELOOP_HOME": str(settings.home), "HONELOOP_DATABASE_URL": str(settings.database_url)}
