@@ -29,6 +29,8 @@ LOCATION = "honeloop"
 REPOSITORY = "__repository__"  # what Dagster calls the definitions of a location
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 60.0
+# Whether a failed run is tried again is known so soon.
+VERDICT_SECONDS = 30.0
 # A cancelled run is waited for so long; Dagster gives it up on its own after cancel_timeout_seconds.
 CANCEL_SECONDS = 90.0
 
@@ -74,7 +76,7 @@ def run_through_dagster(
         try:
             while True:
                 run = _followed(instance, run_id, progress, alive)
-                if run.tags.get("dagster/will_retry") != "true":
+                if not _is_tried_again(instance, run):
                     return _result(instance, run)
                 run_id = _retry_of(instance, run_id, alive)
                 progress.note(f"Its process was killed; Dagster tries again: {address}/runs/{run_id}")
@@ -144,6 +146,18 @@ def _followed(
                 time.sleep(POLL_SECONDS)
     finally:
         reader.close()
+
+
+def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether Dagster tries a failed run again. It notes that just after the failure itself."""
+    deadline = time.monotonic() + VERDICT_SECONDS
+    while run.status == dg.DagsterRunStatus.FAILURE and time.monotonic() < deadline:
+        fresh = instance.get_run_by_id(run.run_id)
+        said = None if fresh is None else fresh.tags.get("dagster/will_retry")
+        if said is not None:
+            return said == "true"
+        time.sleep(POLL_SECONDS)
+    return False
 
 
 def _retry_of(instance: dg.DagsterInstance, run_id: str, alive: Callable[[], bool]) -> str:
