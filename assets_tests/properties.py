@@ -27,7 +27,11 @@ def holds(examples: int, *strategies: SearchStrategy[object]) -> Callable[[Calla
             database=None,
             derandomize=True,
             phases=[Phase.explicit, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[
+                HealthCheck.too_slow,
+                HealthCheck.filter_too_much,
+                HealthCheck.data_too_large,
+            ],
         )
         with_settings(given(*strategies)(proposition))()
 

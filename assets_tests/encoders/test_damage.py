@@ -133,8 +133,10 @@ def test_pickled_weights_are_refused_and_never_opened(tmp_path: Path, name: str)
     assert not sentinel.exists()
 
 
-PICKLES = ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt")
-PICKLES += ("rng_state.pth", "model.pkl", "model.onnx_data", "tf_model.h5", "1_Pooling/pytorch_model.bin")
+PICKLES = (
+    *("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt"),
+    *("rng_state.pth", "model.pkl", "model.onnx_data", "tf_model.h5", "1_Pooling/pytorch_model.bin"),
+)
 
 
 def test_pickles_beside_the_weights_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

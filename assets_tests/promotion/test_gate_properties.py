@@ -95,9 +95,12 @@ def test_a_large_slice_that_plainly_loses_is_never_approved(examples: int) -> No
         before, after = made
         # Enough gains elsewhere that the mean is better, whatever else was drawn.
         before, after = [*before, Slice([9] * 150)], [*after, Slice([1] * 150)]
-        harmed = {"origin": "commit"} if dimension == "origin" else {"language": "elixir"}
-        before = [each for each in before if each.origin != "commit"] + [Slice([1] * count, **harmed)]
-        after = [each for each in after if each.origin != "commit"] + [Slice([rank] * count, **harmed)]
+        origin, language = ("commit", "python") if dimension == "origin" else ("docstring", "elixir")
+        before = [*(each for each in before if each.origin != "commit"), Slice([1] * count, origin, language)]
+        after = [
+            *(each for each in after if each.origin != "commit"),
+            Slice([rank] * count, origin, language),
+        ]
         verdict = decide(measurements((before, after)), QUICK, SOUND)
         assert not verdict.approved
         assert any(not finding.passed for finding in verdict.findings)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # A name in every language, so that it parses where a secret stands without quotes.
 REPLACEMENT = b"REDACTED"
 
+_ASSIGNED = "assigned-secret"
 _RULES = Path(__file__).with_name("secrets.yml")
 # Comments by which people say that it is none, or may be known: this detector's and its kin's. They count on
 # the secret's own lines, or alone on the line before; Kingfisher itself takes them for all lines around.
@@ -163,7 +164,8 @@ def _is_allowed(text: bytes, start: int, end: int) -> bool:
 
 def _replaced(text: bytes, places: list[tuple[int, int, str]]) -> Clean:
     apart: list[tuple[int, int, str]] = []
-    for start, end, what in sorted(places):
+    # Of several rules that found the same, the one that knows what it is gives it its name.
+    for start, end, what in sorted(places, key=lambda place: (place[0], place[2] == _ASSIGNED, place)):
         if apart and start < apart[-1][1]:  # another rule found it, too, or a part of it
             apart[-1] = (apart[-1][0], max(end, apart[-1][1]), apart[-1][2])
         else:
