@@ -107,6 +107,7 @@ def test_somebody_else_s_link_is_not_followed(place: Path, monkeypatch: pytest.M
 
 def said_as(user: int, home: Path) -> str:
     """What opening the home says to this user; in a copy of this process, which has all its code already."""
+    said = ""
     reading, writing = os.pipe()
     if os.fork() == 0:
         said, code = "", 1
