@@ -108,6 +108,7 @@ def test_a_restored_home_serves_the_same_model_and_learns_from_the_same_feedback
         assert find_snippet(connection, asked.results[0].snippet_id).symbol == "goodbye"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_does_not_keep_the_rest_from_being_backed_up(
     settings: Settings,
     db: Database,

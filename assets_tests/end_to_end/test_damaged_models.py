@@ -121,6 +121,7 @@ def rolled_back(
     return checkpoint.path
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_refused_by_name_and_what_serves_goes_on(
     rolled_back: Path, settings: Settings, db: Database, minilm: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
