@@ -31,10 +31,12 @@ def disk_errors(directory: Path, what: str) -> Generator[None]:
             f"{what} could not be written to {directory}: {error.strerror or error}.",
             hint="Check that the directory exists and may be written to, or set HONELOOP_HOME to another.",
         ) from error
-    except SafetensorError as error:
-        # The Rust side has no errno, but puts it into its message.
+    except Exception as error:
+        # What is written in Rust has no errno, but puts it into its message; tokenizers raise plain exceptions.
         if any(f"(os error {number})" in str(error) for number in _FULL):
             raise disk_full(directory, what) from error
+        if not isinstance(error, SafetensorError):
+            raise
         raise HoneloopError(
             f"{what} could not be written to {directory}: {error}.", hint="Check the disk."
         ) from error
