@@ -32,7 +32,7 @@ def disk_errors(directory: Path, what: str) -> Generator[None]:
             hint="Check that the directory exists and may be written to, or set HONELOOP_HOME to another.",
         ) from error
     except Exception as error:
-        # What is written in Rust has no errno, but puts it into its message; tokenizers raise plain exceptions.
+        # What is written in Rust has no errno, but says it; of tokenizers it is a plain Exception.
         if any(f"(os error {number})" in str(error) for number in _FULL):
             raise disk_full(directory, what) from error
         if not isinstance(error, SafetensorError):
