@@ -106,7 +106,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_others(
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        add_repository(workbench.db, "silent", f"http://127.0.0.1:{silent.getsockname()[1]}/repo.git")
+        add_repository(workbench.db, "silent", f"https://127.0.0.1:{silent.getsockname()[1]}/repo.git")
         with workbench.db.connect() as connection:
             connection.execute("UPDATE repositories SET extracted_at = now()")
         instance.add_dynamic_partitions("repository", ["mine", "near", "silent"])
@@ -125,7 +125,7 @@ def test_no_secret_stands_in_a_reason(
 ):
     with workbench.db.connect() as connection:  # such an address is refused; an old row could hold one
         connection.execute(
-            "UPDATE repositories SET kind = 'git', location = 'http://ann:hunter2@127.0.0.1:9/x.git'"
+            "UPDATE repositories SET kind = 'git', location = 'https://ann:hunter2@127.0.0.1:9/x.git'"
         )
     instance.add_dynamic_partitions("repository", [extracted.name])
     reason = tick(sensors.new_commits, workbench, instance).skip_message
