@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -285,10 +286,13 @@ def test_nothing_that_was_acknowledged_is_missing(
         thread.start()
         try:
             for number in range(3):
+                deadline = time.monotonic() + 60
+                while len(acknowledged) < 20 * (number + 1):
+                    assert time.monotonic() < deadline, "no search is recorded"
+                    time.sleep(0.01)
                 seen = len(acknowledged)
                 backed_up(settings, tmp_path / str(number))
                 promised = set(acknowledged[:seen])
-                assert seen > 20 * number
                 assert promised <= in_backup(tmp_path / str(number))
         finally:
             stop.set()

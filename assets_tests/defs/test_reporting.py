@@ -65,4 +65,5 @@ def test_an_error_becomes_a_failure_that_says_what_to_do():
         "message": "There is none.",
         "hint": "Add one.",
         "exit_code": 2,
+        "unavailable": False,
     }

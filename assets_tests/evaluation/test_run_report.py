@@ -324,7 +324,6 @@ def test_a_run_that_trains_nothing_reports_on_the_index_alone(loop: Loop) -> Non
 
 
 def test_secrets_that_were_left_out_are_told(loop: Loop) -> None:
-    loop.index()
     assert "left out" not in shown(collect_run_report(loop.db, SETTINGS, trained=False), 100)
     with loop.db.connect() as connection:
         connection.execute("UPDATE repositories SET report = report || '{\"secrets\": 2}'")

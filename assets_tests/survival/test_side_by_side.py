@@ -158,6 +158,7 @@ def test_a_second_run_is_refused_in_one_sentence(
     assert len(said.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_source_is_removed_beside_a_run(
     settings: Settings, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Held while a server is made, started or stopped: one for each home, so that every user can have one.
 START_LOCK = ".postgres.lock"
 LOCK_FILE = "postmaster.pid"
+SOCKET_LOCK_FILE = ".s.PGSQL.5432.lock"
 # The processes that use the server; the last one stops it. The library's own file.
 USERS_FILE = ".handle_pids.json"
 VERSION_FILE = "PG_VERSION"
@@ -93,6 +94,8 @@ def clear_leftovers(data: Path, patience: float) -> None:
     with start_lock(data):
         # One that is about to start has its process already.
         if has_stale_lock_file(data):
+            # Both name the killed process, whose number may be somebody else's by now.
+            (data / SOCKET_LOCK_FILE).unlink(missing_ok=True)
             (data / LOCK_FILE).unlink(missing_ok=True)
     forget_dead_users(data)
 
