@@ -21,8 +21,8 @@ Measured (seed 17, 930 functions, scattered; nDCG@10 of 276 held-out queries, ba
     20 poisoners, as much each    58.7%                  0.817     rejected
 
 So 5% does no harm that could be measured, and half of everything takes most of the gain. The gate lets none
-of them serve, nor the clean one, whose gain is within chance. Scattered wrong accepts pass the caps, as each is
-within a person's own.
+of them serve, nor the clean one, whose gain is within chance. Scattered wrong accepts pass the caps, as
+each is within a person's own.
 """
 
 from __future__ import annotations
