@@ -74,7 +74,7 @@ def _asked(
         return [once(instance, "refresh_index", state)]
     if recheck is not None:
         return [recheck]
-    return dg.SensorResult(skip_reason=well, cursor=json.dumps({"state": state, "at": round(time.time())}))
+    return dg.SensorResult(skip_reason=well, cursor=json.dumps({"state": state, "at": int(time.time())}))
 
 
 def _embedding(
