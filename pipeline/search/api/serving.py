@@ -74,9 +74,9 @@ def run_service(
             )
             stop.server = server
             say(ready)
-            listener.listen()  # from here on whoever reads the address may use it
-            say(f"Search     {address(host, listener.getsockname()[1])}")
             with _address_errors(host, port):
+                listener.listen()  # whoever reads the address may use it at once
+                say(f"Search     {address(host, listener.getsockname()[1])}")
                 server.run([listener])
             say("Stopping …")
 
