@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from psycopg import sql
 from typer.testing import CliRunner, Result
 
+from assets_tests.end_to_end.services import two_free_ports
 from assets_tests.feedback.world import add_code, show
 from pipeline.cli import app
 from pipeline.commands.common import shown_url
@@ -314,10 +314,7 @@ def test_json_is_all_there_is_on_standard_output(settings: Settings, cli: Cli, c
 
 
 def test_up_serves_dagster_and_search_until_it_is_interrupted(settings: Settings, tmp_path: Path):
-    with socket.socket() as probe, socket.socket() as other:
-        probe.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, search_port = probe.getsockname()[1], other.getsockname()[1]
+    port, search_port = two_free_ports()
     environment = {
         **os.environ,
         "HONELOOP_HOME": str(settings.home),

@@ -36,6 +36,7 @@ from assets_tests.benchmarks.provenance import provenance, write_figures
 from assets_tests.end_to_end.test_loop import commit_all
 from assets_tests.index.click_corpus import click_functions
 from assets_tests.survival.homes import Home, make_home, temporary_directory
+from assets_tests.survival.untrained import as_trained
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.defs.in_process import run_loop
 from pipeline.errors import HoneloopError
@@ -47,8 +48,6 @@ from pipeline.promotion.registry import ensure_registered, set_state
 from pipeline.store import server_leftovers
 from pipeline.store.connections import Database
 from pipeline.training.checkpoints import write_checkpoint
-from pipeline.training.fine_tuning import FineTuned
-from pipeline.training.recipe import recipe_of
 from pipeline.workbench import Workbench
 
 CLIENTS = 3
@@ -233,24 +232,7 @@ def second_model(bench: Workbench, home: Home) -> str:
     with torch.no_grad():
         for weights in model.parameters():
             weights.add_(torch.randn_like(weights) * 1e-4)
-    tuned = FineTuned(
-        model=model,
-        recipe_key="0" * 64,
-        base_version=base.version,
-        history=[{"step": 1, "loss": 1.0}],
-        best_step=1,
-        device="cpu",
-        seconds=0.0,
-        recipe=recipe_of(bench.settings).to_json(),
-        stages=[],
-        validation={},
-        averaging={},
-        peak_memory_bytes=0,
-        convergence={"overfitting": []},
-        lora_rank=0,
-        processes=1,
-        resumed_at=[],
-    )
+    tuned = as_trained(model, base.version, bench.settings)
     checkpoint = write_checkpoint(
         tuned, encoder, make_set(plain_pairs(8, "train")), home.settings.checkpoints_path
     )

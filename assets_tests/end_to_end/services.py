@@ -76,13 +76,18 @@ def wait_for(what: str, found: Callable[[], Any], seconds: float = WAIT_SECONDS)
     raise TimeoutError(f"waited {seconds:.0f} s for {what}")
 
 
-@contextmanager
-def services(settings: Settings, log: Path, **more: str) -> Generator[Services]:
-    """Runs `honeloop up` for the block; at its end Ctrl-C, after which nothing of it may be left."""
+def two_free_ports() -> tuple[int, int]:
+    """For the web page of Dagster and the search service; free a moment ago."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
-        ui, search = one.getsockname()[1], other.getsockname()[1]
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@contextmanager
+def services(settings: Settings, log: Path, **more: str) -> Generator[Services]:
+    """Runs `honeloop up` for the block; at its end Ctrl-C, after which nothing of it may be left."""
+    ui, search = two_free_ports()
     environment = {
         **os.environ,
         "HONELOOP_HOME": str(settings.home),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from assets_tests.encoders.test_damage import claim_a_huge_header, flip_a_byte, truncate
 from assets_tests.index.click_corpus import (
     add_functions,
     build,
@@ -39,24 +39,6 @@ __all__ = ["click_pairs", "click_set", "trained"]
 
 COUNT = 15
 WEIGHTS, TOKENIZER, MANIFEST = "model/model.safetensors", "model/tokenizer.json", "manifest.json"
-
-
-def truncate(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 1)
-
-
-def flip_a_byte(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(-5_000, 2)
-        byte = file.read(1)[0]
-        file.seek(-1, 1)
-        file.write(bytes([byte ^ 1]))
-
-
-def claim_a_huge_header(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(struct.pack("<Q", 2**60))
 
 
 def edited(**values: object) -> Callable[[Path], None]:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from assets_tests.index.click_corpus import Function
 from assets_tests.index.conftest import functions, vectors
+from assets_tests.survival.untrained import as_trained
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.pairs import TrainingSet
-from pipeline.training.recipe import recipe_of
 
 __all__ = ["functions", "vectors"]
 
@@ -35,21 +35,4 @@ def few_pairs() -> TrainingSet:
 @pytest.fixture(scope="session")
 def untrained(minilm: Encoder) -> FineTuned:
     """The real MiniLM, as if a training had left it as it was: its files are what a training's are."""
-    return FineTuned(
-        model=minilm.sentence_transformer(),
-        recipe_key="0" * 64,
-        base_version=minilm.version,
-        history=[{"step": 1, "loss": 1.0}],
-        best_step=1,
-        device="cpu",
-        seconds=0.0,
-        recipe=recipe_of(Settings()).to_json(),
-        stages=[],
-        validation={},
-        averaging={},
-        peak_memory_bytes=0,
-        convergence={"overfitting": []},
-        lora_rank=0,
-        processes=1,
-        resumed_at=[],
-    )
+    return as_trained(minilm.sentence_transformer(), minilm.version, Settings())

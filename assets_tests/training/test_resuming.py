@@ -197,7 +197,7 @@ def test_a_full_disk_does_not_end_a_training(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(training_state, "_to_disk", full)
+    monkeypatch.setattr(training_state, "force_to_disk", full)
     settings = small.model_copy(update={**ALWAYS, "lora_rank": 2, "validations_per_epoch": 1})
     progress = KilledAt(3)
     with pytest.raises(KilledError):

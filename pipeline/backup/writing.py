@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.backup.manifest import ABOUT, CHUNK, MANIFEST, OPENING, SEAL, Manifest, Member
+from pipeline.durable import force_to_disk
 from pipeline.errors import BadInputError, HoneloopError
 
 # What it holds of people is nobody else's business.
@@ -113,7 +114,7 @@ def writing(path: Path, *, force: bool) -> Generator[Writer]:
                 with suppress(OSError):
                     unfinished.unlink()
                 raise
-        _fsync_directory(path.parent)
+        force_to_disk(path.parent)
 
 
 def _require_place(path: Path, *, force: bool) -> None:
@@ -141,11 +142,3 @@ def _clear_errors(path: Path) -> Generator[None]:
             f"The backup could not be written to {path}: {error.strerror or error}.",
             hint="Check that its directory may be written to; nothing was left there.",
         ) from error
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,9 @@
 
 What does not belong here: what a killed run leaves beyond Dagster's storage (doctor/).
 
-A process that is killed cannot say so, and Dagster's own monitoring cannot ask after it: nothing that waits
-for such a run, or for its slot, would ever go on.
+A process that is killed cannot say so, and nobody asks after it while no daemon runs (launcher.py says what
+one would be told), or where the loop runs in a process of its own: what waits for such a run, or for its
+slot, would never go on.
 """
 
 from collections.abc import Sequence

@@ -16,8 +16,10 @@ from pipeline.doctor.findings import Examination, Finding
 from pipeline.doctor.models import examine_models, examine_trainings
 from pipeline.doctor.server import examine_server
 from pipeline.doctor.tables import examine_tables
-from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.errors import HoneloopError
 from pipeline.store.connections import Database, open_database
+from pipeline.store.failures import unreachable
+from pipeline.store.migrations import applied_in, names_in
 from pipeline.store.server import url_for_a_look
 
 
@@ -77,18 +79,14 @@ def _plain(db: Database) -> Generator[psycopg.Connection[TupleRow]]:
         with psycopg.connect(db.url) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        raise UnavailableError(
-            f"The database cannot be reached: {str(error).strip()}.",
-            hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
-        ) from error
+        raise unreachable(error) from error
 
 
 def _pending(db: Database, settings: Settings) -> list[str]:
     """The migrations that the database does not have yet, asked without changing anything."""
-    names = {path.name.removesuffix(".sql") for path in settings.sql_path.glob("*.sql")}
-    wanted = {name for name in names if not name.endswith(".rollback")}
+    wanted = names_in(settings.sql_path)
     with _plain(db) as connection:
         if connection.execute("SELECT to_regclass('_yoyo_migration')").fetchone() == (None,):
-            return sorted(wanted)
-        rows = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
-    return sorted(wanted - {name for (name,) in rows})
+            return list(wanted)
+        applied = set(applied_in(connection))
+    return [name for name in wanted if name not in applied]

@@ -13,9 +13,8 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from pipeline.config import Settings
-from pipeline.errors import UnavailableError
 from pipeline.store import migrations
-from pipeline.store.failures import explained
+from pipeline.store.failures import explained, unreachable
 from pipeline.store.server import DATABASE, database_url
 
 Connection = psycopg.Connection[TupleRow]
@@ -42,10 +41,7 @@ class Database:
         try:
             connection = psycopg.connect(self.url, autocommit=autocommit, **options)
         except psycopg.OperationalError as error:
-            raise UnavailableError(
-                f"The database cannot be reached: {str(error).strip()}.",
-                hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
-            ) from error
+            raise unreachable(error) from error
         try:
             with connection:
                 register_vector(connection)

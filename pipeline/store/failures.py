@@ -18,6 +18,14 @@ _DISK_FULL = "53100"
 _NO_ROOM = "No space left on device"
 
 
+def unreachable(error: BaseException) -> UnavailableError:
+    """The error to raise where a connection could not be opened."""
+    return UnavailableError(
+        f"The database cannot be reached: {str(error).strip()}.",
+        hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
+    )
+
+
 def explained(error: BaseException) -> HoneloopError | None:
     """The error to raise in the place of this one; None if it is about something else.
 

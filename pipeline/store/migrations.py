@@ -21,7 +21,8 @@ from yoyo import get_backend, read_migrations
 from yoyo.backends.base import DatabaseBackend
 from yoyo.migrations import Migration
 
-from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.errors import BadInputError, HoneloopError
+from pipeline.store.failures import unreachable
 
 # yoyo reports each step at INFO; what ran is in the report that `apply` and `revert` return.
 logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
@@ -163,7 +164,7 @@ def _require_server(url: str) -> None:
                 " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
             ).fetchone()
     except psycopg.OperationalError as error:
-        raise _unreachable(error) from error
+        raise unreachable(error) from error
     version = row[0] if row else None
     if version is None:
         raise HoneloopError(
@@ -174,13 +175,6 @@ def _require_server(url: str) -> None:
             f"pgvector {version} has known index corruption.",
             hint="Install pgvector 0.8.4 or newer and run ALTER EXTENSION vector UPDATE.",
         )
-
-
-def _unreachable(error: psycopg.Error) -> HoneloopError:
-    return UnavailableError(
-        f"The database cannot be reached: {str(error).strip()}.",
-        hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
-    )
 
 
 def _yoyo_url(url: str) -> str:

@@ -136,8 +136,6 @@ def _lives(pid: int) -> bool:
 def _is_postmaster(pid: int, data: Path) -> bool:
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
         return process.name() == "postgres" and _at_work(process, data)
     except psutil.NoSuchProcess:
         return False
@@ -146,6 +144,7 @@ def _is_postmaster(pid: int, data: Path) -> bool:
 
 
 def _at_work(process: psutil.Process, data: Path) -> bool:
+    """Whether it lives, and works in the directory, as every process of Postgres does in that of its data."""
     if process.status() == psutil.STATUS_ZOMBIE:
         return False
     return Path(process.cwd()) == data.resolve()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline.config import Settings
+from pipeline.durable import force_to_disk
 from pipeline.encoders.files import TOKENIZER, deciding_hashes, sha256_of, weights_digest
 from pipeline.encoders.fingerprint import fingerprint
 from pipeline.encoders.manifest import (
@@ -125,7 +126,7 @@ def take_in_checkpoint(version: str, directory: Path, copy_to: Callable[[Path], 
             check_files(unfinished, manifest)
             if manifest.version != version:
                 raise HoneloopError(f"The checkpoint of {version[:12]} holds {manifest.version[:12]}.")
-            _force_to_disk(unfinished)
+            _force_tree_to_disk(unfinished)
             return _put_in_place(unfinished, directory / version, manifest.content).path
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -203,7 +204,7 @@ def _write(fine_tuned: FineTuned, base: Encoder, training_set: TrainingSet, path
     }
     # The manifest comes last: a directory without one is no checkpoint.
     _write_json(path / MANIFEST, manifest)
-    _force_to_disk(path)
+    _force_tree_to_disk(path)
     return manifest
 
 
@@ -269,7 +270,7 @@ def _put_in_place(unfinished: Path, target: Path, manifest: dict[str, Any]) -> C
         shutil.rmtree(damaged, ignore_errors=True)
     else:
         os.rename(unfinished, target)
-    _fsync(target.parent)
+    force_to_disk(target.parent)
     return Checkpoint(version, target, manifest)
 
 
@@ -320,15 +321,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _force_to_disk(path: Path) -> None:
+def _force_tree_to_disk(path: Path) -> None:
     for each in sorted(path.rglob("*"), reverse=True):
-        _fsync(each)
-    _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        force_to_disk(each)
+    force_to_disk(path)

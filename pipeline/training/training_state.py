@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.durable import force_to_disk
 from pipeline.encoders.files import sha256_of
 from pipeline.errors import HoneloopError
 from pipeline.locking import locked_if_free
@@ -94,9 +95,9 @@ class StateStore:
         }
         unfinished = self._directory / f"{_UNFINISHED}.json"
         unfinished.write_text(json.dumps(content), encoding="utf-8")
-        _to_disk(unfinished)
+        force_to_disk(unfinished)
         os.replace(unfinished, self._directory / STATE)
-        _to_disk(self._directory)
+        force_to_disk(self._directory)
         self._hashes = hashes
         named = {_file(name) for name in hashes} | {STATE, _LOCK}
         for path in self._directory.iterdir():
@@ -168,7 +169,7 @@ class StateStore:
         unfinished = self._directory / f"{_UNFINISHED}.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in part.tensors.items()}, unfinished)
         digest = sha256_of(unfinished)
-        _to_disk(unfinished)
+        force_to_disk(unfinished)
         os.replace(unfinished, self._directory / _file(part.name))
         return digest
 
@@ -292,11 +293,3 @@ def _locked(lock: Any) -> bool:
 
 def _file(name: str) -> str:
     return f"{name}.safetensors"
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
