@@ -78,7 +78,7 @@ class Adapters:
             self._tuner.merge_and_unload(safe_merge=True)
         except ValueError as error:
             raise HoneloopError(
-                f"The LoRA adapters cannot be merged: {error}", hint="Lower HONELOOP_LORA_LEARNING_RATE."
+                f"The LoRA adapters cannot be merged: {error}", hint="Lower HONELOOP_LORA_RATE_FACTOR."
             ) from error
 
 

@@ -1,0 +1,21 @@
+"""What people are told to set can be set."""
+
+import re
+
+from pipeline.config import PROJECT_ROOT, Settings
+
+# Read elsewhere than in the settings: who asks, whether a traceback is shown, a notebook's file.
+OTHERS = {"HONELOOP_USER", "HONELOOP_TRACEBACK", "HONELOOP_NIGHTS"}
+NAMED = re.compile(r"\bHONELOOP_[A-Z0-9_]*[A-Z0-9]\b")
+
+
+def test_every_variable_that_is_named_is_a_setting():
+    settings = {f"HONELOOP_{name.upper()}" for name in Settings.model_fields} | OTHERS
+    saying = [
+        *(PROJECT_ROOT / "pipeline").rglob("*.py"),
+        *(PROJECT_ROOT / "docs").glob("*.md"),
+        *(PROJECT_ROOT / "notebooks").glob("*.ipynb"),
+        *(PROJECT_ROOT / name for name in ("README.md", "dagster.yaml", "Makefile")),
+    ]
+    named = {file: set(NAMED.findall(file.read_text(encoding="utf-8"))) for file in saying}
+    assert {str(file): names - settings for file, names in named.items() if names - settings} == {}
