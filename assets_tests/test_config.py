@@ -19,3 +19,7 @@ def test_every_variable_that_is_named_is_a_setting():
     ]
     named = {file: set(NAMED.findall(file.read_text(encoding="utf-8"))) for file in saying}
     assert {str(file): names - settings for file, names in named.items() if names - settings} == {}
+
+
+def test_every_setting_says_what_it_means():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

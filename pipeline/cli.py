@@ -18,6 +18,7 @@ from pipeline.commands import (
     operations,
     searching,
     serving,
+    settings,
     sources,
     triplets,
 )
@@ -40,7 +41,7 @@ app = typer.Typer(
     "[cyan]honeloop feedback add SEARCH_ID SNIPPET_ID accept[/cyan]   say which answer was right\n\n"
     "[cyan]honeloop source add mine ~/code/mine[/cyan]   register your own code\n\n"
     "All state lies under HONELOOP_HOME (default: .honeloop). Every setting is an environment variable; "
-    "[cyan]honeloop status --json[/cyan] lists them.",
+    "[cyan]honeloop settings[/cyan] lists them.",
 )
 
 # The order is that of a first tour, and of --help.
@@ -54,6 +55,7 @@ app.add_typer(triplets.app, name="triplets")
 models.register(app)
 interleaving.register(app)
 operations.register(app)
+settings.register(app)
 backups.register(app)
 doctor.register(app)
 

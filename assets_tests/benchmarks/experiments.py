@@ -199,7 +199,7 @@ def read_overrides(words: Sequence[str]) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals or name not in Settings.model_fields:
             raise BadInputError(
-                f"{word!r} sets nothing.", hint="Write SETTING=VALUE, with a name of pipeline/config.py."
+                f"{word!r} sets nothing.", hint="Write SETTING=VALUE, with a name of pipeline/settings."
             )
         found[name] = value
     return found

@@ -8,7 +8,7 @@ accepted judgement of its side; the other arms take the project's own way from i
 settings that `ARMS` gives. As what tests them stands outside, they hold back 1% for a test split of their
 own instead of 20%; a tenth validates.
 
-`--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/config.py.
+`--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/settings.
 
 Measured on CoSQA (all 6,267 functions indexed; nDCG@10 of the held-out queries, over the base model):
 

@@ -8,7 +8,7 @@ recipe (`plain_recipe`) sees pairs drawn by the seed; the other arms take the pr
 extraction to checkpoint, with the settings that `ARMS` gives. The distributions tested give no training pair,
 no validation pair and no mined negative, and no near-duplicate of code that was trained on is tested.
 
-`--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/config.py.
+`--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/settings.
 """
 
 from __future__ import annotations

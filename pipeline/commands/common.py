@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pipeline.progress import Progress
     from pipeline.workbench import Workbench
 
+USER_VARIABLE = "HONELOOP_USER"
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")]
 User = Annotated[
     str | None,
-    typer.Option("--user", metavar="NAME", envvar="HONELOOP_USER", help="Who you are, for the record."),
+    typer.Option("--user", metavar="NAME", envvar=USER_VARIABLE, help="Who you are, for the record."),
 ]
 
 

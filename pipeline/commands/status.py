@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.commands.common import output, shown_url
+from pipeline.commands.settings import PREFIX, shown_values
 from pipeline.corpus.repositories import list_repositories
 from pipeline.errors import HoneloopError
 from pipeline.feedback.pairs import stats
@@ -40,7 +41,7 @@ def collect_status(bench: Workbench) -> dict[str, Any]:
         "serving": _serving(bench),
         "indexes": [asdict(index) for index in index_counts(bench.db)],
         "runs": _runs(bench),
-        "settings": _settings(bench),
+        "settings": {PREFIX + name.upper(): value for name, value in shown_values(bench.settings).items()},
     }
 
 
@@ -178,10 +179,3 @@ def _what(run: Any) -> str:
     assets = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())) or run.job_name
     partition = run.tags.get("dagster/partition")
     return f"{assets} ({partition})" if partition else assets
-
-
-def _settings(bench: Workbench) -> dict[str, Any]:
-    values = bench.settings.model_dump(mode="json")
-    if bench.settings.database_url is not None:
-        values["database_url"] = shown_url(bench.settings.database_url)
-    return {f"HONELOOP_{name.upper()}": value for name, value in values.items()}

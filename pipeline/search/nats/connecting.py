@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from nats import errors
 from nats.aio.client import Client
 
-from pipeline.config import Settings, shown_address
+from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.settings.nats import shown_address
 
 # At the start: a wrong address should be seen at once. Later the server may be away for any time.
 CONNECT_SECONDS = 5.0
