@@ -41,6 +41,7 @@ def test_the_same_recipe_has_the_same_key() -> None:
         {"max_grad_norm": 2.0},
         {"validations_per_epoch": 2},
         {"early_stopping_patience": 1},
+        {"early_stopping_tolerance": 0},
         {"early_stopping_pairs": 10},
     ],
 )

@@ -86,6 +86,12 @@ class TrainingSettings(BaseSettings):
         "and of documentation.",
     )
     early_stopping_patience: int = Field(default=3, ge=1, description="Validations without improvement.")
+    early_stopping_tolerance: float = Field(
+        default=1.0,
+        ge=0,
+        description="The last validated weights are kept unless they validate so many standard errors below "
+        "the best ones: less is chance. 0: always the best.",
+    )
     validations_per_epoch: int = Field(
         default=4, ge=1, description="How often an epoch is interrupted to validate."
     )

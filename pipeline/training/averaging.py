@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.training.validation import BY_ORIGIN, METRIC, METRICS
+from pipeline.training.validation import BY_ORIGIN, EACH, METRIC, METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,8 @@ def average(
     curve: list[dict[str, Any]] = []
     for share in (0.0, *sorted(set(shares))):
         model.load_state_dict(averaged_weights(base, trained, share))
-        curve.append({"share": share, **measure()})
+        measured = {name: value for name, value in measure().items() if name != EACH}
+        curve.append({"share": share, **measured})
     chosen = best_share(curve, max_loss)
     # The ends are exact: no rounding stands between what was trained and what is kept.
     model.load_state_dict(trained if chosen == 1 else averaged_weights(base, trained, chosen))

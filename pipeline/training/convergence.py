@@ -7,8 +7,8 @@ better and what was held out went worse:
   loss ("Early stopping – but when?", 1998), or the validation metric ends more than a margin below its best,
 - and the training loss after that turning point is lower, on average, than in as many steps before it.
 
-The weights that are kept are those of the best validation in either case; a finding says that more of the
-same training would not help, and how far the run went on in vain.
+Which weights are kept is decided elsewhere (`choosing`); a finding says that more of the same training would
+not help, and how far the run went on in vain.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
 from pipeline.training.training_state import StateStore, Timing
-from pipeline.training.validation import Validation
+from pipeline.training.validation import EACH, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +42,8 @@ class FineTuned(Account):
     """A trained model and how it came to be.
 
     Attributes:
-        model: the trained member, in evaluation mode, with the weights of its best validation, or an average
-            of them with the base's.
+        model: the trained member, in evaluation mode, with the weights of the validation that was chosen (see
+            `choosing`), or an average of them with the base's.
     """
 
     model: SentenceTransformer
@@ -125,6 +125,7 @@ def fine_tune(
                 measure if validation.queries else None,
                 steps=steps,
                 patience=recipe.patience,
+                tolerance=recipe.validation_tolerance,
                 advance=advance,
                 note=progress.note,
                 guided=recipe.guided,
@@ -165,7 +166,7 @@ def fine_tune(
             model, untrained, recipe, measure=measure if validation.queries else None, progress=progress
         )
         parallel.check_equal(dict(model.named_parameters()))
-        values = validation.values(model, tokens) if validation.queries else []
+        values = validation.measure(model, tokens)[EACH] if validation.queries else []
         model.eval()
         peak = peak_bytes(base.device)
     convergence = convergence_by(settings, watcher.history)

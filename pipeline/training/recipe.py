@@ -66,6 +66,7 @@ class Recipe:
         max_grad_norm: longer gradients are cut down to it.
         validations_per_epoch: how often.
         patience: validations without improvement that end a stage.
+        validation_tolerance: in standard errors; see `choosing`.
         validation_pairs: pairs ranked in each validation, at the most.
         validation_min_feedback: with so many validation pairs of feedback, those alone decide; None: all do.
         seed: of everything drawn at random.
@@ -95,6 +96,7 @@ class Recipe:
     max_grad_norm: float
     validations_per_epoch: int
     patience: int
+    validation_tolerance: float
     validation_pairs: int
     validation_min_feedback: int | None
     seed: int
@@ -136,6 +138,7 @@ def recipe_of(settings: Settings) -> Recipe:
         max_grad_norm=settings.max_grad_norm,
         validations_per_epoch=settings.validations_per_epoch,
         patience=settings.early_stopping_patience,
+        validation_tolerance=settings.early_stopping_tolerance,
         validation_pairs=settings.early_stopping_pairs,
         validation_min_feedback=settings.early_stopping_min_feedback,
         seed=settings.seed,

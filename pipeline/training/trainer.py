@@ -26,12 +26,13 @@ from transformers.trainer_callback import (
 from pipeline.errors import HoneloopError
 from pipeline.training.adapters import set_trained_tensors, trained_tensors
 from pipeline.training.batches import PairCollator, PlannedBatches
+from pipeline.training.choosing import is_clearly_worse
 from pipeline.training.history import Row, check_finite
 from pipeline.training.losses import Loss, embed_batch, loss_of
 from pipeline.training.parallel import sum_gradients
 from pipeline.training.recipe import Recipe
 from pipeline.training.stages import PlannedStage
-from pipeline.training.validation import METRIC, METRICS
+from pipeline.training.validation import EACH, METRICS
 
 
 class BatchLoss(nn.Module):
@@ -119,13 +120,14 @@ class Watcher(TrainerCallback):
     """Keeps the history, validates, remembers the best weights, and stops a run that no longer improves.
 
     Of a run in stages it watches all: steps are counted through, and the best weights are the best of the
-    whole run.
+    whole run. Of validations that chance may have put in their order the last counts as the best.
 
     Args:
         model: what is trained.
         measure: the validation metrics of the model as it is; None if there are no validation pairs.
         steps: optimiser steps planned for the whole run.
         patience: validations without improvement before a stage stops.
+        tolerance: how far below the best a later validation may be to be taken instead; see `choosing`.
         advance: told of each step.
         note: told of each validation.
         guided: whether a guide takes documents out, which are then counted.
@@ -146,6 +148,7 @@ class Watcher(TrainerCallback):
         *,
         steps: int,
         patience: int,
+        tolerance: float,
         advance: Callable[[int], None],
         note: Callable[[str], None],
         guided: bool = False,
@@ -159,10 +162,11 @@ class Watcher(TrainerCallback):
         self._model = model
         self._measure = measure
         self._patience = patience
+        self._tolerance = tolerance
         self._advance = advance
         self._note = note
         self._guided = guided
-        self._best = -1.0
+        self._best: list[float] = []  # each query's metric in the best validation
         self._without_improvement = 0
         self._before = 0  # steps before the present stage
         self._stage: PlannedStage | None = None
@@ -176,6 +180,7 @@ class Watcher(TrainerCallback):
             )
             return
         values = self._measure()
+        del values[EACH]
         self.history.append({"step": 0, "epoch": 0.0, **values})
         self._note(f"Before training: {_shown(values)}.")
 
@@ -197,7 +202,7 @@ class Watcher(TrainerCallback):
         self.taken = int(memory["taken"])
         self.best_step = int(memory["best_step"])
         self.best_weights = dict(best_weights or {})
-        self._best = float(memory["best"])
+        self._best = list(memory["best"])
         self._without_improvement = int(memory["without_improvement"])
         self._advance(planned - self.steps + self.taken)
 
@@ -264,18 +269,19 @@ class Watcher(TrainerCallback):
         """Validates, and gives how many validations ago the best was."""
         assert self._measure is not None
         values = self._measure()
+        each = values.pop(EACH)
         self.history.append({**self._place(step), **values})
-        improved = values[METRIC] > self._best
-        # Of equals the later: it has seen more of the data.
-        best = values[METRIC] >= self._best
-        if best:
-            self._best = values[METRIC]
+        improved = not self._best or sum(each) > sum(self._best)
+        kept = improved or not is_clearly_worse(each, self._best, self._tolerance)
+        if improved:
+            self._best = each
+        if kept:
             self.best_step = step
             self.best_weights = {
                 name: tensor.clone() for name, tensor in trained_tensors(self._model).items()
             }
         self._without_improvement = 0 if improved else self._without_improvement + 1
-        mark = ", the best so far" if best else ""
+        mark = ", the best so far" if improved else ", as good as the best but for chance" if kept else ""
         self._note(f"Step {step} of {self.steps}: loss {loss:.4f}, {_shown(values)}{mark}.")
         return self._without_improvement
 

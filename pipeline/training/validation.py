@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 METRIC = "ndcg@10"
 METRICS = (METRIC, "mrr@10")
 BY_ORIGIN = "by_origin"
+EACH = "each"
 VALIDATION_LOSS = "validation_loss"
 
 
@@ -102,7 +103,8 @@ class Validation:
     ) -> dict[str, Any]:
         """The mean of each of `METRICS` over the queries that decide, under the model as it is now.
 
-        Beside them, as `BY_ORIGIN`, stand the same means over the queries of each origin.
+        Beside them, as `BY_ORIGIN`, stand the same means over the queries of each origin, and as `EACH` the
+        `METRIC` of each query that decides, in an order of their own.
 
         Args:
             model: left in the mode (training or evaluation) it came in.
@@ -118,18 +120,14 @@ class Validation:
             return {name: float(np.mean([measured[row][name] for row in rows])) for name in METRICS}
 
         by_origin = {origin: means(rows) for origin, rows in self._rows.items()}
-        values: dict[str, Any] = {**means(self._deciding), BY_ORIGIN: by_origin}
+        each = [measured[row][METRIC] for row in self._deciding]
+        values: dict[str, Any] = {**means(self._deciding), BY_ORIGIN: by_origin, EACH: each}
         if loss is not None:
             vectors = dict(zip(self.texts, np.concatenate([queries, documents]), strict=True))
             found = self._loss(vectors, tokens, loss, batch_size)
             if not math.isnan(found):
                 values[VALIDATION_LOSS] = found
         return values
-
-    def values(self, model: SentenceTransformer, tokens: TokenTable) -> list[float]:
-        """`METRIC` of each query that decides, in an order of their own, under the model as it is now."""
-        measured = self._measured(*self._embedded(model, tokens))
-        return [measured[row][METRIC] for row in self._deciding]
 
     @property
     def _deciding(self) -> Sequence[int]:
