@@ -182,6 +182,7 @@ def _what(run: Any) -> str:
 
 def _settings(bench: Workbench) -> dict[str, Any]:
     values = bench.settings.model_dump(mode="json")
-    if bench.settings.database_url is not None:
-        values["database_url"] = shown_url(bench.settings.database_url)
+    for name in ("database_url", "search_database_url"):
+        if values[name] is not None:
+            values[name] = shown_url(values[name])
     return {f"HONELOOP_{name.upper()}": value for name, value in values.items()}
