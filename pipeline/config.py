@@ -34,8 +34,8 @@ class Settings(BaseSettings):
     index_tablespace: str | None = Field(
         default=None,
         min_length=1,
-        description="The Postgres tablespace that vectors and their HNSW are created in; unset: the database's "
-        "own. What is there already stays where it is.",
+        description="The Postgres tablespace that vectors and their HNSW are created in; unset: the "
+        "database's own. What is there already stays where it is.",
     )
     database_patience_seconds: float = Field(
         default=60, ge=0, description="A run waits so long for a database that went away, and then goes on."

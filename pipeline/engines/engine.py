@@ -13,6 +13,8 @@ from pipeline.config import Settings
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
+    from pipeline.corpus.digesting import Digest
+    from pipeline.corpus.tokens import TokenBudget
     from pipeline.encoders.encoder import Encoder
 
 
@@ -22,6 +24,16 @@ class Chunk:
 
     hashes: Sequence[bytes]
     texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FileText:
+    """A file to cut: its path in its repository, its bytes, its language, and the hash of its bytes."""
+
+    path: str
+    source: bytes
+    language: str
+    blob_hash: str
 
 
 class Engine(Protocol):
@@ -40,6 +52,15 @@ class Engine(Protocol):
             encoder: Whose vectors.
             chunks: Read as they are needed, a few ahead at the most; always between two results.
             advance: Told how many texts more are done.
+        """
+        ...
+
+    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
+        """What becomes of each file, in their order.
+
+        Args:
+            files: Read as they are needed, some ahead at the most; always between two results.
+            tokens: How long a snippet may be.
         """
         ...
 

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.engines.engine import Chunk
+from pipeline.corpus.languages import get_language
+from pipeline.engines.engine import Chunk, FileText
 from pipeline.progress import Advance
 
 if TYPE_CHECKING:
+    from pipeline.corpus.digesting import Digest
+    from pipeline.corpus.tokens import TokenBudget
     from pipeline.encoders.encoder import Encoder
 
 
@@ -20,7 +23,7 @@ class LocalEngine:
     """See `Engine`.
 
     Args:
-        settings: `embed_chunk_size`.
+        settings: `embed_chunk_size`, and what a `Digester` asks for.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,3 +40,11 @@ class LocalEngine:
         """See `Engine.embed`; in their order."""
         for chunk in chunks:
             yield chunk, encoder.embed_documents(chunk.texts, advance)
+
+    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
+        """See `Engine.digest`."""
+        from pipeline.corpus.digesting import Digester
+
+        with Digester(self._settings, tokens) as digester:
+            for file in files:
+                yield file, digester.digest(file.path, file.source, get_language(file.language))

@@ -32,6 +32,7 @@ _HELD = 2
 # How often one piece of work may end a worker, and a node's workers end without having done anything.
 _MOST_DEATHS = 3
 _LOOK_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Job:
     """What a pool's workers are.
 
     Args:
-        worker: Its class.
+        worker: Its class; its `close` is called once there is no more work, unless the worker is lost.
         slots: Where on a node there is room for one.
         open: Arguments of the worker's method `open`, called before anything else.
         method: The name of its method that takes a piece of work.
@@ -222,7 +223,13 @@ class Pool(Generic[Work]):
             )
 
     def _end(self) -> None:
+        import ray
+
         workers, self._workers = self._workers, {}
+        if ray.is_initialized():
+            closing = [worker.actor.close.remote() for worker in workers.values() if worker.ready]
+            if closing:
+                ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
         for worker in workers.values():
             _kill(worker.actor)
 

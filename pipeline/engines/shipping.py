@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.config import Settings
+from pipeline.corpus.tokens import TokenBudget
 from pipeline.encoders.loading import load_copied, located_members
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
@@ -90,6 +93,58 @@ def unpack_model(shipped: ShippedModel, directory: Path, *, device: str | None, 
             hint="Look at the disk and the memory of the node.",
         )
     return encoder
+
+
+@dataclass(frozen=True)
+class ShippedRules:
+    """What cutting goes by: a TokenBudget, the files and prompts of its tokenizers, rules for secrets."""
+
+    name: str
+    max_tokens: int
+    counter: tuple[str, str]
+    tokenizers: tuple[tuple[Any, str], ...]
+    settings: Mapping[str, Any]
+    secret_rules: Any
+
+
+def ship_rules(settings: Settings, tokens: TokenBudget) -> ShippedRules:
+    """Puts the files that decide how a file is cut into the object store. No secret setting goes along.
+
+    Raises:
+        HoneloopError: only this process can count its tokens.
+    """
+    if tokens.counter is None:
+        raise HoneloopError(
+            f"The tokens of {tokens.name} can be counted in this process alone.",
+            hint="Unset HONELOOP_ENGINE.",
+        )
+    module, function, (tokenizers,) = tokens.counter
+    return ShippedRules(
+        tokens.name,
+        tokens.max_tokens,
+        (module, function),
+        tuple((ship_file(Path(path)), prompt) for path, prompt in tokenizers),
+        {name: getattr(settings, name) for name in ("find_secrets", "parse_seconds", "parse_memory_mb")},
+        None if settings.secret_rules is None else ship_file(settings.secret_rules),
+    )
+
+
+def unpack_rules(shipped: ShippedRules, directory: Path) -> tuple[Settings, TokenBudget]:
+    """The same on a node; `directory` has to stay as long as they are used."""
+    placed: list[tuple[str, str]] = []
+    for number, (reference, prompt) in enumerate(shipped.tokenizers):
+        path = directory / f"tokenizer-{number}.json"
+        unpack_file(reference, path)
+        placed.append((str(path), prompt))
+    rules = None
+    if shipped.secret_rules is not None:
+        rules = directory / "secrets.yml"
+        unpack_file(shipped.secret_rules, rules)
+    module, function = shipped.counter
+    count = getattr(import_module(module), function)(placed)
+    tokens = TokenBudget(shipped.name, shipped.max_tokens, count, (module, function, [placed]))
+    # Given here, they outrank the node's own environment.
+    return Settings(**shipped.settings, secret_rules=rules), tokens
 
 
 def ship_file(path: Path) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.engines.shipping import ShippedModel, unpack_model
+from pipeline.corpus.digesting import Digest, Digester
+from pipeline.corpus.languages import get_language
+from pipeline.engines.engine import FileText
+from pipeline.engines.shipping import ShippedModel, ShippedRules, unpack_model, unpack_rules
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -32,3 +36,29 @@ class Embedder:
         """See `Encoder.embed_documents`."""
         assert self._encoder is not None
         return self._encoder.embed_documents(texts)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
+class FileCutter:
+    """Cuts files on one processor."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._digester: Digester | None = None
+
+    def open(self, shipped: ShippedRules) -> None:
+        """Gets the rules. What it writes to disk, `close` takes away."""
+        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix="honeloop-rules-"))
+        settings, tokens = unpack_rules(shipped, Path(directory))
+        self._digester = self._open.enter_context(Digester(settings, tokens))
+
+    def digest(self, files: Sequence[FileText]) -> list[Digest]:
+        """See `Digester.digest`, for each of the files."""
+        assert self._digester is not None
+        return [self._digester.digest(file.path, file.source, get_language(file.language)) for file in files]
+
+    def close(self) -> None:
+        """Ends the process that parses."""
+        self._open.close()
