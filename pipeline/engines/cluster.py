@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
+_ADDRESS = re.compile(r"(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}")
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
 _joining = threading.Lock()
@@ -114,11 +116,12 @@ def _join(address: str) -> None:
             "HONELOOP_ENGINE=ray needs Ray, and it is not installed.",
             hint="Run: pip install -c constraints.txt -e '.[ray]'; or unset HONELOOP_ENGINE.",
         )
+    _require_address(address)
     # A feature of Ray's that calls home unless told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
     with _joining:
+        import ray
+
         if ray.is_initialized():
             return
         _require_listening(address)
@@ -136,19 +139,22 @@ def _join(address: str) -> None:
             ) from error
 
 
+def _require_address(address: str) -> None:
+    if address != "auto" and not _ADDRESS.fullmatch(address):
+        raise BadInputError(
+            f"HONELOOP_RAY_ADDRESS is {address!r}, which is no address.",
+            hint="Write host:port, ray://host:port, or auto.",
+        )
+
+
 def _require_listening(address: str) -> None:
     """Asks for a connection first: Ray itself takes half a minute to find that nobody listens."""
     if address == "auto":
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdigit():
-        raise BadInputError(
-            f"HONELOOP_RAY_ADDRESS is {address!r}, which is no address.",
-            hint="Write host:port, ray://host:port, or auto.",
-        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UnavailableError(
             f"The Ray cluster at {address} cannot be reached: {error}.", hint=_hint(address)
         ) from error

@@ -1,8 +1,8 @@
 """Workers on the nodes of a cluster, each given one piece of work after another; any of them may vanish.
 
-Plain actors, not Ray Data: its `map_batches` would do for embedding alone, but it needs pyarrow (another
-hundred megabytes), hands a lost block to a new actor only where there is room for one, and decides by itself
-how many actors there are and how far ahead it reads. What is needed is little, and here it can be read:
+Plain actors, not Ray Data. Its blocks come back after a node is lost because they can be read once more where
+they were read: on a worker, which here has no database. What the one process that has it puts into blocks is
+gone with the node that holds it. What is needed instead is little, and can be read here:
 
 - Each node has as many workers as it has slots. A node that joins is given some, a node that is lost loses
   its own, and what they were doing is given to others.
