@@ -1,10 +1,11 @@
-"""A real Ray cluster on this machine: a head that computes nothing, and nodes with a processor each."""
+"""A real Ray cluster on this machine: its head and its nodes are processes of their own, a processor each."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -23,18 +24,16 @@ _STORE = 150 << 20
 class RealCluster:
     """Its address, and nodes that can be added and killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, head_cpus: int) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster: Any = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE},
-        )
+        head = {"num_cpus": head_cpus, "include_dashboard": False, "object_store_memory": _STORE}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head | _ports())
         self.address: str = self._cluster.address
 
     def add_node(self, cpus: int = 1, **said: Any) -> Callable[[], None]:
         """Starts a node; what is returned kills its processes."""
-        node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE, **said)
+        node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE, **_ports(), **said)
         return lambda: self._cluster.remove_node(node, allow_graceful=False)
 
     def shut_down(self) -> None:
@@ -44,13 +43,28 @@ class RealCluster:
         self._cluster.shutdown()
 
 
+def _ports() -> dict[str, int]:
+    """Ports of a node's helpers, chosen here: it would wait for those that they choose, and not for long."""
+    names = (
+        "metrics_agent_port",
+        "dashboard_agent_listen_port",
+        "runtime_env_agent_port",
+        "metrics_export_port",
+    )
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
 @contextmanager
-def real_cluster() -> Generator[RealCluster]:
-    """A cluster without nodes; the test is skipped where Ray is not installed."""
+def real_cluster(head_cpus: int = 1) -> Generator[RealCluster]:
+    """A cluster that is only its head; the test is skipped where Ray is not installed."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt -e '.[ray]'")
     before = {name: os.environ.get(name) for name in _PATIENT}
     os.environ.update(_PATIENT)
-    cluster = RealCluster()
+    cluster = RealCluster(head_cpus)
     try:
         yield cluster
     finally:

@@ -78,7 +78,7 @@ def test_a_node_killed_while_it_embeds_costs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     functions = some_functions()[:TEXTS]
-    kill = [cluster.add_node(), cluster.add_node()][0]
+    kill = cluster.add_node()
     register(db, minilm)
     add_functions(db, functions)
     stored: dict[bytes, NDArray[np.float32]] = {}
@@ -121,7 +121,6 @@ def test_files_are_cut_as_on_this_machine(
         'aws_secret = "AKIAIOSFODNN7EXAMPLQ"\n\n\ndef h():\n    return 2\n'
     )
     cluster.add_node()
-    cluster.add_node()
     tokens = token_budget("minilm")
     found: list[list[tuple[Any, ...]]] = []
     reports: list[dict[str, Any]] = []
@@ -163,8 +162,6 @@ class Dies:
 def test_work_that_ends_its_workers_is_an_error_and_so_is_what_they_raise(
     cluster: RealCluster, settings: Settings
 ) -> None:
-    cluster.add_node(cpus=2)
-
     def slots(node: Node) -> list[Slot]:
         return [Slot(cpus=1)] * node.cpus
 

@@ -84,9 +84,7 @@ def use_tablespace(connection: Connection, name: str | None) -> None:
             f"The database's user may create nothing in the tablespace {name!r}.",
             hint=f"As a superuser: GRANT CREATE ON TABLESPACE {name} TO the user.",
         )
-    connection.execute(
-        "SELECT set_config('default_tablespace', %s, true)", [sql.Identifier(name).as_string(connection)]
-    )
+    connection.execute("SELECT set_config('default_tablespace', %s, true)", [name])
 
 
 def drop_table(connection: Connection, name: str) -> None:
