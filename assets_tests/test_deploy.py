@@ -1,6 +1,6 @@
 """The files of deploy/: as far as they can be checked without a cluster.
 
-Which values Dagster's chart takes is read off its published schema (helm/dagster/schema of Dagster's sources);
+Which values Dagster's chart takes is read off its published schema (helm/dagster/schema in its sources);
 the chart itself, and Helm, are not here.
 """
 

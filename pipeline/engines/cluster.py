@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r"(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}")
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 60.0
 _joining = threading.Lock()
 
 
@@ -58,6 +57,7 @@ class Cluster:
         _join(settings.ray_address)
         self.patience = settings.ray_patience_seconds
         self._fits: dict[str, bool] = {}
+        self._asked: dict[Any, Node] = {}
 
     def nodes(self) -> list[Node]:
         """Those that are alive and fit.
@@ -73,24 +73,30 @@ class Cluster:
             for each in ray.nodes()
             if each["Alive"]
         ]
-        first = not self._fits
-        self._look_at([node for node in alive if node.id not in self._fits], strict=first)
+        self._ask_new(alive)
         return [node for node in alive if self._fits.get(node.id)]
 
-    def _look_at(self, nodes: Sequence[Node], *, strict: bool) -> None:
+    def _ask_new(self, alive: Sequence[Node]) -> None:
+        """Asks nodes for their versions. The first ones are waited for, later ones answer when they do."""
         import ray
 
-        here = versions_here()
-        asked = {node.id: self.run_on(node, _what_it_has()) for node in nodes}
-        for node in nodes:
+        here, first = versions_here(), not self._fits
+        known = {*self._fits, *(node.id for node in self._asked.values())}
+        self._asked |= {self.run_on(node, _what_it_has()): node for node in alive if node.id not in known}
+        if not self._asked:
+            return
+        everybody = len(self._asked) if first else 1
+        done, _ = ray.wait(list(self._asked), num_returns=everybody, timeout=self.patience if first else 0)
+        for reference in done:
+            node = self._asked.pop(reference)
             try:
-                there: dict[str, str] = ray.get(asked[node.id], timeout=_ANSWER_SECONDS)
-            except ray.exceptions.RayError as error:  # it is looked at again with the next look at all
+                there: dict[str, str] = ray.get(reference)
+            except ray.exceptions.RayError as error:  # lost again already, or asked again with the next look
                 logger.warning("The Ray node %s does not answer: %s", node.address, _first_line(error))
                 continue
             if there != here:
                 error = _misfit(node, here, there)
-                if strict:
+                if first:
                     raise error
                 logger.warning("%s", error)
             self._fits[node.id] = there == here

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -91,7 +91,7 @@ class Pool(Generic[Work]):
         self._looked: float | None = None
         self._alone_since = time.monotonic()
 
-    def run(self, work: Iterator[Work], argument: Callable[[Work], Any]) -> Iterator[tuple[int, Work, Any]]:
+    def run(self, work: Iterator[Work], argument: Callable[[Work], Any]) -> Generator[tuple[int, Work, Any]]:
         """Each piece of work with its number, from 0, and its result; in the order they are done.
 
         Args:
@@ -106,7 +106,8 @@ class Pool(Generic[Work]):
         try:
             while True:
                 self._look()
-                self._queue.extend(islice(numbered, max(1, len(self._slots)) - len(self._queue)))
+                ahead = max(1, len(self._slots)) - len(self._queue)
+                self._queue.extend(islice(numbered, max(0, ahead)))
                 if not self._queue and not any(worker.holds for worker in self._workers.values()):
                     return
                 self._start_missing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -65,9 +66,10 @@ class RayEngine:
             method="embed",
         )
         pool = Pool[Chunk](self.cluster, job, lambda chunk: f"embedding {len(chunk.texts)} texts")
-        for _, chunk, vectors in pool.run(iter(chunks), lambda chunk: chunk.texts):
-            advance(len(chunk.texts))
-            yield chunk, vectors
+        with closing(pool.run(iter(chunks), lambda chunk: chunk.texts)) as results:
+            for _, chunk, vectors in results:
+                advance(len(chunk.texts))
+                yield chunk, vectors
 
     def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
         """See `Engine.digest`. This process reads the files: it has the clones."""
@@ -84,11 +86,12 @@ class RayEngine:
         pool = Pool[list[FileText]](self.cluster, job, lambda batch: f"cutting {batch[0].path} and on")
         waiting: dict[int, tuple[list[FileText], list[Digest]]] = {}
         following = 0
-        for number, batch, digests in pool.run(chain([first], batches), lambda batch: batch):
-            waiting[number] = (batch, digests)
-            while following in waiting:
-                yield from zip(*waiting.pop(following), strict=True)
-                following += 1
+        with closing(pool.run(chain([first], batches), lambda batch: batch)) as results:
+            for number, batch, digests in results:
+                waiting[number] = (batch, digests)
+                while following in waiting:
+                    yield from zip(*waiting.pop(following), strict=True)
+                    following += 1
 
     def _devices(self, node: Node) -> Sequence[Slot]:
         """One for each GPU of a node; without one, or where the CPU is asked for, all its processors."""
