@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import LiteralString, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +48,19 @@ class Way:
     def index(self, m: int, candidates: int) -> sql.Composed:
         return sql.SQL(
             "CREATE INDEX way ON bench USING hnsw (({}) {}) WITH (m = {}, ef_construction = {})"
-        ).format(sql.SQL(self.expression), sql.SQL(self.operators), sql.Literal(m), sql.Literal(candidates))
+        ).format(_trusted(self.expression), _trusted(self.operators), sql.Literal(m), sql.Literal(candidates))
 
     def search(self) -> sql.Composed:
         return sql.SQL(
             "SELECT content_hash FROM (SELECT content_hash, embedding FROM bench"
             " ORDER BY {} LIMIT %(candidates)s) AS found"
             " ORDER BY embedding <=> %(query)s, content_hash LIMIT {}"
-        ).format(sql.SQL(self.order), sql.Literal(K))
+        ).format(_trusted(self.order), sql.Literal(K))
+
+
+def _trusted(text: str) -> sql.SQL:
+    """SQL made of nothing but numbers and words of this file."""
+    return sql.SQL(cast("LiteralString", text))
 
 
 @dataclass(frozen=True)
@@ -170,8 +176,8 @@ def _searched(
 
 def _exact(connection: Connection, query: NDArray[np.float32]) -> set[bytes]:
     rows = connection.execute(
-        f"SELECT content_hash FROM bench ORDER BY (embedding <=> %s) + 0, content_hash LIMIT {K}",
-        [HalfVector(query)],
+        "SELECT content_hash FROM bench ORDER BY (embedding <=> %s) + 0, content_hash LIMIT %s",
+        [HalfVector(query), K],
     ).fetchall()
     return {content_hash for (content_hash,) in rows}
 

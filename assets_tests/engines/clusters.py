@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -25,10 +26,10 @@ class RealCluster:
     """Its address, and nodes that can be added and killed."""
 
     def __init__(self, head_cpus: int) -> None:
-        from ray.cluster_utils import Cluster
-
         head = {"num_cpus": head_cpus, "include_dashboard": False, "object_store_memory": _STORE}
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head | _ports())
+        self._cluster: Any = import_module("ray.cluster_utils").Cluster(
+            initialize_head=True, head_node_args=head | _ports()
+        )
         self.address: str = self._cluster.address
 
     def add_node(self, cpus: int = 1, **said: Any) -> Callable[[], None]:
@@ -37,9 +38,7 @@ class RealCluster:
         return lambda: self._cluster.remove_node(node, allow_graceful=False)
 
     def shut_down(self) -> None:
-        import ray
-
-        ray.shutdown()
+        import_module("ray").shutdown()
         self._cluster.shutdown()
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
@@ -56,7 +56,7 @@ class KillsMidway(Silent):
         self.killed_at = 0
 
     @contextmanager
-    def stage(self, description: str, total: int | None = None) -> Iterator[Advance]:
+    def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
         del description
         done = 0
 

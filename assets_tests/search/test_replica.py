@@ -75,7 +75,7 @@ def pair(first: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
         add_functions(db, first.functions)
         let_serve(db, index_of(db, first, primary), primary)
         server = get_server(home / "postgres")
-        socket = str(server._postmaster_info.socket_dir)
+        socket = db.url.rpartition("host=")[2]
         pgexec(
             "pg_basebackup",
             ("-h", socket, "-U", "postgres", "-D", str(folder), "-R", "-X", "stream", "-c", "fast"),

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.config import Settings
+from pipeline.engines.lazy_ray import ray_module
 from pipeline.engines.versions import versions_here
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 
@@ -66,8 +67,7 @@ class Cluster:
             HoneloopError: one of the first nodes seen has another version of what decides results. Later
                 ones are left out, with a line in the log: work that goes well is not ended for them.
         """
-        import ray
-
+        ray = ray_module()
         alive = [
             Node(each["NodeID"], f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}", each["Resources"])
             for each in ray.nodes()
@@ -78,8 +78,7 @@ class Cluster:
 
     def _ask_new(self, alive: Sequence[Node]) -> None:
         """Asks nodes for their versions. The first ones are waited for, later ones answer when they do."""
-        import ray
-
+        ray = ray_module()
         here, first = versions_here(), not self._fits
         known = {*self._fits, *(node.id for node in self._asked.values())}
         self._asked |= {self.run_on(node, _what_it_has()): node for node in alive if node.id not in known}
@@ -103,17 +102,15 @@ class Cluster:
 
     def run_on(self, node: Node, function: Callable[[], Any]) -> Any:
         """Runs a function on this node and no other, whatever else is going on there. A reference."""
-        import ray
-
+        ray = ray_module()
         task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
         return task.options(scheduling_strategy=only_on(node)).remote()
 
 
 def only_on(node: Node) -> Any:
     """Ray's word for: on this node or not at all."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
+    strategies = ray_module().util.scheduling_strategies
+    return strategies.NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
 
 
 def _join(address: str) -> None:
@@ -126,8 +123,7 @@ def _join(address: str) -> None:
     # A feature of Ray's that calls home unless told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with _joining:
-        import ray
-
+        ray = ray_module()
         if ray.is_initialized():
             return
         _require_listening(address)

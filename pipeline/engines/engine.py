@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
-    ) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:
         """The vectors of each chunk, each once, in whatever order they are done.
 
         Args:
@@ -55,7 +55,7 @@ class Engine(Protocol):
         """
         ...
 
-    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
+    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Generator[tuple[FileText, Digest]]:
         """What becomes of each file, in their order.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,12 +36,12 @@ class LocalEngine:
 
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
-    ) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:
         """See `Engine.embed`; in their order."""
         for chunk in chunks:
             yield chunk, encoder.embed_documents(chunk.texts, advance)
 
-    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
+    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Generator[tuple[FileText, Digest]]:
         """See `Engine.digest`."""
         from pipeline.corpus.digesting import Digester
 

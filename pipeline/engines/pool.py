@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from pipeline.engines.cluster import Cluster, Node, only_on
+from pipeline.engines.lazy_ray import ray_module
 from pipeline.errors import HoneloopError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -150,8 +151,7 @@ class Pool(Generic[Work]):
         return sum(not worker.ready for worker in self._workers.values())
 
     def _start(self, node: Node, slot: Slot) -> _Worker[Work]:
-        import ray
-
+        ray = ray_module()
         made: Any = ray.remote(self._job.worker)
         actor = made.options(
             num_cpus=slot.cpus,
@@ -163,8 +163,7 @@ class Pool(Generic[Work]):
         return _Worker(actor, node, actor.open.remote(*self._job.open))
 
     def _wait(self) -> Iterator[tuple[int, Work, Any]]:
-        import ray
-
+        ray = ray_module()
         owners = {
             reference: (slot, worker)
             for slot, worker in self._workers.items()
@@ -224,8 +223,7 @@ class Pool(Generic[Work]):
             )
 
     def _end(self) -> None:
-        import ray
-
+        ray = ray_module()
         workers, self._workers = self._workers, {}
         if ray.is_initialized():
             closing = [worker.actor.close.remote() for worker in workers.values() if worker.ready]
@@ -236,8 +234,7 @@ class Pool(Generic[Work]):
 
 
 def _kill(actor: Any) -> None:
-    import ray
-
+    ray = ray_module()
     if ray.is_initialized():
         ray.kill(actor)
 

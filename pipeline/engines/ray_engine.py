@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import chain
@@ -57,7 +57,7 @@ class RayEngine:
 
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
-    ) -> Iterator[tuple[Chunk, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:
         """See `Engine.embed`. Torch computes, whatever was exported to ONNX here."""
         job = Job(
             worker=Embedder,
@@ -71,7 +71,7 @@ class RayEngine:
                 advance(len(chunk.texts))
                 yield chunk, vectors
 
-    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Iterator[tuple[FileText, Digest]]:
+    def digest(self, files: Iterable[FileText], tokens: TokenBudget) -> Generator[tuple[FileText, Digest]]:
         """See `Engine.digest`. This process reads the files: it has the clones."""
         batches = _batches(files)
         first = next(batches, None)

@@ -19,6 +19,7 @@ from pipeline.config import Settings
 from pipeline.corpus.tokens import TokenBudget
 from pipeline.encoders.loading import load_copied, located_members
 from pipeline.encoders.spec import EncoderSpec
+from pipeline.engines.lazy_ray import ray_module
 from pipeline.errors import HoneloopError
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ def unpack_rules(shipped: ShippedRules, directory: Path) -> tuple[Settings, Toke
 
 def ship_file(path: Path) -> Any:
     """A reference to an object that holds the file's bytes."""
-    import ray
-
+    ray = ray_module()
     # Mapped, not read: it goes into the shared memory without a copy in this process.
     content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     return ray.put(np.asarray(content))
@@ -158,8 +158,7 @@ def ship_file(path: Path) -> Any:
 
 def unpack_file(reference: Any, path: Path) -> None:
     """Writes the bytes of an object into a new file."""
-    import ray
-
+    ray = ray_module()
     path.parent.mkdir(parents=True, exist_ok=True)
     content: np.ndarray[Any, np.dtype[np.uint8]] = ray.get(reference)
     with path.open("xb") as file:
