@@ -15,6 +15,7 @@ from pipeline.settings.corpus import CorpusSettings
 from pipeline.settings.encoder import EncoderSettings
 from pipeline.settings.gate import GateSettings
 from pipeline.settings.index import IndexSettings
+from pipeline.settings.machines import MachineSettings
 from pipeline.settings.nats import NatsSettings
 from pipeline.settings.pairs import PairSettings
 from pipeline.settings.places import PlaceSettings
@@ -35,6 +36,7 @@ class Settings(
     IndexSettings,
     CorpusSettings,
     EncoderSettings,
+    MachineSettings,
     PlaceSettings,
 ):
     """Everything that can be set. Immutable: make another with `model_copy(update=...)`."""

@@ -106,8 +106,9 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
 def shown_values(settings: Settings) -> dict[str, Any]:
     """The values by name, plain, and as they may be shown: without passwords and tokens."""
     values = settings.model_dump(mode="json")
-    if settings.database_url is not None:
-        values["database_url"] = shown_url(settings.database_url)
+    for name in ("database_url", "search_database_url"):
+        if values[name] is not None:
+            values[name] = shown_url(values[name])
     return values
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -13,13 +15,11 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.corpus import skipping, store
 from pipeline.corpus.bounded.cutter import Cutter
-from pipeline.corpus.bounded.limits import BeyondLimitsError
-from pipeline.corpus.cutting import CutFile
-from pipeline.corpus.decoding import Decoded, decode
 from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
+from pipeline.corpus.digesting import Digest
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
 from pipeline.corpus.repositories import Repository
-from pipeline.corpus.secrets import Clean, Detector
+from pipeline.corpus.secrets import Detector
 from pipeline.corpus.sources.base import (
     SYMBOLIC_LINK,
     UNREADABLE,
@@ -33,19 +33,18 @@ from pipeline.corpus.sources.base import (
 )
 from pipeline.corpus.sources.opening import open_source
 from pipeline.corpus.tokens import TokenBudget
+from pipeline.engines.engine import FileText, engine_for
 from pipeline.errors import HoneloopError
-from pipeline.progress import Progress
+from pipeline.progress import Advance, Progress
 from pipeline.store.connections import Connection, Database
 
 MAX_PROBLEMS = 100
-# Of a file's secrets so many are told with their lines.
-MAX_SECRETS_SHOWN = 5
 # From this many new snippets on, Postgres is not left to find out by itself how large its tables have become.
 MANY_SNIPPETS = 1_000
 # Postgres indexes a path and a symbol together up to 2,704 bytes; a symbol may take 4 bytes per character.
 MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
 # What decides, beside the cutting itself, whether and as what a file is cut.
-_DECIDING_MODULES = ("languages", "skipping", "decoding", "secrets", "extraction")
+_DECIDING_MODULES = ("languages", "skipping", "decoding", "secrets", "digesting", "extraction")
 
 
 @dataclass
@@ -112,7 +111,7 @@ def extract_repository(
     Args:
         db: Where.
         repository: What to extract.
-        settings: `max_file_bytes`, the home, rules for secrets, limits of time and memory.
+        settings: `max_file_bytes`, the home, the engine, rules for secrets, limits of time and memory.
         tokens: How long a snippet may be; another budget cuts every file again.
         progress: Is told about each file.
 
@@ -137,20 +136,15 @@ def extract_repository(
             report.seconds = time.perf_counter() - started
             store.save_report(connection, repository.id, report.to_json())
             return report
-        with Cutter(settings, tokens) as cutter:
-            reading = _Reading(
-                connection,
-                repository,
-                settings=settings,
-                tokens=tokens,
-                cutter=cutter,
-                source=source,
-                listing=listing,
-            )
-            with progress.stage(f"Reading {repository.name}", len(listing.files)) as advance:
-                for file in listing.files:
-                    reading.look_at(file)
-                    advance(1)
+        reading = _Reading(
+            connection, repository, settings=settings, tokens=tokens, source=source, listing=listing
+        )
+        with (
+            progress.stage(f"Reading {repository.name}", len(listing.files)) as advance,
+            closing(engine_for(settings).digest(reading.to_digest(advance), tokens)) as digests,
+        ):
+            for read, digest in digests:
+                reading.keep(read, digest)
         with connection.transaction():
             if not store.repository_exists(connection, repository.id):
                 raise HoneloopError(
@@ -183,21 +177,20 @@ class _Reading:
         *,
         settings: Settings,
         tokens: TokenBudget,
-        cutter: Cutter,
         source: Source,
         listing: Listing,
     ) -> None:
         self._connection = connection
         self._repository = repository
         self._max_bytes = settings.max_file_bytes
-        self._cutter = cutter
-        self._detector = Detector(settings)
+        self._limits = Cutter(settings).limits
+        detector = Detector(settings)
         self._source = source
         self._listing = listing
         self._known = store.load_files(connection, repository.id)
         self._staging = store.Staging(connection)
         self._extractors = {
-            language.name: _extractor(language, tokens, self._detector, settings.max_file_bytes)
+            language.name: _extractor(language, tokens, detector, settings.max_file_bytes)
             for language in LANGUAGES
         }
         self._skipped = Counter(listing.skipped)
@@ -214,41 +207,51 @@ class _Reading:
         self._unchanged = 0
         self._staged = 0
 
-    def look_at(self, file: SourceFile) -> None:
-        """Decides what becomes of one file."""
+    def to_digest(self, advance: Advance) -> Iterator[FileText]:
+        """The files that have to be cut, read when they are asked for; `advance` is told of every file."""
+        for file in self._listing.files:
+            read = self._look_at(file)
+            if read is not None:
+                yield read
+            advance(1)
+
+    def _look_at(self, file: SourceFile) -> FileText | None:
+        """Decides what becomes of one file; None if that is known without cutting it."""
         if len(file.path.encode()) > MAX_PATH_BYTES:
-            self._skip(file, skipping.PATH_TOO_LONG, "its path is too long to be stored")
-            return
+            self._skip(file.path, skipping.PATH_TOO_LONG, "its path is too long to be stored")
+            return None
         reason = skipping.reason_by_path(file.path, distribution=self._repository.kind == "distribution")
         # A file without an ending says in its first line what it is.
         unnamed = not PurePosixPath(file.path).suffix and reason is None
         if language_of(file.path, b"") is None and not unnamed:
-            self._skip(file, skipping.NOT_CODE)
+            self._skip(file.path, skipping.NOT_CODE)
         elif reason is not None:
-            self._skip(file, reason)
+            self._skip(file.path, reason)
         elif file.blob_hash is None or not self._is_known(file.path, file.blob_hash):
-            self._read(file)
+            return self._read(file)
+        return None
 
-    def _read(self, file: SourceFile) -> None:
+    def _read(self, file: SourceFile) -> FileText | None:
         try:
             source = self._source.read(file, self._max_bytes)
         except FileTooLargeError:
             if language_of(file.path, b"") is None:
-                self._skip(file, skipping.NOT_CODE)
+                self._skip(file.path, skipping.NOT_CODE)
             else:
-                self._skip(file, skipping.TOO_LARGE, f"larger than {self._max_bytes:,} bytes")
-            return
+                self._skip(file.path, skipping.TOO_LARGE, f"larger than {self._max_bytes:,} bytes")
+            return None
         except FileUnreadableError as error:
             self._standing.add(file.path)
-            self._skip(file, UNREADABLE, f"cannot be read ({error})")
-            return
+            self._skip(file.path, UNREADABLE, f"cannot be read ({error})")
+            return None
         language = language_of(file.path, source)
         if language is None:
-            self._skip(file, skipping.NOT_CODE)
-            return
+            self._skip(file.path, skipping.NOT_CODE)
+            return None
         blob_hash = file.blob_hash or hashlib.sha256(source).hexdigest()
-        if not self._is_known(file.path, blob_hash):
-            self._cut(file, source, language, blob_hash)
+        if self._is_known(file.path, blob_hash):
+            return None
+        return FileText(file.path, source, language.name, blob_hash)
 
     def _is_known(self, path: str, blob_hash: str) -> bool:
         """Whether nothing about this file has changed since it was read; if so, it is counted."""
@@ -269,56 +272,43 @@ class _Reading:
         """What decides what becomes of a file; the limits decide only where they did."""
         extractor = self._extractors.get(language)
         beyond = skipped == skipping.BEYOND_LIMITS
-        return f"{extractor} {self._cutter.limits}" if beyond else extractor
+        return f"{extractor} {self._limits}" if beyond else extractor
 
-    def _cut(self, file: SourceFile, source: bytes, language: Language, blob_hash: str) -> None:
-        remarks: list[str] = []
-        clean, cut = Clean(b""), CutFile([], 0)
-        reason = skipping.reason_by_bytes(source)
-        if reason is not None:
-            remarks.append(f"left out, {reason}")
+    def keep(self, read: FileText, digest: Digest) -> None:
+        """Stages what became of a file, to be merged."""
+        if digest.failed is not None:
+            self._standing.add(read.path)
+            self._skip(read.path, UNREADABLE, digest.failed)
+            return
+        if digest.skipped is None:
+            self._parsed += 1
         else:
-            decoded = decode(source)
-            reason = skipping.reason_by_text(decoded.text)
-            if reason is None:
-                try:
-                    clean = self._detector.clean(decoded.text.encode())
-                    cut = self._cutter.cut(file.path, clean.text, language)
-                    remarks = _remarks(decoded, clean, cut)
-                    self._parsed += 1
-                except BeyondLimitsError as error:
-                    if not error.lasting:
-                        self._standing.add(file.path)
-                        self._skip(file, UNREADABLE, str(error))
-                        return
-                    reason, remarks = skipping.BEYOND_LIMITS, [str(error)]
-        if reason is not None:
-            self._skipped[reason] += 1
-        problem = "; ".join(remarks) or None
-        self._remark(file.path, problem, reason)
-        self._standing.add(file.path)
+            self._skipped[digest.skipped] += 1
+        problem = "; ".join(digest.remarks) or None
+        self._remark(read.path, problem, digest.skipped)
+        self._standing.add(read.path)
         self._staged += 1
-        extractor = self._extractor_of(language.name, reason)
+        extractor = self._extractor_of(read.language, digest.skipped)
         assert extractor is not None
         self._staging.add(
             store.FileRow(
-                path=file.path,
-                blob_hash=blob_hash,
-                language=language.name,
+                path=read.path,
+                blob_hash=read.blob_hash,
+                language=read.language,
                 extractor=extractor,
-                skipped=reason,
-                syntax_errors=cut.syntax_errors,
+                skipped=digest.skipped,
+                syntax_errors=digest.syntax_errors,
                 problem=problem,
-                secrets=0 if reason else len(clean.found),
-                keeps_snippets=reason == skipping.BEYOND_LIMITS,
+                secrets=digest.secrets,
+                keeps_snippets=digest.skipped == skipping.BEYOND_LIMITS,
             ),
-            cut.snippets,
+            digest.snippets,
         )
 
-    def _skip(self, file: SourceFile, reason: str, problem: str = "") -> None:
+    def _skip(self, path: str, reason: str, problem: str = "") -> None:
         self._skipped[reason] += 1
         if problem:
-            self._problems.append(f"{printable(file.path)}: {problem}")
+            self._problems.append(f"{printable(path)}: {problem}")
 
     def _remark(self, path: str, problem: str | None, skipped: str | None) -> None:
         if problem is not None:
@@ -344,20 +334,6 @@ class _Reading:
         report.snippets_changed = counts.changed
         report.snippets_vanished = counts.vanished
         _add_live_counts(report, self._connection, self._repository.id)
-
-
-def _remarks(decoded: Decoded, clean: Clean, cut: CutFile) -> list[str]:
-    """What the owner of a file that was parsed may want to know of it."""
-    remarks = [decoded.note] if decoded.note else []
-    if cut.syntax_errors:
-        places = "a place" if cut.syntax_errors == 1 else f"{cut.syntax_errors} places"
-        remarks.append(f"{places} could not be parsed, the rest was")
-    if clean.found:
-        shown = ", ".join(f"line {line} ({what})" for line, what in clean.found[:MAX_SECRETS_SHOWN])
-        more = len(clean.found) - MAX_SECRETS_SHOWN
-        secrets = "a secret was" if len(clean.found) == 1 else f"{len(clean.found)} secrets were"
-        remarks.append(f"{secrets} left out: {shown}{f' and {more} more' if more > 0 else ''}")
-    return remarks
 
 
 def _extractor(language: Language, tokens: TokenBudget, detector: Detector, max_bytes: int) -> str:

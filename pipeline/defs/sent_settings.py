@@ -15,7 +15,8 @@ from pipeline.errors import BadInputError
 # Where things are, what the machine gives, and what is secret.
 NEVER_SENT = frozenset(
     (
-        *("home", "database_url", "ui_port", "search_port", "timezone"),
+        *("home", "database_url", "search_database_url", "index_tablespace", "ui_port", "search_port"),
+        *("timezone", "engine", "ray_address", "ray_patience_seconds"),
         *("device", "run_threads", "background_niceness"),
         *("api_token", "alert_webhook"),
     )

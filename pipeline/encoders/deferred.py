@@ -22,7 +22,7 @@ class DeferredEncoder(Encoder):
     Args:
         spec: what it is, as registered; `dims` and `max_tokens` come from it.
         version: its registered fingerprint, which the loaded weights must have.
-        location: where it is loaded from, for messages.
+        location: where it is loaded from.
         load: reads and verifies it.
 
     Raises:
@@ -30,10 +30,10 @@ class DeferredEncoder(Encoder):
     """
 
     def __init__(self, spec: EncoderSpec, version: str, location: str, load: Callable[[], Encoder]) -> None:
-        # Not super().__init__: what it would set beside these two is read from the weights, see __getattr__.
+        # Not super().__init__: what else it would set is read from the weights, see __getattr__.
         self.spec = spec
         self.version = version
-        self._location = location
+        self.source = location
         self._load = load
         self._encoder: Encoder | None = None
 
@@ -85,7 +85,7 @@ class DeferredEncoder(Encoder):
             encoder = self._load()
             if encoder.version != self.version:
                 raise HoneloopError(
-                    f"{self._location} no longer holds the model version {self.version[:12]} "
+                    f"{self.source} no longer holds the model version {self.version[:12]} "
                     f"({self.spec.name}) but {encoder.version[:12]}.",
                     hint="Put the model's files back, or let another version serve with `honeloop promote`.",
                 )

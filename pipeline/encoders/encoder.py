@@ -28,17 +28,24 @@ class Encoder:
         members: its models, in the order of `spec.members`.
         files: SHA-256 by name of the files it was loaded from.
         batch_size: texts per forward pass.
+        source: what `load_encoder` was given to load it; empty if it was put together by other means.
 
     Example: `load_encoder("minilm").embed_queries(["read a csv file"])`
     """
 
     def __init__(
-        self, spec: EncoderSpec, members: Sequence[Member], files: Mapping[str, str], batch_size: int = 16
+        self,
+        spec: EncoderSpec,
+        members: Sequence[Member],
+        files: Mapping[str, str],
+        batch_size: int = 16,
+        source: str = "",
     ) -> None:
         self.spec = spec
         self.files = dict(files)
         self.version = fingerprint(spec, files)
         self.batch_size = batch_size
+        self.source = source
         self._members = tuple(members)
 
     @property

@@ -54,11 +54,13 @@ class LocatedMember:
         spec: what it is.
         located: where it is.
         files: SHA-256 of the files that decide its vectors, by their names there.
+        prefix: what stands before those names among the files of the encoder.
     """
 
     spec: MemberSpec
     located: Located
     files: Mapping[str, str]
+    prefix: str = ""
 
     @property
     def version(self) -> str:
@@ -106,7 +108,37 @@ def load_encoder(
     # Where torch has something faster than the CPU, that is used.
     usable = exports if target == "cpu" else None
     members = [_load_member(member, target, usable) for member in located]
-    return Encoder(resolved.spec, members, _names(resolved, located), batch_size)
+    return Encoder(resolved.spec, members, _names(located), batch_size, source)
+
+
+def load_copied(
+    spec: EncoderSpec, copies: Sequence[tuple[str, Path]], *, device: str | None = None, batch_size: int = 16
+) -> Encoder:
+    """The encoder of a spec whose members' files were copied here from another machine, computed by torch.
+
+    Args:
+        spec: what it is.
+        copies: of each member, its `LocatedMember.prefix` and the directory that its files were copied to.
+        device: see `load_encoder`.
+        batch_size: texts per forward pass.
+
+    Raises:
+        BadInputError, DamagedModelError: as `load_encoder` does. That it is the version that was meant is for
+            the caller to compare.
+    """
+    located: list[LocatedMember] = []
+    for member, (prefix, directory) in zip(spec.members, copies, strict=True):
+        place = Located(directory, "Copy it again.")
+        files = deciding_hashes(directory, place.fix, member.adapters)
+        located.append(LocatedMember(member, place, files, prefix))
+
+    from pipeline.encoders.devices import best_device
+    from pipeline.encoders.encoder import Encoder
+
+    target = best_device(device)
+    return Encoder(
+        spec, [_load_member(member, target, None) for member in located], _names(located), batch_size
+    )
 
 
 def _load_member(member: LocatedMember, device: str, exports: OnnxExports | None) -> Member:
@@ -131,7 +163,7 @@ def located_members(source: str) -> tuple[str, list[LocatedMember]]:
     """
     resolved = _resolve(source)
     located = _verified(resolved)
-    return fingerprint(resolved.spec, _names(resolved, located)), located
+    return fingerprint(resolved.spec, _names(located)), located
 
 
 def version_of(source: str) -> str:
@@ -151,7 +183,7 @@ def checkpoint_version(spec: EncoderSpec, directory: Path) -> str:
     """
     members = tuple(locate(member, directory) for member in spec.members)
     resolved = _Resolved(spec, members, directory)
-    return fingerprint(spec, _names(resolved, _verified(resolved)))
+    return fingerprint(spec, _names(_verified(resolved)))
 
 
 def token_budget(source: str) -> TokenBudget:
@@ -237,26 +269,26 @@ def _from_hub(name: str, revision: str) -> _Resolved:
 def _verified(resolved: _Resolved) -> list[LocatedMember]:
     """The members with the hashes of their files, checked against all that is known of them."""
     members: list[LocatedMember] = []
-    for member, located in zip(resolved.spec.members, resolved.members, strict=True):
+    for number, (member, located) in enumerate(zip(resolved.spec.members, resolved.members, strict=True)):
         files = deciding_hashes(located.directory, located.fix, member.adapters)
         _check_pinned(member, located, files)
-        members.append(LocatedMember(member, located, files))
+        members.append(LocatedMember(member, located, files, _prefix(resolved, number)))
     if resolved.checkpoint is not None and resolved.manifest is not None:
         _check_checkpoint(resolved.checkpoint, resolved.manifest, resolved, members)
     return members
 
 
-def _names(resolved: _Resolved, members: Sequence[LocatedMember]) -> dict[str, str]:
-    """Unique names for all members' files: as in the manifest, bare, or numbered by member."""
-    names: dict[str, str] = {}
-    for number, member in enumerate(members):
-        source = member.spec.source
-        if resolved.checkpoint is not None and source.startswith("checkpoint:"):
-            prefix = f"{source.partition(':')[2].strip('/')}/"
-        else:
-            prefix = f"{number}/" if len(members) > 1 else ""
-        names |= {f"{prefix}{name}": digest for name, digest in member.files.items()}
-    return names
+def _prefix(resolved: _Resolved, number: int) -> str:
+    """What makes the names of a member's files unique: as in the manifest, none, or its number."""
+    source = resolved.spec.members[number].source
+    if resolved.checkpoint is not None and source.startswith("checkpoint:"):
+        return f"{source.partition(':')[2].strip('/')}/"
+    return f"{number}/" if len(resolved.members) > 1 else ""
+
+
+def _names(members: Sequence[LocatedMember]) -> dict[str, str]:
+    """SHA-256 of all members' files by their unique names."""
+    return {f"{member.prefix}{name}": digest for member in members for name, digest in member.files.items()}
 
 
 def _check_pinned(member: MemberSpec, located: Located, files: Mapping[str, str]) -> None:
@@ -282,7 +314,7 @@ def _check_checkpoint(
 ) -> None:
     check_files(directory, manifest)
     check_members(directory, manifest, [member.files for member in members])
-    files = _names(resolved, members)
+    files = _names(members)
     inside = sorted(name for name in files if name not in manifest.files and (directory / name).is_file())
     if inside:
         raise DamagedModelError(

@@ -23,7 +23,14 @@ from pipeline.errors import HoneloopError
 from pipeline.index.cleaning import BUILD_LOCK, clean_up, discard, discard_passed_over
 from pipeline.index.embeddings import embedding_table
 from pipeline.index.hnsw import build_hnsw, ef_construction
-from pipeline.index.tables import LIVE_CONTENTS, VectorTable, add_key, create_table, state_model
+from pipeline.index.tables import (
+    LIVE_CONTENTS,
+    VectorTable,
+    add_key,
+    create_table,
+    state_model,
+    use_tablespace,
+)
 from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
@@ -336,6 +343,7 @@ def _load(build: _Build, table: VectorTable) -> int:
     """Copies the live texts' vectors over, within the server, and proves that none is left out."""
     with build.db.connect() as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        use_tablespace(connection, build.settings.index_tablespace)
         create_table(connection, table)
         state_model(connection, build.source.model_version)
         connection.execute(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,16 @@ from numpy.typing import NDArray
 from psycopg import IsolationLevel, sql
 
 from pipeline.config import Settings
+from pipeline.engines.engine import Chunk, engine_for
 from pipeline.errors import HoneloopError
-from pipeline.index.tables import LIVE_CONTENTS, VectorTable, add_key, copy_vectors, create_table
+from pipeline.index.tables import (
+    LIVE_CONTENTS,
+    VectorTable,
+    add_key,
+    copy_vectors,
+    create_table,
+    use_tablespace,
+)
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
 
@@ -58,14 +67,14 @@ def embed_missing(
 ) -> EmbeddingReport:
     """Embeds the live texts that have no vector of `encoder` yet, and stores them.
 
-    Texts are read, embedded and stored `settings.embed_chunk_size` at a time, each chunk in a transaction of
-    its own: memory does not grow with the corpus, a killed run goes on where it was, and runs side by side
-    do each other no harm.
+    Texts are read, embedded and stored `settings.embed_chunk_size` at a time at the most, each chunk in a
+    transaction of its own: memory does not grow with the corpus, a killed run goes on where it was, and runs
+    side by side do each other no harm. Where they are embedded is the engine's affair.
 
     Args:
         db: The database.
         encoder: Its version must be registered (`promotion.registry.ensure_registered`).
-        settings: Gives the chunk size.
+        settings: Give the engine and the chunk size.
         progress: Told of each text.
         repository: Only this one's live snippets; None: all.
         hashes: These contents instead, live or not.
@@ -76,18 +85,17 @@ def embed_missing(
     """
     started = time.perf_counter()
     with db.connect(autocommit=True) as connection:
-        table = ensure_embedding_table(connection, encoder)
+        table = ensure_embedding_table(connection, encoder, settings.index_tablespace)
         wanted = _set_aside_missing(connection, table, repository, hashes)
         todo = _count(connection, sql.SQL("SELECT count(*) FROM to_embed"))
         embedded = 0
         if todo:
             with progress.stage(f"Embedding with {encoder.spec.name}", todo) as advance:
-                after = b""
-                while chunk := _next_chunk(connection, table, after, settings.embed_chunk_size):
-                    contents = [content_hash for content_hash, _ in chunk]
-                    vectors = encoder.embed_documents([text for _, text in chunk], advance)
-                    embedded += copy_vectors(connection, table, encoder.version, contents, vectors)
-                    after = contents[-1]
+                engine = engine_for(settings)
+                chunks = _chunks(connection, table, engine.chunk_size(todo))
+                with closing(engine.embed(encoder, chunks, advance)) as results:
+                    for chunk, vectors in results:
+                        embedded += copy_vectors(connection, table, encoder.version, chunk.hashes, vectors)
             _require_nothing_left(connection, table)
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.identifier))
     seconds = time.perf_counter() - started
@@ -165,8 +173,10 @@ def embedding_table(connection: Connection, model_version: str) -> VectorTable |
     return None if row is None else VectorTable(*row)
 
 
-def ensure_embedding_table(connection: Connection, encoder: Encoder) -> VectorTable:
-    """The table for the vectors of `encoder`, created if need be.
+def ensure_embedding_table(
+    connection: Connection, encoder: Encoder, tablespace: str | None = None
+) -> VectorTable:
+    """The table for the vectors of `encoder`, created if need be, and then in `tablespace`.
 
     Raises:
         HoneloopError: the encoder's version is not registered, or with other dimensions, or with too
@@ -190,6 +200,7 @@ def ensure_embedding_table(connection: Connection, encoder: Encoder) -> VectorTa
         table = embedding_table(connection, encoder.version)
         if table is None:
             table = VectorTable(f"vectors_{encoder.version[:16]}", encoder.version, encoder.dims)
+            use_tablespace(connection, tablespace)
             create_table(connection, table)
             add_key(connection, table)
             connection.execute(
@@ -265,11 +276,10 @@ def _copy_hashes(connection: Connection, name: str, hashes: set[bytes]) -> None:
     connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
-def _next_chunk(
-    connection: Connection, table: VectorTable, after: bytes, size: int
-) -> list[tuple[bytes, str]]:
-    """The next texts in the order of their hash, without those another run has embedded meanwhile."""
-    return connection.execute(
+def _chunks(connection: Connection, table: VectorTable, size: int) -> Iterator[Chunk]:
+    """The texts in the order of their hash, without those another run has embedded meanwhile."""
+    after = b""
+    while rows := connection.execute(
         sql.SQL(
             "SELECT content_hash, c.text FROM to_embed t JOIN contents c USING (content_hash)"
             " WHERE content_hash > %s"
@@ -277,7 +287,9 @@ def _next_chunk(
             " ORDER BY content_hash LIMIT %s"
         ).format(table.identifier),
         [after, size],
-    ).fetchall()
+    ).fetchall():
+        after = rows[-1][0]
+        yield Chunk([content_hash for content_hash, _ in rows], [text for _, text in rows])
 
 
 def _require_nothing_left(connection: Connection, table: VectorTable) -> None:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.index.tables import VectorTable
+from pipeline.index.tables import VectorTable, use_tablespace
 from pipeline.index.verifying import hnsw_name
 from pipeline.progress import Advance, Progress
 from pipeline.store.connections import Connection, Database
@@ -121,6 +121,7 @@ def _create(
             " FROM pg_settings WHERE name = 'maintenance_work_mem'",
             [kilobytes],
         )
+        use_tablespace(connection, settings.index_tablespace)
         connection.execute(statement)
 
 

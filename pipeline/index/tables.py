@@ -63,6 +63,30 @@ def add_key(connection: Connection, table: VectorTable) -> None:
     connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (content_hash)").format(table.identifier))
 
 
+def use_tablespace(connection: Connection, name: str | None) -> None:
+    """Has the rest of this transaction create its tables and indexes in a tablespace; None: as always.
+
+    Raises:
+        HoneloopError: there is none of that name, or this user may create nothing in it.
+    """
+    if name is None:
+        return
+    try:
+        with connection.transaction():
+            row = connection.execute("SELECT has_tablespace_privilege(%s, 'CREATE')", [name]).fetchone()
+    except psycopg.errors.UndefinedObject as error:
+        raise HoneloopError(
+            f"Postgres has no tablespace {name!r}, which HONELOOP_INDEX_TABLESPACE names.",
+            hint=f"Create it as a superuser: CREATE TABLESPACE {name} LOCATION '/a/folder/of/the/server'.",
+        ) from error
+    if row is None or not row[0]:
+        raise HoneloopError(
+            f"The database's user may create nothing in the tablespace {name!r}.",
+            hint=f"As a superuser: GRANT CREATE ON TABLESPACE {name} TO the user.",
+        )
+    connection.execute("SELECT set_config('default_tablespace', %s, true)", [name])
+
+
 def drop_table(connection: Connection, name: str) -> None:
     """Drops a table of vectors, with its indexes, if it is there."""
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))

@@ -36,6 +36,8 @@ FLIP_PATIENCE_SECONDS = 3.0
 DATABASE_PATIENCE_SECONDS = 5.0
 # How long one statement may run: what takes longer is no longer waited for, and must not keep a connection.
 STATEMENT_SECONDS = 30
+# How long a connection is kept: where the address names several servers, the preferred one is found again.
+CONNECTION_SECONDS = 300
 FOLLOW_SECONDS = 2.0
 
 
@@ -55,7 +57,8 @@ class SearchEngine:
 
     Args:
         settings: Device, batch size and the like.
-        db: The database.
+        db: The database. Searches are answered from its replica if `settings.search_database_url` names one:
+            from what serves there, which after a flip may be the old index for a while, with its own model.
         recorder: Where searches and what they showed are left; None: nowhere.
         connections: To the database, at the most.
     """
@@ -64,6 +67,8 @@ class SearchEngine:
         self, settings: Settings, db: Database, recorder: Recorder | None = None, *, connections: int = 8
     ) -> None:
         self.settings = settings
+        self._db = db
+        self.searched = Database(settings.search_database_url or db.url)
         self._recorder = recorder or NoRecorder()
         self._lock = threading.Lock()
         self._current: Serving | None = None
@@ -72,11 +77,12 @@ class SearchEngine:
         self._models = ServingModels(settings, self._encoding, kept=KEPT + self._interleaver.on)
         self._closing = threading.Event()
         self.pool = ConnectionPool(
-            db.url,
+            self.searched.url,
             min_size=1,
             max_size=connections,
             timeout=DATABASE_PATIENCE_SECONDS,
             reconnect_timeout=DATABASE_PATIENCE_SECONDS,
+            max_lifetime=CONNECTION_SECONDS,
             configure=_configure,
             check=ConnectionPool.check_connection,
             open=True,
@@ -180,6 +186,17 @@ class SearchEngine:
             raise UnavailableError(
                 f"The database went away: {str(error).strip()}.", hint="Try again in a moment."
             ) from error
+
+    def read_newest(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` gives out of the database itself: no replica may have what was written a moment ago.
+
+        Raises:
+            UnavailableError: the database is away.
+        """
+        if self.settings.search_database_url is None:
+            return self.read(work)
+        with self._db.connect(connect_timeout=int(DATABASE_PATIENCE_SECONDS)) as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Ends its threads and connections. A search in flight is answered, or told that this is closed."""

@@ -108,7 +108,7 @@ class Service:
         Raises:
             UnavailableError: the database is away, or nothing is indexed yet.
         """
-        with self.db.connect(connect_timeout=2) as connection:
+        with self.engine.searched.connect(connect_timeout=2) as connection:
             return serving_index(connection)
 
     def metrics_text(self) -> bytes:
@@ -134,7 +134,7 @@ class Service:
             return None
 
     def _knows(self, search_id: str) -> bool:
-        return self.engine.read(
+        return self.engine.read_newest(
             lambda connection: (
                 connection.execute("SELECT FROM searches WHERE id = %s", [search_id]).fetchone() is not None
             )

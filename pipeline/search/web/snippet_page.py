@@ -75,7 +75,7 @@ def reached_from(engine: SearchEngine, search: str, snippet_id: int, user: str) 
         ).fetchone()
         return known, said
 
-    known, said = engine.read(read)
+    known, said = engine.read_newest(read)
     if known is None:  # written in a moment; should it never be, feedback on it is refused with the reason
         return ReachedFrom(search_id, None, None)
     query, filters, shown = known

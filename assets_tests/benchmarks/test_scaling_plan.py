@@ -1,0 +1,66 @@
+"""The plan: its page says what it prints, and its sizes are those of a real Postgres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assets_tests.benchmarks.scaling_plan import assumptions, bits, halfvec, heap_row, hnsw_row, key_row, page
+from pipeline.store.connections import Database
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+ROWS = 1500
+
+
+def test_the_page_holds_what_the_script_prints() -> None:
+    assert page(assumptions([])) in PAGE.read_text(encoding="utf-8")
+
+
+def test_another_assumption_changes_what_rests_on_it() -> None:
+    usual, slower = page(assumptions([])), page(assumptions(["gpu_share_of_peak=0.15", "gpu=H100"]))
+    assert "| H100 |" in slower
+    assert [line for line in usual.splitlines() if "full re-embed" in line] != [
+        line for line in slower.splitlines() if "full re-embed" in line
+    ]
+    assert [line for line in usual.splitlines() if "HNSW of" in line] == [
+        line for line in slower.splitlines() if "HNSW of" in line
+    ]
+
+
+@pytest.mark.parametrize("change", ["gpus=2", "gpu=abacus", "text_bytes=many", "text_bytes=-1", "text_bytes"])
+def test_what_cannot_be_assumed_is_refused(change: str) -> None:
+    with pytest.raises(SystemExit, match=r"assumption|none of|needs a number|above 0"):
+        assumptions([change])
+
+
+@pytest.mark.parametrize("dims", [384, 1536, 2560])
+def test_rows_take_what_the_formulas_say(db: Database, dims: int) -> None:
+    """Random vectors: what a row takes does not depend on what is in it."""
+    vectors = np.random.default_rng(17).standard_normal((ROWS, dims), dtype=np.float32)
+    with db.connect(autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE t (content_hash bytea NOT NULL,"
+            f" embedding halfvec({dims}) STORAGE PLAIN NOT NULL)".encode()
+        )
+        with connection.cursor() as cursor, cursor.copy("COPY t FROM STDIN") as copy:
+            for number, vector in enumerate(vectors):
+                digits = ",".join(f"{value:.3f}" for value in vector)
+                copy.write_row((f"\\x{number:064x}", f"[{digits}]"))
+        connection.execute("VACUUM t")  # pages that COPY has in reserve
+        connection.execute("ALTER TABLE t ADD CONSTRAINT k PRIMARY KEY (content_hash)")
+        connection.execute("CREATE INDEX h ON t USING hnsw (embedding halfvec_cosine_ops)")
+        connection.execute(
+            "CREATE INDEX b ON t USING hnsw ((binary_quantize(embedding)::bit("
+            f"{dims})) bit_hamming_ops)".encode()
+        )
+        row = connection.execute(
+            "SELECT pg_relation_size('t'), pg_relation_size('k'), pg_relation_size('h'),"
+            " pg_relation_size('b')"
+        ).fetchone()
+    assert row is not None
+    expected = (heap_row(dims), key_row(), hnsw_row(halfvec(dims)), hnsw_row(bits(dims)))
+    for measured, formula in zip(row, expected, strict=True):
+        # A few pages are there however few the rows are.
+        assert measured / ROWS == pytest.approx(formula, rel=0.06, abs=3 * 8192 / ROWS)

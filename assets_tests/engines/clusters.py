@@ -1,0 +1,75 @@
+"""A real Ray cluster on this machine: its head and its nodes are processes of their own, a processor each."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+# What a node's raylet may take to start, and a worker to report, on a machine that does other things, too.
+_PATIENT = {
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_STORE = 150 << 20
+
+
+class RealCluster:
+    """Its address, and nodes that can be added and killed."""
+
+    def __init__(self, head_cpus: int) -> None:
+        head = {"num_cpus": head_cpus, "include_dashboard": False, "object_store_memory": _STORE}
+        self._cluster: Any = import_module("ray.cluster_utils").Cluster(
+            initialize_head=True, head_node_args=head | _ports()
+        )
+        self.address: str = self._cluster.address
+
+    def add_node(self, cpus: int = 1, **said: Any) -> Callable[[], None]:
+        """Starts a node; what is returned kills its processes."""
+        node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE, **_ports(), **said)
+        return lambda: self._cluster.remove_node(node, allow_graceful=False)
+
+    def shut_down(self) -> None:
+        import_module("ray").shutdown()
+        self._cluster.shutdown()
+
+
+def _ports() -> dict[str, int]:
+    """Ports of a node's helpers, chosen here: it would wait for those that they choose, and not for long."""
+    names = (
+        "metrics_agent_port",
+        "dashboard_agent_listen_port",
+        "runtime_env_agent_port",
+        "metrics_export_port",
+    )
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+@contextmanager
+def real_cluster(head_cpus: int = 1) -> Generator[RealCluster]:
+    """A cluster that is only its head; the test is skipped where Ray is not installed."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt -e '.[ray]'")
+    before = {name: os.environ.get(name) for name in _PATIENT}
+    os.environ.update(_PATIENT)
+    cluster = RealCluster(head_cpus)
+    try:
+        yield cluster
+    finally:
+        cluster.shut_down()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

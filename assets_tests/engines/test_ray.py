@@ -1,0 +1,209 @@
+"""Ray, on a real cluster of this machine: the same results as without it, whatever becomes of a node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets_tests.engines.clusters import RealCluster, real_cluster
+from assets_tests.index.click_corpus import add_functions, register, some_functions
+from pipeline.config import Settings
+from pipeline.corpus.extraction import extract_repository
+from pipeline.corpus.repositories import add_repository, get_repository
+from pipeline.encoders.encoder import Encoder
+from pipeline.encoders.loading import token_budget
+from pipeline.engines.cluster import Cluster, Node
+from pipeline.engines.pool import Job, Pool, Slot
+from pipeline.errors import HoneloopError
+from pipeline.index import embeddings
+from pipeline.index.embeddings import embed_missing, load_vectors
+from pipeline.index.tables import VectorTable
+from pipeline.progress import Advance, Silent
+from pipeline.store.connections import Connection, Database
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = int(os.environ.get("RAY_TEST_TEXTS", "120"))
+
+
+@pytest.fixture
+def cluster() -> Iterator[RealCluster]:
+    with real_cluster() as cluster:
+        yield cluster
+
+
+def on(cluster: RealCluster, settings: Settings) -> Settings:
+    said = {"engine": "ray", "ray_address": cluster.address, "device": "cpu", "ray_patience_seconds": 1800}
+    return settings.model_copy(update={**said, "embed_chunk_size": 8})
+
+
+class KillsMidway(Silent):
+    """Kills a node when a third of the texts are done."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
+        self.killed_at = 0
+
+    @contextmanager
+    def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
+        del description
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if not self.killed_at and total is not None and done * 3 >= total:
+                self.killed_at = done
+                self._kill()
+
+        yield advance
+
+
+def test_a_node_killed_while_it_embeds_costs_nothing(
+    cluster: RealCluster,
+    db: Database,
+    settings: Settings,
+    minilm: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    functions = some_functions()[:TEXTS]
+    kill = cluster.add_node()
+    register(db, minilm)
+    add_functions(db, functions)
+    stored: dict[bytes, NDArray[np.float32]] = {}
+    copy_vectors = embeddings.copy_vectors
+
+    def kept(
+        connection: Connection,
+        table: VectorTable,
+        version: str,
+        hashes: Sequence[bytes],
+        vectors: NDArray[np.float32],
+    ) -> int:
+        new = copy_vectors(connection, table, version, hashes, vectors)
+        assert new == len(hashes), "something came twice"
+        stored.update(zip(hashes, vectors, strict=True))
+        return new
+
+    monkeypatch.setattr(embeddings, "copy_vectors", kept)
+    progress = KillsMidway(kill)
+    report = embed_missing(db, minilm, on(cluster, settings), progress)
+
+    assert 0 < progress.killed_at < len(functions)
+    assert report.embedded == len(functions) == len(stored)
+    assert embed_missing(db, minilm, settings, Silent()).embedded == 0
+    local = minilm.embed_documents([function.code for function in functions])
+    for function, vector in zip(functions, local, strict=True):
+        assert np.abs(stored[function.content_hash] - vector).max() < 1e-5
+    assert len(load_vectors(db, minilm.version)[0]) == len(functions)
+
+
+def test_files_are_cut_as_on_this_machine(
+    cluster: RealCluster, db: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """Twice the same tree: a repository is read here, the other's files are cut on two nodes."""
+    import click
+
+    copytree(Path(click.__file__).parent, tmp_path / "code", ignore=lambda *_: ["__pycache__"])
+    (tmp_path / "code" / "broken.py").write_text("def f(:\n    pass\n\ndef g():\n    return 1\n")
+    (tmp_path / "code" / "keys.py").write_text(
+        'aws_secret = "AKIAIOSFODNN7EXAMPLQ"\n\n\ndef h():\n    return 2\n'
+    )
+    cluster.add_node()
+    tokens = token_budget("minilm")
+    found: list[list[tuple[Any, ...]]] = []
+    reports: list[dict[str, Any]] = []
+    for name, used in {"here": settings, "there": on(cluster, settings)}.items():
+        add_repository(db, name, str(tmp_path / "code"), "directory")
+        report = extract_repository(db, get_repository(db, name), used, tokens, Silent()).to_json()
+        reports.append({key: value for key, value in report.items() if key not in ("repository", "seconds")})
+        with db.connect() as connection:
+            found.append(
+                connection.execute(
+                    "SELECT s.path, s.symbol, s.content_hash, s.start_line, s.end_line, s.signature, s.kind"
+                    " FROM snippets s JOIN repositories r ON r.id = s.repository_id WHERE r.name = %s"
+                    " ORDER BY s.path, s.start_line, s.symbol",
+                    [name],
+                ).fetchall()
+            )
+    assert len(found[0]) > 100
+    assert found[0] == found[1]
+    assert reports[0] == reports[1]
+
+
+class Dies:
+    """A worker that one piece of work ends, and another one makes raise."""
+
+    def open(self) -> None:
+        """Nothing to prepare."""
+
+    def work(self, piece: str) -> str:
+        if piece == "deadly":
+            os._exit(1)
+        if piece == "wrong":
+            raise HoneloopError("It cannot be done.", hint="Do something else.")
+        return piece.upper()
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def test_work_that_ends_its_workers_is_an_error_and_so_is_what_they_raise(
+    cluster: RealCluster, settings: Settings
+) -> None:
+    def slots(node: Node) -> list[Slot]:
+        return [Slot(cpus=1)] * node.cpus
+
+    def run(*pieces: str) -> list[str]:
+        pool = Pool[str](Cluster(on(cluster, settings)), Job(Dies, slots, (), "work"), repr)
+        return sorted(result for _, _, result in pool.run(iter(pieces), str))
+
+    letters = [chr(97 + number) for number in range(20)]
+    assert run(*letters) == [letter.upper() for letter in letters]
+    with pytest.raises(HoneloopError, match="It cannot be done") as raised:
+        run("a", "wrong", "b")
+    assert raised.value.hint == "Do something else."
+    with pytest.raises(HoneloopError, match=r"3 workers .* at the same work, 'deadly'"):
+        run(*letters, "deadly")
+
+
+OTHER = """
+import sys
+from pipeline.config import Settings
+from pipeline.engines.cluster import Cluster
+from pipeline.errors import HoneloopError
+
+try:
+    Cluster(Settings(engine="ray", ray_address=sys.argv[1])).nodes()
+except HoneloopError as error:
+    print(error)
+"""
+
+
+def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: Path) -> None:
+    copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
+    (tmp_path / "other" / "pipeline" / "progress.py").open("a").write("# another version\n")
+    cluster.add_node(env_vars={"PYTHONPATH": str(tmp_path / "other")})
+    # A process of its own, elsewhere: on one machine, workers look for modules where their driver is first.
+    (tmp_path / "driver.py").write_text(textwrap.dedent(OTHER))
+    said = subprocess.run(
+        [sys.executable, str(tmp_path / "driver.py"), cluster.address],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "has other versions than this machine: honeloop" in said
+    assert "install the same Honeloop" in said

@@ -1,0 +1,64 @@
+"""What runs on a node: Ray makes an actor of it. It gets everything handed and speaks to no database."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.digesting import Digest, Digester
+from pipeline.corpus.languages import get_language
+from pipeline.engines.engine import FileText
+from pipeline.engines.shipping import ShippedModel, ShippedRules, unpack_model, unpack_rules
+
+if TYPE_CHECKING:
+    from pipeline.encoders.encoder import Encoder
+
+
+class Embedder:
+    """An encoder on one device."""
+
+    def __init__(self) -> None:
+        self._encoder: Encoder | None = None
+
+    def open(self, shipped: ShippedModel, device: str | None, batch_size: int) -> str:
+        """Loads it. Not done by `__init__`: Ray tells of an error there as text only. Returns the device."""
+        with tempfile.TemporaryDirectory(prefix="honeloop-model-") as directory:
+            self._encoder = unpack_model(shipped, Path(directory), device=device, batch_size=batch_size)
+        return self._encoder.device
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Encoder.embed_documents`."""
+        assert self._encoder is not None
+        return self._encoder.embed_documents(texts)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
+class FileCutter:
+    """Cuts files on one processor."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._digester: Digester | None = None
+
+    def open(self, shipped: ShippedRules) -> None:
+        """Gets the rules. What it writes to disk, `close` takes away."""
+        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix="honeloop-rules-"))
+        settings, tokens = unpack_rules(shipped, Path(directory))
+        self._digester = self._open.enter_context(Digester(settings, tokens))
+
+    def digest(self, files: Sequence[FileText]) -> list[Digest]:
+        """See `Digester.digest`, for each of the files."""
+        assert self._digester is not None
+        return [self._digester.digest(file.path, file.source, get_language(file.language)) for file in files]
+
+    def close(self) -> None:
+        """Ends the process that parses."""
+        self._open.close()
