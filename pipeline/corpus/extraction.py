@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pipeline.config import Settings
 from pipeline.corpus import skipping, store
-from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.bounded.pool import CutterPool
 from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.decoding import Decoded, decode
 from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
+from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import Repository
 from pipeline.corpus.secrets import Clean, Detector
 from pipeline.corpus.sources.base import (
@@ -46,58 +47,6 @@ MANY_SNIPPETS = 1_000
 MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
 # What decides, beside the cutting itself, whether and as what a file is cut.
 _DECIDING_MODULES = ("languages", "skipping", "decoding", "secrets", "extraction")
-
-
-@dataclass
-class ExtractionReport:
-    """What one extraction of one repository did.
-
-    `files_seen` = `files_parsed` + `files_unchanged` + all of `files_skipped`.
-
-    Attributes:
-        repository: Its name.
-        commit_id: What was read: a git commit, a distribution's version; None for a directory.
-        failed: The source could not be read at all; `problems` says why, and nothing was changed.
-        unchanged: Nothing was parsed, and nothing has vanished.
-        files_seen: Entries that were looked at.
-        files_parsed: Files cut into snippets now.
-        files_unchanged: Files cut earlier that are the same still.
-        files_skipped: Files not cut, by reason; one that cannot be read, or not be parsed within the limits,
-            keeps the snippets it had.
-        files_with_syntax_errors: Of the parsed and unchanged files, those not understood everywhere.
-        secrets: How many keys, tokens and the like were recognised in those, and left out.
-        problems: One clear line each, at most MAX_PROBLEMS and one that counts the rest.
-        snippets_added: New ones, and ones that have come back.
-        snippets_changed: Those whose code is another one now.
-        snippets_vanished: Those that are not there any more.
-        snippets_live: All that can be found now.
-        by_language: Those, by language.
-        by_kind: Those, by kind.
-        seconds: How long it took.
-    """
-
-    repository: str
-    commit_id: str | None = None
-    failed: bool = False
-    unchanged: bool = True
-    files_seen: int = 0
-    files_parsed: int = 0
-    files_unchanged: int = 0
-    files_skipped: dict[str, int] = field(default_factory=dict[str, int])
-    files_with_syntax_errors: int = 0
-    secrets: int = 0
-    problems: list[str] = field(default_factory=list[str])
-    snippets_added: int = 0
-    snippets_changed: int = 0
-    snippets_vanished: int = 0
-    snippets_live: int = 0
-    by_language: dict[str, int] = field(default_factory=dict[str, int])
-    by_kind: dict[str, int] = field(default_factory=dict[str, int])
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is stored in `repositories.report`; `ExtractionReport(**json)` is the way back."""
-        return asdict(self)
 
 
 def extract_repository(
@@ -137,19 +86,19 @@ def extract_repository(
             report.seconds = time.perf_counter() - started
             store.save_report(connection, repository.id, report.to_json())
             return report
-        with Cutter(settings, tokens) as cutter:
+        with CutterPool(settings, tokens) as cutters:
             reading = _Reading(
                 connection,
                 repository,
                 settings=settings,
                 tokens=tokens,
-                cutter=cutter,
+                cutters=cutters,
                 source=source,
                 listing=listing,
             )
             with progress.stage(f"Reading {repository.name}", len(listing.files)) as advance:
-                for file in listing.files:
-                    reading.look_at(file)
+                for note in cutters.ahead(map(reading.look_at, listing.files)):
+                    note()
                     advance(1)
         with connection.transaction():
             if not store.repository_exists(connection, repository.id):
@@ -173,6 +122,18 @@ def _add_live_counts(report: ExtractionReport, connection: Connection, repositor
     report.by_language, report.by_kind = live.by_language, live.by_kind
 
 
+Note = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that was read: where it lies, what it is written in, and what names its content."""
+
+    path: str
+    language: Language
+    blob_hash: str
+
+
 class _Reading:
     """One pass over a source's files: each is unchanged, staged to be merged, or skipped for a reason."""
 
@@ -183,14 +144,14 @@ class _Reading:
         *,
         settings: Settings,
         tokens: TokenBudget,
-        cutter: Cutter,
+        cutters: CutterPool,
         source: Source,
         listing: Listing,
     ) -> None:
         self._connection = connection
         self._repository = repository
         self._max_bytes = settings.max_file_bytes
-        self._cutter = cutter
+        self._cutters = cutters
         self._detector = Detector(settings)
         self._source = source
         self._listing = listing
@@ -214,111 +175,131 @@ class _Reading:
         self._unchanged = 0
         self._staged = 0
 
-    def look_at(self, file: SourceFile) -> None:
-        """Decides what becomes of one file."""
+    def look_at(self, file: SourceFile) -> Note:
+        """Decides what becomes of one file, and gives what notes it: called in the order of the files."""
         if len(file.path.encode()) > MAX_PATH_BYTES:
-            self._skip(file, skipping.PATH_TOO_LONG, "its path is too long to be stored")
-            return
+            return partial(self._skip, file.path, skipping.PATH_TOO_LONG, "its path is too long to be stored")
         reason = skipping.reason_by_path(file.path, distribution=self._repository.kind == "distribution")
         # A file without an ending says in its first line what it is.
         unnamed = not PurePosixPath(file.path).suffix and reason is None
         if language_of(file.path, b"") is None and not unnamed:
-            self._skip(file, skipping.NOT_CODE)
-        elif reason is not None:
-            self._skip(file, reason)
-        elif file.blob_hash is None or not self._is_known(file.path, file.blob_hash):
-            self._read(file)
+            return partial(self._skip, file.path, skipping.NOT_CODE)
+        if reason is not None:
+            return partial(self._skip, file.path, reason)
+        return self._kept(file.path, file.blob_hash) or self._read(file)
 
-    def _read(self, file: SourceFile) -> None:
+    def _read(self, file: SourceFile) -> Note:
         try:
             source = self._source.read(file, self._max_bytes)
         except FileTooLargeError:
             if language_of(file.path, b"") is None:
-                self._skip(file, skipping.NOT_CODE)
-            else:
-                self._skip(file, skipping.TOO_LARGE, f"larger than {self._max_bytes:,} bytes")
-            return
+                return partial(self._skip, file.path, skipping.NOT_CODE)
+            return partial(
+                self._skip, file.path, skipping.TOO_LARGE, f"larger than {self._max_bytes:,} bytes"
+            )
         except FileUnreadableError as error:
-            self._standing.add(file.path)
-            self._skip(file, UNREADABLE, f"cannot be read ({error})")
-            return
+            return partial(self._skip, file.path, UNREADABLE, f"cannot be read ({error})", stands=True)
         language = language_of(file.path, source)
         if language is None:
-            self._skip(file, skipping.NOT_CODE)
-            return
+            return partial(self._skip, file.path, skipping.NOT_CODE)
         blob_hash = file.blob_hash or hashlib.sha256(source).hexdigest()
-        if not self._is_known(file.path, blob_hash):
-            self._cut(file, source, language, blob_hash)
+        return self._kept(file.path, blob_hash) or self._cut(_Read(file.path, language, blob_hash), source)
 
-    def _is_known(self, path: str, blob_hash: str) -> bool:
-        """Whether nothing about this file has changed since it was read; if so, it is counted."""
+    def _kept(self, path: str, blob_hash: str | None) -> Note | None:
+        """What notes a file about which nothing has changed since it was read; None if something has."""
         known = self._known.get(path)
         if known is None or known.blob_hash != blob_hash:
-            return False
+            return None
         if known.extractor != self._extractor_of(known.language, known.skipped):
-            return False
+            return None
+
+        return partial(self._keep, path, known)
+
+    def _keep(self, path: str, known: store.KnownFile) -> None:
         self._standing.add(path)
         self._remark(path, known.problem, known.skipped)
         if known.skipped is None:
             self._unchanged += 1
         else:
             self._skipped[known.skipped] += 1
-        return True
 
     def _extractor_of(self, language: str, skipped: str | None) -> str | None:
         """What decides what becomes of a file; the limits decide only where they did."""
         extractor = self._extractors.get(language)
         beyond = skipped == skipping.BEYOND_LIMITS
-        return f"{extractor} {self._cutter.limits}" if beyond else extractor
+        return f"{extractor} {self._cutters.limits}" if beyond else extractor
 
-    def _cut(self, file: SourceFile, source: bytes, language: Language, blob_hash: str) -> None:
-        remarks: list[str] = []
-        clean, cut = Clean(b""), CutFile([], 0)
+    def _cut(self, read: _Read, source: bytes) -> Note:
+        """Has a file cut, unless it is not worth it."""
         reason = skipping.reason_by_bytes(source)
         if reason is not None:
-            remarks.append(f"left out, {reason}")
-        else:
-            decoded = decode(source)
-            reason = skipping.reason_by_text(decoded.text)
-            if reason is None:
-                try:
-                    clean = self._detector.clean(decoded.text.encode())
-                    cut = self._cutter.cut(file.path, clean.text, language)
-                    remarks = _remarks(decoded, clean, cut)
-                    self._parsed += 1
-                except BeyondLimitsError as error:
-                    if not error.lasting:
-                        self._standing.add(file.path)
-                        self._skip(file, UNREADABLE, str(error))
-                        return
-                    reason, remarks = skipping.BEYOND_LIMITS, [str(error)]
+            return partial(self._stage, read, [f"left out, {reason}"], skipped=reason)
+        decoded = decode(source)
+        reason = skipping.reason_by_text(decoded.text)
         if reason is not None:
-            self._skipped[reason] += 1
+            return partial(self._stage, read, [], skipped=reason)
+        try:
+            clean = self._detector.clean(decoded.text.encode())
+        except BeyondLimitsError as error:
+            return partial(self._beyond, read, error)
+        future = self._cutters.cut(read.path, clean.text, read.language)
+
+        def note() -> None:
+            try:
+                cut = future.result()
+            except BeyondLimitsError as error:
+                self._beyond(read, error)
+                return
+            self._parsed += 1
+            self._stage(read, _remarks(decoded, clean, cut), secrets=len(clean.found), cut=cut)
+
+        return note
+
+    def _beyond(self, read: _Read, error: BeyondLimitsError) -> None:
+        if error.lasting:
+            self._stage(read, [str(error)], skipped=skipping.BEYOND_LIMITS)
+        else:
+            self._skip(read.path, UNREADABLE, str(error), stands=True)
+
+    def _stage(
+        self,
+        read: _Read,
+        remarks: list[str],
+        *,
+        skipped: str | None = None,
+        secrets: int = 0,
+        cut: CutFile | None = None,
+    ) -> None:
+        if skipped is not None:
+            self._skipped[skipped] += 1
         problem = "; ".join(remarks) or None
-        self._remark(file.path, problem, reason)
-        self._standing.add(file.path)
+        self._remark(read.path, problem, skipped)
+        self._standing.add(read.path)
         self._staged += 1
-        extractor = self._extractor_of(language.name, reason)
+        extractor = self._extractor_of(read.language.name, skipped)
         assert extractor is not None
         self._staging.add(
             store.FileRow(
-                path=file.path,
-                blob_hash=blob_hash,
-                language=language.name,
+                path=read.path,
+                blob_hash=read.blob_hash,
+                language=read.language.name,
                 extractor=extractor,
-                skipped=reason,
-                syntax_errors=cut.syntax_errors,
+                skipped=skipped,
+                syntax_errors=cut.syntax_errors if cut else 0,
                 problem=problem,
-                secrets=0 if reason else len(clean.found),
-                keeps_snippets=reason == skipping.BEYOND_LIMITS,
+                secrets=secrets,
+                keeps_snippets=skipped == skipping.BEYOND_LIMITS,
             ),
-            cut.snippets,
+            cut.snippets if cut else (),
         )
 
-    def _skip(self, file: SourceFile, reason: str, problem: str = "") -> None:
+    def _skip(self, path: str, reason: str, problem: str = "", *, stands: bool = False) -> None:
+        """Leaves a file out; if it `stands`, with the snippets that it had."""
         self._skipped[reason] += 1
+        if stands:
+            self._standing.add(path)
         if problem:
-            self._problems.append(f"{printable(file.path)}: {problem}")
+            self._problems.append(f"{printable(path)}: {problem}")
 
     def _remark(self, path: str, problem: str | None, skipped: str | None) -> None:
         if problem is not None:
