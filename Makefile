@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 # How many processes run the tests: one per processor, four at most (assets_tests/conftest.py); 0 for none but
 # pytest's own. A debugger needs that, and has it with `.venv/bin/python -m pytest --pdb assets_tests/…`.
 WORKERS ?= auto
+SIZE ?= quick
 # worksteal gives each worker a stretch of the tests in their order, and whoever is done takes half of what
 # another has left: rooms stay whole, so their fixtures are made once, and all workers end together.
 PYTEST := $(BIN)/python -m pytest
@@ -43,8 +44,8 @@ audit: $(VENV)/.installed-audit ## Known vulnerabilities of the pinned packages;
 licences: $(VENV)/.installed-audit ## The licences of all that is installed; fails on one that does not fit
 	@$(BIN)/python .ci/licences
 
-bench: $(VENV)/.installed ## Side-by-side measurements
-	@$(BIN)/python -m assets_tests.benchmarks.embedding_throughput
+bench: $(VENV)/.installed ## Side-by-side measurements (minutes); SIZE=full takes hours, ONLY="NAME …" these alone
+	@$(BIN)/python -m assets_tests.benchmarks --size $(SIZE) $(if $(ONLY),--only $(ONLY))
 
 clean: ## Remove the virtual environment (never the data under .honeloop)
 	rm -rf $(VENV) *.egg-info

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
+from pipeline.processors import usable_processors
 from pipeline.store import migrations
 from pipeline.store.connections import Database, create_database
 from pipeline.store.server import database_url
@@ -28,11 +29,6 @@ TEMPLATE = "honeloop_template"
 Filled = Callable[[Hashable, Callable[[Database], object]], Database]
 # Each worker has a Postgres, a torch and a MiniLM of its own, about 2 GB with what its tests start.
 MOST_WORKERS = 4
-
-
-def usable_processors() -> int:
-    """Those this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
-from pipeline.corpus.extraction import ExtractionReport, extract_repository
+from pipeline.corpus.extraction import extract_repository
+from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import add_repository, get_repository
 from pipeline.corpus.tokens import TokenBudget
 from pipeline.progress import Silent

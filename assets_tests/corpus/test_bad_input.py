@@ -15,7 +15,8 @@ from pygit2.enums import FileMode
 from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import GitRepository, as_nobody, function, write_tree
 from pipeline.corpus import extraction
-from pipeline.corpus.extraction import MAX_PATH_BYTES, MAX_PROBLEMS, ExtractionReport
+from pipeline.corpus.extraction import MAX_PATH_BYTES, MAX_PROBLEMS
+from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import get_repository
 from pipeline.corpus.sources.base import Listing, Source, SourceFile
 from pipeline.corpus.sources.opening import open_source

@@ -14,7 +14,8 @@ from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import GitRepository, function, write_tree
 from pipeline.config import Settings
 from pipeline.corpus.bounded.cutter import Cutter
-from pipeline.corpus.extraction import ExtractionReport, extract_repository
+from pipeline.corpus.extraction import extract_repository
+from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import add_repository, get_repository, remove_repository
 from pipeline.corpus.tokens import TokenBudget
 from pipeline.errors import HoneloopError

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from pipeline.config import Settings
 from pipeline.corpus import skipping
-from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.bounded.pool import CutterPool
 from pipeline.corpus.cutting import CutFile, CutSnippet
 from pipeline.corpus.decoding import Decoded, decode
 from pipeline.corpus.languages import Language
 from pipeline.corpus.secrets import Clean, Detector
 from pipeline.corpus.tokens import TokenBudget
+
+T = TypeVar("T")
 
 # Of a file's secrets so many are told with their lines.
 MAX_SECRETS_SHOWN = 5
@@ -42,10 +47,10 @@ class Digest:
 
 
 class Digester:
-    """Digests files one after another, within the limits. A context manager.
+    """Digests files within the limits, in several processes side by side. A context manager.
 
     Args:
-        settings: `find_secrets`, `secret_rules`, `parse_seconds`, `parse_memory_mb`.
+        settings: `find_secrets`, `secret_rules`, `parse_seconds`, `parse_memory_mb`, `parse_processes`.
         tokens: How long a snippet may be.
 
     Raises:
@@ -54,19 +59,19 @@ class Digester:
 
     def __init__(self, settings: Settings, tokens: TokenBudget) -> None:
         self._detector = Detector(settings)
-        self._cutter = Cutter(settings, tokens)
+        self._cutters = CutterPool(settings, tokens)
 
     def __enter__(self) -> Self:
-        self._cutter.__enter__()
+        self._cutters.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cutter.__exit__(kind, error, trace)
+        self._cutters.__exit__(kind, error, trace)
 
-    def digest(self, path: str, source: bytes, language: Language) -> Digest:
-        """What becomes of a file.
+    def begin(self, path: str, source: bytes, language: Language) -> Callable[[], Digest]:
+        """Begins with a file. What it returns waits for the end, and tells what becomes of the file.
 
         Args:
             path: In its repository.
@@ -75,20 +80,35 @@ class Digester:
         """
         reason = skipping.reason_by_bytes(source)
         if reason is not None:
-            return Digest(skipped=reason, remarks=(f"left out, {reason}",))
+            return partial(Digest, skipped=reason, remarks=(f"left out, {reason}",))
         decoded = decode(source)
         reason = skipping.reason_by_text(decoded.text)
         if reason is not None:
-            return Digest(skipped=reason)
+            return partial(Digest, skipped=reason)
         try:
             clean = self._detector.clean(decoded.text.encode())
-            cut = self._cutter.cut(path, clean.text, language)
         except BeyondLimitsError as error:
-            if not error.lasting:
-                return Digest(failed=str(error))
-            return Digest(skipped=skipping.BEYOND_LIMITS, remarks=(str(error),))
-        remarks = tuple(_remarks(decoded, clean, cut))
-        return Digest(cut.snippets, cut.syntax_errors, len(clean.found), remarks=remarks)
+            return partial(_beyond, error)
+        return partial(_ended, decoded, clean, self._cutters.cut(path, clean.text, language))
+
+    def ahead(self, begun: Iterable[T]) -> Iterator[T]:
+        """What was begun, in its order; so much of it before its turn that no process waits."""
+        return self._cutters.ahead(begun)
+
+
+def _ended(decoded: Decoded, clean: Clean, future: Future[CutFile]) -> Digest:
+    try:
+        cut = future.result()
+    except BeyondLimitsError as error:
+        return _beyond(error)
+    remarks = tuple(_remarks(decoded, clean, cut))
+    return Digest(cut.snippets, cut.syntax_errors, len(clean.found), remarks=remarks)
+
+
+def _beyond(error: BeyondLimitsError) -> Digest:
+    if not error.lasting:
+        return Digest(failed=str(error))
+    return Digest(skipped=skipping.BEYOND_LIMITS, remarks=(str(error),))
 
 
 def _remarks(decoded: Decoded, clean: Clean, cut: CutFile) -> list[str]:

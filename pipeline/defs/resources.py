@@ -13,6 +13,7 @@ import psutil
 
 from pipeline.alerts import Webhook
 from pipeline.config import Settings, load_settings
+from pipeline.processors import usable_processors
 from pipeline.workbench import Workbench
 
 WORKBENCH = "workbench"
@@ -43,8 +44,8 @@ def step_back(settings: Settings) -> None:
     with suppress(psutil.Error, OSError):
         process = psutil.Process()
         process.nice(max(settings.background_niceness, process.nice()))
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.run_threads or max(1, usable - 1)))
+    threads = settings.run_threads or max(1, usable_processors() - 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def _webhook(_: dg.InitResourceContext) -> Webhook:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING
+
+from pipeline.encoders.word_counting import WordCounter, word_counter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,15 +31,25 @@ def counter_of(tokenizers: Sequence[tuple[Tokenizer, str]]) -> Count:
     for tokenizer, _ in tokenizers:
         tokenizer.no_padding()
         tokenizer.no_truncation()
+    counted = [(tokenizer, word_counter(tokenizer), prompt) for tokenizer, prompt in tokenizers]
 
     def count(texts: Sequence[str]) -> list[int]:
         counts = [
-            tokenizer.encode_batch_fast([prompt + text for text in encodable(texts)])
-            for tokenizer, prompt in tokenizers
+            _counted([prompt + text for text in texts], tokenizer, words)
+            for tokenizer, words, prompt in counted
         ]
-        return [max(len(each.ids) for each in of_one) for of_one in zip(*counts, strict=True)]
+        return [max(of_one) for of_one in zip(*counts, strict=True)]
 
     return count
+
+
+def _counted(texts: Sequence[str], tokenizer: Tokenizer, words: WordCounter | None) -> list[int]:
+    """The tokens of each text: by words where that is exact, else by the tokenizer."""
+    by_words = [words is not None and words.counts(text) for text in texts]
+    fast = iter(words.count(list(compress(texts, by_words))) if words is not None else ())
+    others = encodable([text for text, is_fast in zip(texts, by_words, strict=True) if not is_fast])
+    slow = (len(each.ids) for each in tokenizer.encode_batch_fast(others))
+    return [next(fast) if is_fast else next(slow) for is_fast in by_words]
 
 
 def encodable(texts: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The engine of one machine: this process computes, one chunk after another."""
+"""The engine of one machine: this process embeds, one chunk after another, and a few others cut files."""
 
 from __future__ import annotations
 
@@ -46,5 +46,8 @@ class LocalEngine:
         from pipeline.corpus.digesting import Digester
 
         with Digester(self._settings, tokens) as digester:
-            for file in files:
-                yield file, digester.digest(file.path, file.source, get_language(file.language))
+            begun = (
+                (file, digester.begin(file.path, file.source, get_language(file.language))) for file in files
+            )
+            for file, ended in digester.ahead(begun):
+                yield file, ended()

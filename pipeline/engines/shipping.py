@@ -145,7 +145,8 @@ def unpack_rules(shipped: ShippedRules, directory: Path) -> tuple[Settings, Toke
     count = getattr(import_module(module), function)(placed)
     tokens = TokenBudget(shipped.name, shipped.max_tokens, count, (module, function, [placed]))
     # Given here, they outrank the node's own environment.
-    return Settings(**shipped.settings, secret_rules=rules), tokens
+    # A worker is of one processor.
+    return Settings(**shipped.settings, secret_rules=rules, parse_processes=1), tokens
 
 
 def ship_file(path: Path) -> Any:

@@ -55,9 +55,10 @@ class FileCutter:
         self._digester = self._open.enter_context(Digester(settings, tokens))
 
     def digest(self, files: Sequence[FileText]) -> list[Digest]:
-        """See `Digester.digest`, for each of the files."""
+        """What becomes of each of the files; see `Digester`."""
         assert self._digester is not None
-        return [self._digester.digest(file.path, file.source, get_language(file.language)) for file in files]
+        digester = self._digester
+        return [digester.begin(file.path, file.source, get_language(file.language))() for file in files]
 
     def close(self) -> None:
         """Ends the process that parses."""

@@ -21,6 +21,11 @@ class CorpusSettings(BaseSettings):
         "counted; its earlier snippets stay.",
     )
     parse_memory_mb: int = Field(default=1000, ge=50, description="Memory likewise, on Linux.")
+    parse_processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that parse side by side, each within these limits; unset: one per processor.",
+    )
     find_secrets: bool = Field(
         default=True,
         description="Keys, tokens and passwords in code are recognised, and left out of all that is stored.",

@@ -118,7 +118,9 @@ class Cutter:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(_python_path())},
+            # One thread: others parse beside it, and the limit is of processor time.
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(_python_path()), "TOKENIZERS_PARALLELISM": "false"},
         )
         self._answers = 0
         tokens = self._tokens

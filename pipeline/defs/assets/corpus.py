@@ -5,8 +5,9 @@ from typing import Any
 import dagster as dg
 
 from pipeline.config import load_settings
-from pipeline.corpus.extraction import ExtractionReport, extract_repository
+from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.news import state_of_source
+from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import Repository, get_repository
 from pipeline.corpus.state import live_fingerprint, sample
 from pipeline.defs.freshness import code_is_fresh

@@ -1,0 +1,198 @@
+"""What every benchmark of `make bench` shares: ways that take turns, their ratios, what is said of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import PROJECT_ROOT
+
+Size = Literal["quick", "full"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a ratio should be: at least, or at most, so much."""
+
+    bound: float
+    kind: Literal["at least", "at most"] = "at least"
+
+    def met(self, ratio: float) -> bool:
+        """Whether a ratio is as it should be."""
+        return ratio >= self.bound if self.kind == "at least" else ratio <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.kind == 'at least' else '≤'} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table.
+
+    Args:
+        what: Is compared.
+        ours: Honeloop's figure, with its unit.
+        theirs: The other's, likewise; why there is none, if there is none.
+        ratio: Of both, from rounds in which they took turns; None if there is no other.
+        goal: What the ratio should be.
+    """
+
+    what: str
+    ours: str
+    theirs: str = ""
+    ratio: float | None = None
+    goal: Goal | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written down."""
+        met = None if self.ratio is None or self.goal is None else self.goal.met(self.ratio)
+        return {**asdict(self), "goal": str(self.goal) if self.goal else None, "met": met}
+
+
+@dataclass
+class Found:
+    """What one benchmark found: lines for the table, and whatever else is worth keeping in the file."""
+
+    lines: list[Comparison] = field(default_factory=list[Comparison])
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written down."""
+        return {"lines": [line.to_json() for line in self.lines], "details": self.details}
+
+
+Rounds = dict[str, list[float]]
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> Rounds:
+    """Wall seconds of each way in each round, after one that only warms up; every second one backwards.
+
+    Whatever else the machine does then hits all of them, and the ratio within a round says what it should.
+    """
+    for way in ways.values():
+        way()
+    seconds: Rounds = {name: [] for name in ways}
+    order = list(ways)
+    for number in range(rounds):
+        for name in order if number % 2 == 0 else reversed(order):
+            seconds[name].append(timed(ways[name]))
+    return seconds
+
+
+def timed(way: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
+
+
+def speed_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How many times as fast the first is: the median of what each round says, given the seconds of both."""
+    return statistics.median(other / own for own, other in zip(ours, theirs, strict=True))
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a function gave in a process of its own.
+
+    Attributes:
+        result: As JSON has it.
+        whole_seconds: From before that process was started until after its end.
+        peak_mb: The most memory that it had.
+    """
+
+    result: Any
+    whole_seconds: float
+    peak_mb: float
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Alone:
+    """Calls a function of a module in a new interpreter; arguments and result are JSON.
+
+    A process' peak of memory never falls, so what is to be compared by it needs one each.
+    """
+    said = json.dumps([function.__module__, function.__name__, arguments])
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "assets_tests.benchmarks.comparing"],
+        input=said,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+    )
+    result, peak = json.loads(done.stdout.strip().rpartition("\n")[2])
+    return Alone(result, time.perf_counter() - started, peak)
+
+
+def peak_mb() -> float:
+    """The most memory that this process had so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3
+
+
+def _in_this_process() -> None:
+    import importlib
+
+    module, name, arguments = json.load(sys.stdin)
+    function = getattr(importlib.import_module(module), name)
+    result = function(*arguments)
+    print(json.dumps([result, peak_mb()]))
+
+
+class Peer:
+    """A script of `peers/` under the interpreter that another project is installed for: asked line by line.
+
+    Args:
+        script: Its file's name.
+        variable: The environment variable that names the interpreter.
+    """
+
+    def __init__(self, script: str, variable: str = "HONELOOP_COCOINDEX_PYTHON") -> None:
+        self._process = subprocess.Popen(
+            [os.environ[variable], str(Path(__file__).with_name("peers") / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Nothing of ours is to be imported there.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        )
+
+    @staticmethod
+    def absence(variable: str = "HONELOOP_COCOINDEX_PYTHON") -> str | None:
+        """Why there is none; None if there is."""
+        python = os.environ.get(variable)
+        if not python:
+            return f"cocoindex: not measured ({variable} names no interpreter)"
+        return None if Path(python).exists() else f"cocoindex: {variable} names {python}, which is not there"
+
+    def ask(self, said: object) -> Any:
+        """Says a line of JSON, and gives what the script answers."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(said), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"The peer ended with exit code {self._process.wait()}.")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the script, which ends with its input."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+if __name__ == "__main__":
+    _in_this_process()

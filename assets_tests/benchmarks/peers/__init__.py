@@ -1,0 +1,1 @@
+"""Scripts that other projects' interpreters run: they import nothing of Honeloop's."""

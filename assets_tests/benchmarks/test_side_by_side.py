@@ -1,0 +1,143 @@
+"""The benchmarks of `make bench` run, compute their ratios and write them down; timings decide nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets_tests.benchmarks import (
+    __main__,
+    comparing,
+    dagster_overhead,
+    extraction,
+    fine_tuning,
+    indexing,
+    reindexing,
+    search_growth,
+)
+from assets_tests.benchmarks.comparing import Comparison, Found, Goal
+from assets_tests.benchmarks.installed_files import files_by_language
+
+
+def said(found: Found) -> dict[str, float]:
+    """The ratios by what they are of, each a number."""
+    ratios = {line.what: line.ratio for line in found.lines if line.ratio is not None}
+    assert all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios.values())
+    json.dumps(found.to_json())  # all of it can be written down
+    return ratios
+
+
+def test_ways_take_turns_and_a_ratio_is_the_median_of_the_rounds() -> None:
+    calls: list[str] = []
+    ways = {name: lambda name=name: calls.append(name) for name in "abc"}
+    seconds = comparing.in_turns(ways, 3)
+    assert "".join(calls) == "abc" + "abc" + "cba" + "abc"
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    assert comparing.speed_ratio([1.0, 2.0, 4.0], [2.0, 2.0, 40.0]) == 2.0
+
+
+def test_goals_are_met_or_missed() -> None:
+    assert Goal(0.5).met(0.5)
+    assert not Goal(0.5).met(0.49)
+    assert Goal(1.3, "at most").met(1.3)
+    assert not Goal(1.3, "at most").met(1.31)
+    assert Comparison("a", "1", "2", 0.5, Goal(1.0)).to_json()["met"] is False
+    assert Comparison("a", "1").to_json()["met"] is None
+
+
+def test_a_process_of_its_own_gives_its_result_and_its_memory() -> None:
+    done = comparing.alone(math.hypot, 3.0, 4.0)
+    assert done.result == 5.0
+    assert 0 < done.peak_mb < 500
+    assert done.whole_seconds > 0
+
+
+def test_an_absent_peer_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HONELOOP_COCOINDEX_PYTHON", raising=False)
+    assert "names no interpreter" in (comparing.Peer.absence() or "")
+    monkeypatch.setenv("HONELOOP_COCOINDEX_PYTHON", str(tmp_path / "python"))
+    assert "not there" in (comparing.Peer.absence() or "")
+
+
+def test_the_files_are_real_and_always_the_same() -> None:
+    files = files_by_language(100_000, only="python")["python"]
+    assert files == files_by_language(100_000, only="python")["python"]
+    assert sum(path.stat().st_size for path in files) >= 100_000
+
+
+def test_extraction_and_the_runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = {"python": files_by_language(60_000, only="python")["python"]}
+    monkeypatch.setattr(extraction, "files_by_language", lambda *_: some)
+    monkeypatch.setitem(extraction.ROUNDS, "quick", 1)
+    assert __main__.main(["--only", "extraction", "--results", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("*.json")
+    written = json.loads(file.read_text("utf-8"))
+    assert written["machine"]["torch"]
+    assert written["load_average"]
+    assert written["size"] == "quick"
+    found: dict[str, Any] = written["benchmarks"]["extraction"]
+    figures = found["details"]["python"]
+    assert figures["ratios"].keys() == {"bare", "processor"}
+    assert figures["snippets"] > 50
+    bare = found["lines"][0]
+    assert bare["ratio"] == figures["ratios"]["bare"]
+    assert bare["goal"] == "≥ 0.5"
+    assert bare["met"] is (bare["ratio"] >= 0.5)
+    shown = capsys.readouterr().out
+    assert "extraction of python" in shown
+    assert "cocoindex: not measured" in shown
+    assert file.name in shown
+
+
+def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
+    ours, plain = (fine_tuning.train(who, 40) for who in ("honeloop", "plain"))
+    assert ours["pairs"] == plain["pairs"] == 40
+    assert ours["steps"] == plain["steps"] == 2
+    # Texts that stand in a batch twice are embedded once here, so there may be fewer.
+    assert 0.9 * plain["useful"] <= ours["useful"] <= plain["useful"]
+    assert ours["useful"] <= ours["computed"] < plain["computed"]
+    assert ours["start_seconds"] > 0
+    assert ours["step_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_fine_tuning() -> None:
+    ratios = said(fine_tuning.measure(40, 1))
+    assert len(ratios) == 4
+
+
+@pytest.mark.slow
+def test_indexing() -> None:
+    found = indexing.measure(20_000)
+    said(found)
+    runs = found.details["runs"]
+    assert runs["from nothing"]["result"]["embedded"] > 10
+    assert runs["nothing changed"]["result"]["embedded"] == 0
+    assert runs["nothing changed"]["result"]["action"] == "reused"
+    assert runs["1% changed"]["result"]["files_parsed"] == 1
+    assert 1 <= runs["1% changed"]["result"]["embedded"] <= 3
+    assert runs["ten times as many"]["result"]["snippets"] > 5 * runs["from nothing"]["result"]["snippets"]
+
+
+@pytest.mark.slow
+def test_reindexing() -> None:
+    ratios = said(reindexing.measure(600, 40, 2))
+    assert len(ratios) == 2
+
+
+@pytest.mark.slow
+def test_search_growth() -> None:
+    ratios = said(search_growth.measure(100, 40, 20))
+    assert len(ratios) == 2
+
+
+@pytest.mark.slow
+def test_dagster_overhead() -> None:
+    ratios = said(dagster_overhead.measure(20_000, 1))
+    assert len(ratios) == 2

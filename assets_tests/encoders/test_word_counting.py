@@ -1,0 +1,95 @@
+"""Counting tokens by words gives exactly the tokenizer's count, wherever it says that it can."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies
+from tokenizers import Tokenizer, pre_tokenizers
+
+from assets_tests.encoders.conftest import MODEL
+from assets_tests.properties import few_or_many, holds
+from pipeline.encoders.counting import counter_of
+from pipeline.encoders.word_counting import WordCounter, word_counter
+
+
+def tokenizer() -> Tokenizer:
+    made = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    made.no_padding()
+    made.no_truncation()
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole() -> Tokenizer:
+    return tokenizer()
+
+
+@pytest.fixture(scope="module")
+def words(whole: Tokenizer) -> WordCounter:
+    found = word_counter(whole)
+    assert found is not None
+    return found
+
+
+def real(whole: Tokenizer, text: str) -> int:
+    return len(whole.encode(text).ids)
+
+
+def test_real_functions_are_counted_as_by_the_tokenizer(
+    whole: Tokenizer, words: WordCounter, functions: list[str]
+) -> None:
+    ordinary = [text for text in functions if words.counts(text)]
+    assert len(ordinary) > 0.9 * len(functions)
+    assert words.count(ordinary) == [real(whole, text) for text in ordinary]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "a", "x" * 100, "x" * 101, "a_b.c", "\t\r\n", "Hello World", "if(a<=b)|c^~`", "0x1F 1e-5"],
+)
+def test_odd_but_ordinary_texts(whole: Tokenizer, words: WordCounter, text: str) -> None:
+    assert words.counts(text)
+    assert words.count([text]) == [real(whole, text)]
+
+
+@pytest.mark.parametrize(
+    "text", ["caf\u00e9", "a\x01b", "a\x00", "[SEP]", "x[cls]", "\u4e2d", "a\x0bb", "\u00a0"]
+)
+def test_what_is_not_ordinary_is_left_to_the_tokenizer(
+    whole: Tokenizer, words: WordCounter, text: str
+) -> None:
+    assert not words.counts(text)
+    assert counter_of([(whole, "")])([text, "plain", text]) == [
+        real(whole, each) for each in (text, "plain", text)
+    ]
+
+
+@few_or_many(200, 5_000)
+def test_generated_texts(whole: Tokenizer, examples: int) -> None:
+    count = counter_of([(whole, "query: ")])
+    pieces = strategies.sampled_from(
+        ["[SEP]", "##ing", "\u00e9", "\x7f", "\n", " ", "self.", "__init__", "x" * 101]
+    )
+    texts = strategies.lists(strategies.one_of(strategies.text(max_size=20), pieces), max_size=12)
+
+    @holds(examples, texts)
+    def check(parts: list[str]) -> None:
+        asked = ["".join(parts), *parts]
+        assert count(asked) == [
+            real(whole, "query: " + text.encode("utf-8", "replace").decode()) for text in asked
+        ]
+
+
+def test_forgetting_words_changes_no_count(
+    whole: Tokenizer, words: WordCounter, functions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.encoders.word_counting._MOST_WORDS", 50)
+    for text in functions[:50]:
+        if words.counts(text):
+            assert words.count([text]) == [real(whole, text)]
+
+
+def test_another_kind_of_tokenizer_is_not_counted_by_words() -> None:
+    other = tokenizer()
+    other.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert word_counter(other) is None

@@ -1,0 +1,80 @@
+"""Several processes that parse side by side: files go out as they come, and are taken back in any order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import LifoQueue
+from types import TracebackType
+from typing import Self, TypeVar
+
+from pipeline.config import Settings
+from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.cutting import CutFile
+from pipeline.corpus.languages import Language
+from pipeline.corpus.tokens import TokenBudget
+from pipeline.processors import usable_processors
+
+T = TypeVar("T")
+
+# Files on their way for each process: so many that none waits while another has a long one.
+_AHEAD = 4
+
+
+class CutterPool:
+    """Cutters, each asked by a thread of its own, which does nothing but wait. A context manager.
+
+    A process is started when all others are busy, so a single file starts one. The threads live as long as
+    the pool: the system ends a process with the thread that started it.
+
+    Args:
+        settings: `parse_processes`, and what `Cutter` needs.
+        tokens: How long a snippet may be.
+    """
+
+    def __init__(self, settings: Settings, tokens: TokenBudget) -> None:
+        self._count = settings.parse_processes or usable_processors()
+        self._cutters = [Cutter(settings, tokens) for _ in range(self._count)]
+        self._free = LifoQueue[Cutter]()  # the one that was used last is used first
+        for cutter in reversed(self._cutters):
+            self._free.put(cutter)
+        self._threads = ThreadPoolExecutor(self._count, "cutting")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for cutter in self._cutters:
+            cutter.__exit__(kind, error, trace)
+
+    @property
+    def limits(self) -> str:
+        """See `Cutter.limits`."""
+        return self._cutters[0].limits
+
+    def cut(self, path: str, source: bytes, language: Language) -> Future[CutFile]:
+        """The snippets of a file, once they are there; see `Cutter.cut`."""
+        return self._threads.submit(self._cut, path, source, language)
+
+    def ahead(self, asked: Iterable[T]) -> Iterator[T]:
+        """The same, in the same order, asked for before their turn: so many that no process waits.
+
+        And no more, for each may hold a file.
+        """
+        waiting = deque[T]()
+        for each in asked:
+            waiting.append(each)
+            if len(waiting) > self._count * _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _cut(self, path: str, source: bytes, language: Language) -> CutFile:
+        cutter = self._free.get()
+        try:
+            return cutter.cut(path, source, language)
+        finally:
+            self._free.put(cutter)
