@@ -18,8 +18,8 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index import checks as index
 from pipeline.promotion import checks as promotion
-from pipeline.promotion.judging import sanity_of
 from pipeline.promotion.registry import ModelRecord, serving_model
+from pipeline.promotion.sanity import sanity_of
 from pipeline.training import checks as training
 
 if TYPE_CHECKING:

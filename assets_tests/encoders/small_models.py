@@ -2,7 +2,7 @@
 
 The real weights have 1.5 and 0.6 billion numbers and lie on the hub. These are of the same kinds of layers
 and make vectors of the same length, out of the same files in the same places, with tokenizers trained on
-this project's code. Their weights are random.
+this project's code. Their weights are random, unless one is taught a little.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pipeline.config import PROJECT_ROOT
 from pipeline.encoders.files import sha256_of
 from pipeline.encoders.presets import PRESETS
 from pipeline.encoders.quiet import quiet
+from pipeline.encoders.samples import SAMPLES
 
 QODO, JINA = PRESETS["qodo+jina"].members
 VOCABULARY = 3000
 _RANK = 4
+_LESSONS = 25
 
 
 def code() -> list[str]:
@@ -121,9 +123,40 @@ def put_on_hub(cache: Path, name: str, revision: str, made: Path) -> Path:
     return snapshot
 
 
-def make_hub(cache: Path) -> Path:
-    """A cache that has both presets' models at the commits the presets pin."""
-    for member, make in ((QODO, make_qodo), (JINA, make_jina)):
+def teach_samples(directory: Path) -> Path:
+    """Trains the Qwen2 in a directory until it tells the sanity checks' samples apart, and little else."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import Qwen2Model
+
+    texts = [text for sample in SAMPLES for text in (sample.documentation, sample.code)]
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    with quiet():
+        model = Qwen2Model.from_pretrained(str(directory))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    for _ in range(_LESSONS):
+        last = [model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, -1] for text in texts]
+        vectors = torch.nn.functional.normalize(torch.stack(last), dim=-1)
+        questions, code = vectors[::2], vectors[1::2]
+        own = torch.arange(len(SAMPLES))
+        loss = torch.nn.functional.cross_entropy(questions @ code.T / 0.05, own)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with quiet():
+        model.save_pretrained(str(directory), max_shard_size="25MB")
+    return directory
+
+
+def make_hub(cache: Path, *, taught: bool = False) -> Path:
+    """A cache that has both presets' models at the commits the presets pin.
+
+    Args:
+        cache: Where.
+        taught: The first of them tells the samples of the sanity checks apart, so that it may serve.
+    """
+    of_qodo = (lambda directory: teach_samples(make_qodo(directory))) if taught else make_qodo
+    for member, make in ((QODO, of_qodo), (JINA, make_jina)):
         assert member.revision is not None
         made = make(cache / "made")
         put_on_hub(cache, member.source.removeprefix("hub:"), member.revision, made)

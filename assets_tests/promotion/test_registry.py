@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,40 @@ def test_one_serves_and_one_is_approved(db: Database) -> None:
     last = registry.list_events(db, first)[0]
     assert (last.from_state, last.to_state, last.actor) == ("serving", "retired", "index")
     assert last.reasons == (f"{third[:12]} took its place", "recall@10 0.99")
+
+
+def test_what_serves_leaves_that_state_only_for_another(db: Database) -> None:
+    version = add(db, "a", "serving")
+    for state in ("approved", "rejected", "retired"):
+        with pytest.raises(BadInputError, match=f"{version[:12]} serves, so it does not become {state}"):
+            set_state(db, version, state)
+    assert state_of(db, version) == "serving"
+    assert registry.list_events(db, version) == []
+    assert set_state(db, version, "serving", "index", "another index of it serves") == "serving"
+
+
+def test_a_promotion_that_meets_a_flip_waits_for_it_and_is_refused(db: Database) -> None:
+    """`promote` looks before it checks the model, which takes a while: it may serve by then."""
+    version = add(db, "a", "retired")
+    refused: list[HoneloopError] = []
+
+    def promote() -> None:
+        try:
+            set_state(db, version, "approved")
+        except HoneloopError as error:
+            refused.append(error)
+
+    promoting = threading.Thread(target=promote)
+    with db.connect() as connection:
+        registry.set_state(connection, version, "serving", "person", ["rolled back"])
+        promoting.start()
+        promoting.join(0.3)
+        assert promoting.is_alive()
+    promoting.join()
+    assert [str(error.message) for error in refused] == [
+        f"{version[:12]} serves, so it does not become approved."
+    ]
+    assert state_of(db, version) == "serving"
 
 
 def test_the_database_itself_allows_one_serving_model(db: Database) -> None:

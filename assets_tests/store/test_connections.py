@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
+from pgvector.psycopg.vector import VectorDumper
+from psycopg.adapt import Dumper, Loader
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
@@ -30,6 +33,27 @@ def test_vectors_come_back_as_vectors(db: Database) -> None:
         row = connection.execute("SELECT '[1,2,3]'::halfvec").fetchone()
     assert row is not None
     assert row[0].to_list() == [1.0, 2.0, 3.0]
+
+
+def test_many_connections_make_no_more_classes_than_one(db: Database) -> None:
+    """Psycopg remembers each class it was ever given, so that a class per connection is never given back."""
+    with db.connect() as connection:
+        connection.execute("SELECT %s::vector", [np.ones(3)])
+    before = _known_classes()
+    for _ in range(20):
+        with db.connect() as connection:
+            connection.execute("SELECT %s::vector", [np.ones(3)])
+    assert _known_classes() == before
+
+
+def _known_classes() -> int:
+    return len(VectorDumper.__subclasses__()) + len(Dumper.__subclasses__()) + len(Loader.__subclasses__())
+
+
+def test_a_database_without_pgvector_is_told_from_one_with_it(server_settings: Settings) -> None:
+    bare = Database(database_url(server_settings, "postgres"))
+    with pytest.raises(psycopg.ProgrammingError, match="pgvector"), bare.connect():
+        pass
 
 
 def test_an_unreachable_server_is_one_clear_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.encoders.spec import MemberSpec
 from pipeline.encoders.tokenizing import TextTokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
     from pipeline.encoders.lora import AdapterSwitch
@@ -46,6 +47,7 @@ def build_model(
     model = _read_model(spec, located, device)
     _check_fit(spec, located, tokenizer, model.config.to_dict())
     switch = add_adapters(model, directory, spec.adapters, fix) if spec.adapters else None
+    _own_memory(model)
     # transformers wraps nn.Module.to in a way that loses its signature.
     nn.Module.to(model.eval().requires_grad_(False), device)
     return model, switch
@@ -93,6 +95,15 @@ def _read_model(spec: MemberSpec, located: Located, device: str) -> PreTrainedMo
         # It makes another vector, for classification, which nobody here asks for.
         model.register_module("pooler", None)
     return model
+
+
+def _own_memory(model: nn.Module) -> None:
+    """Copies what the weights' file still backs: its tensors are pages of that file, mapped and not read.
+
+    A file cut short would end the process that serves from it (SIGBUS), one written over change its vectors.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _check_fit(spec: MemberSpec, located: Located, tokenizer: TextTokenizer, config: dict[str, Any]) -> None:

@@ -58,6 +58,11 @@ class _Probe:
         return self.encoder.embed_documents(self.texts)
 
     @cached_property
+    def alone(self) -> Vectors:
+        """The same, each text in a batch of its own."""
+        return np.concatenate([self.encoder.embed_documents([text]) for text in self.texts])
+
+    @cached_property
     def queries(self) -> Vectors:
         """Vectors of the samples' documentation."""
         return self.encoder.embed_queries(self.questions)
@@ -83,8 +88,7 @@ def _run(name: str, check: Callable[[_Probe], SanityResult], probe: _Probe) -> S
 
 
 def _same_text(probe: _Probe) -> SanityResult:
-    alone = np.concatenate([probe.encoder.embed_documents([text]) for text in probe.texts])
-    value = float(np.min(np.sum(alone * probe.documents, axis=1)))
+    value = float(np.min(np.sum(probe.alone * probe.documents, axis=1)))
     return SanityResult(
         "same text twice",
         value > MIN_SAME_COSINE,
@@ -184,7 +188,7 @@ def _order(probe: _Probe) -> SanityResult:
     encoder, texts = probe.encoder, probe.texts
     # Repeated, and so that neither length nor order of first appearance is sorted.
     order = [*reversed(range(len(texts))), *range(0, len(texts), 2), 0, 0]
-    expected = np.concatenate([encoder.embed_documents([text]) for text in texts])[order]
+    expected = probe.alone[order]
     given = [texts[i] for i in order]
     streamed = list(encoder.stream_documents(iter(given), chunk_size=3))
     misplaced = 0

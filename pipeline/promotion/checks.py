@@ -9,8 +9,9 @@ from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.encoders.manifest import check_files, is_checkpoint, read_manifest
 from pipeline.errors import HoneloopError
 from pipeline.promotion import registry
-from pipeline.promotion.judging import environment, judge_again
+from pipeline.promotion.judging import judge_again
 from pipeline.promotion.registry import ModelRecord, list_events
+from pipeline.promotion.sanity import environment
 from pipeline.promotion.verdict import Verdict
 from pipeline.training.checkpoints import verify_checkpoint
 
@@ -45,7 +46,7 @@ def same_vectors_again(bench: Workbench, model: ModelRecord, *, again: bool) -> 
         again: Also if they were compared before with the same libraries on the same device.
     """
     directory = _directory(model)
-    here = environment(bench)
+    here = environment(bench.settings)
     if not again and bench.model(model.version).metrics.get("same_vectors") == here:
         return Outcome(True, "They were compared before, with the same libraries on the same device.")
     problems = verify_checkpoint(directory)

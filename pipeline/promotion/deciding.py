@@ -73,7 +73,7 @@ def promote(
     record = registry.resolve(db, version, settings)
     if record.state == "serving":
         raise BadInputError(f"{record.name} ({record.version[:12]}) serves already.")
-    passed = require_sound(record, settings)
+    passed = require_sound(db, record, settings)
     reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
     if record.state in ("rejected", "retired"):
         reasons.append(f"It was {record.state} before.")
@@ -82,14 +82,14 @@ def promote(
         return registry.get_model(connection, record.version)
 
 
-def require_sound(record: ModelRecord, settings: Settings) -> int:
+def require_sound(db: Database, record: ModelRecord, settings: Settings) -> int:
     """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed.
 
     Raises:
         HoneloopError: it cannot be loaded, its files are another version's by now, or it is not sane.
     """
     from pipeline.encoders.loading import load_as_set
-    from pipeline.encoders.sanity import check_sanity
+    from pipeline.promotion.sanity import check_anew, require_sane
 
     try:
         encoder = load_as_set(record.location, settings)
@@ -103,13 +103,8 @@ def require_sound(record: ModelRecord, settings: Settings) -> int:
             f"{record.location} no longer holds {record.version[:12]} but {encoder.version[:12]}.",
             hint="Restore it from a copy, or promote the version it holds now.",
         )
-    results = check_sanity(encoder)
-    failed = [f"{result.name}: {result.message}" for result in results if not result.passed]
-    if failed:
-        raise HoneloopError(
-            f"{record.name} ({record.version[:12]}) failed its sanity checks: {'; '.join(failed)}.",
-            hint="Such a model must not serve, whoever asks.",
-        )
+    results = check_anew(db, settings, encoder)
+    require_sane(record, results)
     return len(results)
 
 

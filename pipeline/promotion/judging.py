@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.encoders.sanity import SanityResult, check_sanity
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.frozen_sets import learned_from, load_frozen
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
-from pipeline.promotion import registry
 from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measurements, Verdict, decide
 from pipeline.promotion.registry import ModelRecord
-from pipeline.training.recipe_key import library_versions
+from pipeline.promotion.sanity import sanity_of
 from pipeline.training.training_set import load_training_set
 
 if TYPE_CHECKING:
@@ -88,32 +85,3 @@ def _root(bench: Workbench, model: ModelRecord) -> ModelRecord:
     while model.base_version is not None:
         model = bench.model(model.base_version)
     return model
-
-
-def sanity_of(bench: Workbench, model: ModelRecord, *, again: bool = False) -> list[SanityResult]:
-    """What the sanity checks found for `model`.
-
-    The same weights on the same libraries and device give the same results, so these are kept in the
-    registry. That the weights on disk still are those of the version is checked whenever they are loaded.
-
-    Args:
-        bench: Loads the encoder.
-        model: Which.
-        again: Check again, whatever is kept.
-
-    Raises:
-        HoneloopError: its weights are missing or damaged.
-    """
-    kept = bench.model(model.version).metrics.get("sanity", {})
-    if kept.get("environment") == environment(bench) and not again:
-        return [SanityResult(**result) for result in kept["results"]]
-    with bench.progress.stage(f"Checking the sanity of {model.name}"):
-        results = check_sanity(bench.encoder(model))
-    found = {"environment": environment(bench), "results": [asdict(result) for result in results]}
-    registry.record_metrics(bench.db, model.version, {"sanity": found})
-    return results
-
-
-def environment(bench: Workbench) -> dict[str, str | None]:
-    """What may change a model's vectors beside its weights: the libraries that compute, and where."""
-    return {**library_versions(), "device": bench.settings.device}

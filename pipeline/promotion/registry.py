@@ -238,10 +238,11 @@ def set_state(
     """Moves `version` to `state` in the caller's transaction, records why, and returns the state it had.
 
     One version serves and at most one is approved to follow it: setting either retires the one before it.
+    What serves goes on serving until another takes its place: an index that serves has a model that does.
     Saying what already holds, with the same reasons as last time, records nothing.
 
     Raises:
-        BadInputError: no such version is registered.
+        BadInputError: no such version is registered, or it serves, perhaps since a moment ago.
         ValueError: 'base' and 'candidate' are where a version starts; none comes back to them.
     """
     if state not in STATES:
@@ -262,6 +263,11 @@ def set_state(
             return before
     elif state in ("base", "candidate"):
         raise ValueError(f"a version starts as {state}, and never becomes it: {version} is {before}")
+    elif before == "serving":
+        raise BadInputError(
+            f"{version[:12]} serves, so it does not become {state}.",
+            hint="It retires when another takes its place, by `honeloop promote` or `honeloop rollback`.",
+        )
     if state in ("serving", "approved"):
         retired = connection.execute(
             "UPDATE model_versions SET state = 'retired' WHERE state = %s AND version <> %s"

@@ -11,7 +11,6 @@ from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
-from pgvector.psycopg import register_vector
 from psycopg import IsolationLevel
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
@@ -27,6 +26,7 @@ from pipeline.search.query import ANEW, ATTEMPTS, answer_query
 from pipeline.search.recording import NoRecorder, Recorder, SearchRecord
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Connection, Database
+from pipeline.store.vector_types import register_vectors
 
 Result = TypeVar("Result")
 # How long a search waits for the model of an index that was flipped to this moment, before it is answered
@@ -275,7 +275,7 @@ def _approved(connection: Connection) -> tuple[str, str] | None:
 
 
 def _configure(connection: Connection) -> None:
-    register_vector(connection)
+    register_vectors(connection)
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(STATEMENT_SECONDS * 1000)])
     connection.commit()
     # All of a transaction sees one state, so that an answer is of one index version.

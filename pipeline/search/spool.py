@@ -3,8 +3,9 @@
 A search is put down in a few microseconds, by SQLite in its write-ahead mode, and a thread carries what is
 there into Postgres. So a search waits for nobody, a database that is away loses nothing, and neither does a
 process that is killed: what is committed is in the operating system's hands, and the next process carries it
-on. (A machine that loses its power may lose the last moments: the disk is not waited for.) Several processes
-may share one queue. A record names itself, so that one carried twice is written once.
+on. No search waits for the disk, but the thread does: a machine that loses its power loses the last quarter
+of a second, whether the database is there or away. Several processes may share one queue. A record names
+itself, so that one carried twice is written once.
 """
 
 from __future__ import annotations
@@ -198,10 +199,18 @@ class SearchSpool:
                     self._closing.wait(GATHER_SECONDS)
             except (HoneloopError, psycopg.Error, sqlite3.Error) as error:
                 self._went(error)
-                with contextlib.suppress(sqlite3.Error):
-                    self._checkpoint()
-                self._closing.wait(wait)
+                self._wait_on_disk(wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+    def _wait_on_disk(self, seconds: float) -> None:
+        """Waits before the next attempt; what comes in meanwhile waits on the disk, a moment later."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._closing.is_set():
+            with contextlib.suppress(sqlite3.Error):
+                self._checkpoint()
+            self._news.wait(left)
+            self._news.clear()
+            self._closing.wait(min(left, GATHER_SECONDS))
 
     def _carry(self, rows: Sequence[Row]) -> None:
         """Writes the rows to the database and takes them from the queue."""

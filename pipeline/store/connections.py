@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.rows import TupleRow
 
@@ -16,6 +15,7 @@ from pipeline.config import Settings
 from pipeline.store import migrations
 from pipeline.store.failures import explained, unreachable
 from pipeline.store.server import DATABASE, database_url
+from pipeline.store.vector_types import register_vectors
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -44,7 +44,7 @@ class Database:
             raise unreachable(error) from error
         try:
             with connection:
-                register_vector(connection)
+                register_vectors(connection)
                 yield connection
         except psycopg.Error as error:
             known = explained(error)

@@ -21,6 +21,7 @@ from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.verifying import documentation_queries
 from pipeline.promotion.registry import ModelRecord, serving_model
+from pipeline.promotion.sanity import require_sane, sanity_of
 from pipeline.search.challenger import keep_up
 from pipeline.search.hybrid.learning import learn_weight
 from pipeline.workbench import Workbench
@@ -45,6 +46,7 @@ def snippet_embeddings(
     with reported(context.log, workbench.progress) as progress:
         repository = get_repository(workbench.db, context.partition_key)
         model = workbench.target_model()
+        require_sane(model, sanity_of(workbench, model))  # before hours of embedding
         report = embed_missing(
             workbench.db, workbench.encoder(model), workbench.settings, progress, repository=repository
         )
@@ -79,6 +81,7 @@ def search_index(
     """Builds or extends the index of the target model, verifies it, and lets it serve."""
     with reported(context.log, workbench.progress) as progress:
         model = workbench.target_model()
+        require_sane(model, sanity_of(workbench, model))
         before = serving_model(workbench.db)
         report = build_index(
             workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
