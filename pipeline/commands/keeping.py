@@ -27,6 +27,7 @@ STOP_SECONDS = 20.0
 # Who ends more often than this in so many seconds has a reason, and a person has to look at it.
 MOST_DEATHS = 5
 WITHIN_SECONDS = 600.0
+LONGEST_REASON = 300
 
 
 class Kept(Protocol):
@@ -90,7 +91,8 @@ class Keeper:
         try:
             self.kept.start()
         except HoneloopError as error:
-            return f"{self.kept.name} {how}, and does not start: {error}"
+            why = " ".join(str(error).split())
+            return f"{self.kept.name} {how}, and does not start; it is tried again. {why[:LONGEST_REASON]}"
         return f"{self.kept.name} {how}, and was started again."
 
     def _delay(self, how: str) -> float:
