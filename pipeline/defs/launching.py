@@ -31,7 +31,7 @@ JOB = "whole_loop"
 LOCATION = "honeloop"
 REPOSITORY = "__repository__"  # what Dagster calls the definitions of a location
 POLL_SECONDS = 0.5
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0  # so long a code server may need to start
 # Whether a failed run is tried again is known so soon.
 VERDICT_SECONDS = 30.0
 # A cancelled run is waited for so long; Dagster gives it up on its own after cancel_timeout_seconds.
@@ -39,10 +39,13 @@ CANCEL_SECONDS = 90.0
 
 # What stands in errors of Dagster that are not its own.
 _OF_THE_DATABASE = ("psycopg2.", "DagsterPostgresException")
+_CODE_SERVER_IS_GONE = "DagsterUserCodeUnreachableError"
 
 _LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
 ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
 ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message } } }"""
+_RELOAD = """mutation ($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location)
+{ __typename } }"""
 _CANCEL = """mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"""
 
 
@@ -93,7 +96,28 @@ def run_through_dagster(
 
 
 def _submit(address: str, config: Mapping[str, Any], part: str) -> str:
-    """Puts a run into the queue and returns its id."""
+    """Puts a run into the queue and returns its id. The web server does not notice that its code server died:
+    it is told to start another.
+    """
+    answer, said = _launched(address, config, part)
+    if _CODE_SERVER_IS_GONE in said:
+        _ask(address, _RELOAD, {"location": LOCATION})
+        answer, said = _launched(address, config, part)
+    if answer["__typename"] == "LaunchRunSuccess":
+        return str(answer["run"]["runId"])
+    if any(word in said for word in _OF_THE_DATABASE):
+        raise UnavailableError(
+            "Dagster's database does not answer.",
+            hint="`honeloop up` starts the embedded one again in seconds; then do the same once more.",
+        )
+    raise HoneloopError(
+        f"Dagster does not launch the run: {answer['__typename']}. {said}".strip(),
+        hint=f"Look at {address}/locations, or stop `honeloop up` to run it here.",
+    )
+
+
+def _launched(address: str, config: Mapping[str, Any], part: str) -> tuple[dict[str, Any], str]:
+    """What Dagster answers, and the errors in it."""
     answer = _ask(
         address,
         _LAUNCH,
@@ -110,19 +134,8 @@ def _submit(address: str, config: Mapping[str, Any], part: str) -> str:
             }
         },
     )["launchRun"]
-    if answer["__typename"] != "LaunchRunSuccess":
-        errors = [answer, *answer.get("errors", ())]
-        said = "; ".join(str(each["message"]) for each in errors if each.get("message"))
-        if any(word in said for word in _OF_THE_DATABASE):
-            raise UnavailableError(
-                "Dagster's database does not answer.",
-                hint="`honeloop up` starts the embedded one again in seconds; then do the same once more.",
-            )
-        raise HoneloopError(
-            f"Dagster does not launch the run: {answer['__typename']}. {said}".strip(),
-            hint=f"Look at {address}/locations, or stop `honeloop up` to run it here.",
-        )
-    return str(answer["run"]["runId"])
+    errors = [answer, *answer.get("errors", ())]
+    return answer, "; ".join(str(each["message"]) for each in errors if each.get("message"))
 
 
 def _followed(
