@@ -12,7 +12,7 @@ import pytest
 
 from assets_tests.end_to_end.services import two_free_ports
 from assets_tests.survival.homes import wait_until
-from pipeline.commands.keeping import MOST_DEATHS, WITHIN_SECONDS, Keeper, Service, require_running
+from pipeline.commands.keeping import MOST_DEATHS, WITHIN_SECONDS, Keeper, Service, WallClock, require_running
 from pipeline.errors import HoneloopError
 
 SLEEPS = "import subprocess, sys, time; print('up', flush=True); {}time.sleep(600)"
@@ -93,10 +93,22 @@ def test_nothing_is_left_of_those_that_were_killed(service: Service):
         processes += [parent, *parent.children()]
         kill(service)
         keeper.look()
-    assert psutil.wait_procs(processes, timeout=0)[1] == [processes[1], processes[3]]  # nobody's children
+    alive = psutil.wait_procs(processes, timeout=0)[1]
+    assert set(alive) == {processes[1], processes[3]}  # nobody's children
     service.stop()
     assert psutil.wait_procs(processes, timeout=5)[1] == []
     assert keeper.look() is not None  # and it would be started again, had it been to run
+
+
+def test_a_clock_that_is_put_back_is_noticed_once(monkeypatch: pytest.MonkeyPatch):
+    import time
+
+    present, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: present() + ahead[0])
+    clock = WallClock()
+    for seconds, noticed in ((0, 0), (7200, 0), (7190, 0), (3600, 3590), (3600, 0), (-3600, 7200)):
+        ahead[0] = seconds
+        assert round(clock.put_back(), -1) == noticed
 
 
 @pytest.mark.parametrize(

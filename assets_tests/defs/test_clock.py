@@ -15,8 +15,14 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.scheduler.instigation import (
     InstigatorState,
+    InstigatorStatus,
     InstigatorType,
     SensorInstigatorData,
     TickData,
@@ -35,7 +41,10 @@ from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.repositories import Repository
 from pipeline.defs import sensors
 from pipeline.defs.clock import forget_the_future
+from pipeline.defs.examining import examine_runs
+from pipeline.defs.instance import open_instance
 from pipeline.defs.schedules import NIGHTLY
+from pipeline.doctor.findings import Examination, mended
 from pipeline.encoders.encoder import Encoder
 from pipeline.workbench import Workbench
 
@@ -151,6 +160,29 @@ def test_an_hour_put_back_does_not_bring_the_same_night_again(daemon: WorkspaceP
     assert [at for name, at in ticks if name == "nightly_fine_tuning"] == [night]
     ticks = keep_time(daemon, night + timedelta(days=1, minutes=10))
     assert [at for name, at in ticks if name == "nightly_fine_tuning"] == [night, night + timedelta(days=1)]
+
+
+def test_the_doctor_names_what_is_ahead_and_puts_it_back(settings: Settings, workbench: Workbench):
+    code = RegisteredCodeLocationOrigin("honeloop")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "__repository__"), "new_commits")
+    asked = SensorInstigatorData(last_tick_timestamp=time.time() + YEAR, cursor="kept")
+    with open_instance(settings) as instance:
+        state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, asked)
+        instance.add_instigator_state(state)
+    found = Examination()
+    examine_runs(settings, workbench.db, found)
+    (finding,) = found.findings
+    assert finding.kind == "times that are still to come"
+    assert "new_commits" in finding.what
+    assert mended(finding).mended
+    examine_runs(settings, workbench.db, again := Examination())
+    assert again.findings == []
+    with open_instance(settings) as instance:
+        (state,) = instance.all_instigator_state()
+    data = state.instigator_data
+    assert isinstance(data, SensorInstigatorData)
+    assert (data.last_tick_timestamp or 0) <= time.time()
+    assert data.cursor == "kept"
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 
 from assets_tests.end_to_end.services import Services, wait_for
 from assets_tests.survival.homes import (
@@ -22,6 +24,7 @@ from assets_tests.survival.homes import (
     up_of,
 )
 from pipeline.commands.keeping import MOST_DEATHS
+from pipeline.defs.instance import open_instance
 from pipeline.store import server_leftovers
 from pipeline.store.embedded import uri_of_running
 from pipeline.store.server import DATABASE
@@ -184,6 +187,34 @@ def test_two_homes_beside_each_other_and_a_third_on_the_same_ports(home: Home, d
             assert not third.path.exists()
         assert searched(up, QUERIES[1])
         assert searched(beside, QUERIES[1])
+
+
+def test_a_clock_that_was_put_back_while_nothing_ran(home: Home) -> None:
+    """Each sensor and schedule was asked last in a year, so it is written; they are asked again at once."""
+
+    def ticks(up: Services) -> dict[str, float]:
+        query = """{ sensorsOrError(repositorySelector: {repositoryName: "__repository__",
+        repositoryLocationName: "honeloop"}) { ... on Sensors { results { name
+        sensorState { ticks(limit: 1) { timestamp } } } } } }"""
+        found = up.graphql(query)["sensorsOrError"]["results"]
+        each = ((sensor["name"], sensor["sensorState"]["ticks"]) for sensor in found)
+        return {name: ticks[0]["timestamp"] for name, ticks in each if ticks}
+
+    with up_of(home) as up:
+        wait_for("the sensors", lambda: len(ticks(up)) == 7)
+    home.database()
+    with open_instance(home.settings) as instance:
+        for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+            data = state.instigator_data
+            assert isinstance(data, SensorInstigatorData)
+            ahead = data._replace(last_tick_timestamp=time.time() + 365 * 86_400)
+            instance.update_instigator_state(state.with_data(ahead))
+    home.leave()
+    began = time.time()
+    with up_of(home) as up:
+        assert up.said().count("had been asked at a time that is still to come; it is asked again.") == 7
+        # Those that are asked every half minute.
+        wait_for("the sensors", lambda: sum(at > began for at in ticks(up).values()) >= 6, 180)
 
 
 def _count(up: Services, name: str) -> int:

@@ -28,6 +28,7 @@ STOP_SECONDS = 20.0
 MOST_DEATHS = 5
 WITHIN_SECONDS = 600.0
 LONGEST_REASON = 300
+SET_BACK_SECONDS = 60.0
 
 
 class Kept(Protocol):
@@ -207,6 +208,19 @@ class EmbeddedPostgres:
         end_orphans(self._data)
         database_url(self._settings)
         self._pid = running_postmaster(self._data)
+
+
+class WallClock:
+    """Notices when the clock is put back."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def put_back(self) -> float:
+        """By how many seconds, since it was asked last; 0 unless that is worth mentioning."""
+        # The other clock only goes on; how far this one is ahead of it falls when it is put back.
+        before, self._offset = self._offset, time.time() - time.monotonic()
+        return before - self._offset if before - self._offset > SET_BACK_SECONDS else 0.0
 
 
 def _tail(log: Path) -> str:

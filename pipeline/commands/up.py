@@ -16,7 +16,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING
 
 from pipeline.commands.common import shown_url
-from pipeline.commands.keeping import EmbeddedPostgres, Keeper, Kept, Service, require_running
+from pipeline.commands.keeping import EmbeddedPostgres, Keeper, Kept, Service, WallClock, require_running
 from pipeline.commands.presence import announce, claimed
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.errors import HoneloopError
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 START_SECONDS = 300.0  # on a machine that is busy with something else
-# A clock that is put back by more than this is noticed.
-SET_BACK_SECONDS = 60.0
 
 
 def run_services(settings: Settings, console: Console) -> None:
@@ -72,15 +70,14 @@ def _run(settings: Settings, console: Console, stack: ExitStack, home: IO[str]) 
         console.print(f"Logs       {search.log.parent}", markup=False)
         console.print("Ctrl-C stops all of it.")
     keepers = [Keeper(each) for each in kept]
-    offset = _clock_offset()
+    clock = WallClock()
     while not stopped:
         for keeper in keepers:
             said = keeper.look()
             if said is not None:
                 console.print(said, markup=False, soft_wrap=True)
-        before, offset = offset, _clock_offset()
-        if offset < before - SET_BACK_SECONDS:
-            console.print(f"The clock was put back by {before - offset:.0f} s; Dagster's daemon follows.")
+        if seconds := clock.put_back():
+            console.print(f"The clock was put back by {seconds:.0f} s; Dagster's daemon follows.")
             daemon.stop()  # it remembers times, too
             _forget_the_future(settings, console)
             daemon.start()
@@ -120,11 +117,6 @@ def _forget_the_future(settings: Settings, console: Console) -> None:
     with open_instance(settings) as instance:
         for what in forget_the_future(instance, time.time()):
             console.print(what, markup=False, soft_wrap=True)
-
-
-def _clock_offset() -> float:
-    """How far the clock is ahead of one that only goes on; it falls when the clock is put back."""
-    return time.time() - time.monotonic()
 
 
 def _stop_on_signals() -> list[int]:
