@@ -28,6 +28,7 @@ class Services:
     """A running `honeloop up`."""
 
     process: subprocess.Popen[bytes]
+    log: Path
     environment: Mapping[str, str]
     dagster: str
     search: str
@@ -52,6 +53,20 @@ class Services:
     def searched(self, query: str) -> dict[str, Any]:
         """What the search service answers."""
         return post(f"{self.search}/search", {"query": query, "k": 3})
+
+    def judged(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """What the search service says to somebody who accepts the first result of an answer."""
+        first = answer["results"][0]["snippet_id"]
+        given = {"search_id": answer["search_id"], "snippet_id": first, "judgement": "accept"}
+        return post(f"{self.search}/feedback", given)
+
+    def said(self) -> str:
+        """What `honeloop up` itself has said."""
+        return self.log.read_text()
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that it has started, and theirs."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def graphql(self, query: str) -> dict[str, Any]:
         """What Dagster's web server answers."""
@@ -86,17 +101,21 @@ def two_free_ports() -> tuple[int, int]:
 
 @contextmanager
 def services(settings: Settings, log: Path, **more: str) -> Generator[Services]:
-    """Runs `honeloop up` for the block; at its end Ctrl-C, after which nothing of it may be left."""
+    """Runs `honeloop up` for the block; at its end Ctrl-C, after which nothing of it may be left.
+
+    One that has ended by itself until then is not looked at.
+    """
     ui, search = two_free_ports()
     environment = {
         **os.environ,
         "HONELOOP_HOME": str(settings.home),
-        "HONELOOP_DATABASE_URL": str(settings.database_url),
         "HONELOOP_UI_PORT": str(ui),
         "HONELOOP_SEARCH_PORT": str(search),
         "HONELOOP_BACKGROUND_NICENESS": "0",
         **more,
     }
+    if settings.database_url is not None:
+        environment["HONELOOP_DATABASE_URL"] = settings.database_url
     with log.open("wb") as shown:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", "up"], env=environment, stdout=shown, stderr=shown
@@ -104,9 +123,10 @@ def services(settings: Settings, log: Path, **more: str) -> Generator[Services]:
     try:
         wait_for("honeloop up", lambda: "Ctrl-C" in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
-        yield Services(process, environment, f"http://127.0.0.1:{ui}", f"http://127.0.0.1:{search}")
+        yield Services(process, log, environment, f"http://127.0.0.1:{ui}", f"http://127.0.0.1:{search}")
     finally:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(300) == 0, log.read_text()
-        assert psutil.wait_procs(children, timeout=5)[1] == []
+        if process.poll() is None:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(300) == 0, log.read_text()
+            assert psutil.wait_procs(children, timeout=5)[1] == []

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from assets_tests.end_to_end.services import Services, services
 from assets_tests.end_to_end.test_loop import commit_all, copy_from_click
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.repositories import add_repository
@@ -224,6 +225,17 @@ def temporary_directory() -> Generator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def up_of(home: Home, **more: str) -> Generator[Services]:
+    """`honeloop up` of the home with its embedded Postgres. At its end nothing of the home runs."""
+    try:
+        with services(home.settings, home.path.parent / "up.log", **{**home.environment, **more}) as up:
+            yield up
+        assert wait_until(lambda: not home.processes(), 60)
+    finally:
+        kill_all(home.processes())
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

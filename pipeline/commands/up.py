@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from http import HTTPStatus
-from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING
 
-import psutil
-
 from pipeline.commands.common import shown_url
+from pipeline.commands.keeping import EmbeddedPostgres, Keeper, Kept, Service, WallClock, require_running
 from pipeline.commands.presence import announce, claimed
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.errors import HoneloopError
@@ -30,126 +27,96 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 START_SECONDS = 300.0  # on a machine that is busy with something else
-STOP_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Service:
-    """A child process and its log."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def require_running(self) -> None:
-        """Raises HoneloopError, with the end of its log, if it has ended."""
-        if self.process.poll() is not None:
-            tail = " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-5:])
-            raise HoneloopError(
-                f"{self.name} ended with {self.process.returncode}: {tail}",
-                hint=f"All of it is in {self.log}.",
-            )
 
 
 def run_services(settings: Settings, console: Console) -> None:
     """Starts everything, prints the addresses, and waits until Ctrl-C or SIGTERM; then stops everything.
 
+    What ends meanwhile is started again, and that is said.
+
     Raises:
-        HoneloopError: a port is taken, or a service does not start or ends by itself.
+        HoneloopError: a port is taken, something does not start, or ends again and again.
     """
-    _require_free(settings.ui_port, "HONELOOP_UI_PORT")
-    _require_free(settings.search_port, "HONELOOP_SEARCH_PORT")
+    _require_ports(settings)
     with ExitStack() as stack:
         home = stack.enter_context(claimed(settings))
         _run(settings, console, stack, home)
 
 
 def _run(settings: Settings, console: Console, stack: ExitStack, home: IO[str]) -> None:
-    from pipeline.defs.instance import dagster_home, make_pools
+    from pipeline.defs.instance import make_pools
 
     with console.status("Starting the database"):
         database = open_database(settings)
         make_pools(settings)
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(dagster_home(settings)),
-        "HONELOOP_HOME": str(settings.home_path),
-        # The children use the server that this process keeps running, and do not look for one of their own.
-        "HONELOOP_DATABASE_URL": database.url,
-    }
-    workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
-    web = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(settings.ui_port), *workspace]
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
-    search = [sys.executable, "-m", "pipeline.cli", "serve"]
     stopped = _stop_on_signals()
-    services = [
-        _start(stack, settings, environment, name, command)
-        for name, command in (("search", search), ("dagster-webserver", web), ("dagster-daemon", daemon))
-    ]
+    search, web, daemon = services = _services(settings, database.url)
+    # First what the others need.
+    kept: list[Kept] = [*([] if settings.database_url else [EmbeddedPostgres(settings)]), *services]
+    _forget_the_future(settings, console)
+    for service in services:
+        stack.callback(service.stop)
+        service.start()
     searching = f"http://{HOST}:{settings.search_port}"
     address = f"http://{HOST}:{settings.ui_port}"
     with console.status("Starting the search service and Dagster"):
-        _wait_until_answering(f"{searching}/health", services[0], services, stopped)
-        _wait_until_answering(f"{address}/server_info", services[1], services, stopped)
+        _wait_until_answering(f"{searching}/health", search, kept, stopped)
+        _wait_until_answering(f"{address}/server_info", web, kept, stopped)
     if not stopped:
         announce(home, settings, address)
         console.print(f"Search     [cyan]{searching}[/cyan]")
         console.print(f"Dagster    [cyan]{address}[/cyan]")
         console.print(f"Database   {shown_url(database.url)}", markup=False)
-        console.print(f"Logs       {services[0].log.parent}", markup=False)
+        console.print(f"Logs       {search.log.parent}", markup=False)
         console.print("Ctrl-C stops all of it.")
+    keepers = [Keeper(each) for each in kept]
+    clock = WallClock()
     while not stopped:
-        for service in services:
-            service.require_running()
+        for keeper in keepers:
+            said = keeper.look()
+            if said is not None:
+                console.print(said, markup=False, soft_wrap=True)
+        if seconds := clock.put_back():
+            console.print(f"The clock was put back by {seconds:.0f} s; Dagster's daemon follows.")
+            daemon.stop()  # it remembers times, too
+            _forget_the_future(settings, console)
+            daemon.start()
         time.sleep(0.5)
     console.print("Stopping …")
 
 
-def _start(
-    stack: ExitStack, settings: Settings, environment: dict[str, str], name: str, command: list[str]
-) -> Service:
-    log = settings.home_path / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
-        process = subprocess.Popen(
-            command,
-            cwd=PROJECT_ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C reaches this process alone, which then stops the children one by one.
-            start_new_session=True,
-        )
-    stack.callback(_stop, process)
-    return Service(name, process, log)
+def _services(settings: Settings, database_url: str) -> tuple[Service, Service, Service]:
+    """The search service, Dagster's web server and its daemon."""
+    from pipeline.defs.instance import dagster_home
+
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "HONELOOP_HOME": str(settings.home_path),
+        # The children use the server that this process keeps running, and do not look for one of their own.
+        "HONELOOP_DATABASE_URL": database_url,
+    }
+    logs = settings.home_path / "logs"
+    workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
+    web = ["dagster_webserver", "-h", HOST, "-p", str(settings.ui_port), *workspace]
+
+    def service(name: str, *module: str) -> Service:
+        return Service(name, [sys.executable, "-m", *module], environment, logs)
+
+    return (
+        service("search", "pipeline.cli", "serve"),
+        service("dagster-webserver", *web),
+        service("dagster-daemon", "dagster._daemon", "run", *workspace),
+    )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child, and then whatever it had started: politely, then not.
+def _forget_the_future(settings: Settings, console: Console) -> None:
+    from pipeline.defs.clock import forget_the_future
+    from pipeline.defs.instance import open_instance
 
-    Dagster's code servers end by themselves only while its database answers, and that ends with this process.
-    """
-    try:
-        started = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        started = []
-    for demand in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            break
-        process.send_signal(demand)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    _, alive = psutil.wait_procs(started, timeout=1)
-    for left in alive:
-        with suppress(psutil.NoSuchProcess):
-            left.terminate()
-    _, alive = psutil.wait_procs(alive, timeout=STOP_SECONDS)
-    for left in alive:
-        with suppress(psutil.NoSuchProcess):
-            left.kill()
+    with open_instance(settings) as instance:
+        for what in forget_the_future(instance, time.time()):
+            console.print(what, markup=False, soft_wrap=True)
 
 
 def _stop_on_signals() -> list[int]:
@@ -165,22 +132,33 @@ def _stop_on_signals() -> list[int]:
     return told
 
 
-def _require_free(port: int, variable: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise HoneloopError(
-                f"Port {port} is taken ({error.strerror}).", hint=f"Set {variable} to another one."
-            ) from error
+def _require_ports(settings: Settings) -> None:
+    """Raises HoneloopError unless both ports can be had, before anything is started."""
+    if settings.ui_port == settings.search_port:
+        raise HoneloopError(
+            f"HONELOOP_UI_PORT and HONELOOP_SEARCH_PORT are both {settings.ui_port}.",
+            hint="Set one of them to another port.",
+        )
+    for port, variable in (
+        (settings.ui_port, "HONELOOP_UI_PORT"),
+        (settings.search_port, "HONELOOP_SEARCH_PORT"),
+    ):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                raise HoneloopError(
+                    f"Port {port} is taken ({error.strerror}), perhaps by `honeloop up` of another home.",
+                    hint=f"Set {variable} to another one.",
+                ) from error
 
 
-def _wait_until_answering(url: str, awaited: Service, services: list[Service], stopped: list[int]) -> None:
+def _wait_until_answering(url: str, awaited: Service, kept: Sequence[Kept], stopped: list[int]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not stopped:
-        for service in services:
-            service.require_running()
+        for each in kept:
+            require_running(each)
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return

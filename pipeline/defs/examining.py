@@ -3,12 +3,14 @@
 What does not belong here: how a dead run is told from one that lives (dead_runs.py).
 """
 
+import time
 from functools import partial
 
 from dagster import DagsterInstance
 
 from pipeline.config import Settings
 from pipeline.defs.alone import only_one, run_under_way
+from pipeline.defs.clock import ahead, forget_the_future
 from pipeline.defs.dead_runs import (
     close_run,
     dead_runs,
@@ -43,6 +45,7 @@ def examine_runs(settings: Settings, db: Database, found: Examination) -> None:
     with open_instance(settings) as instance:
         dead = dead_runs(instance, others_in_process=busy)
         holding = runs_with_slots(instance)
+        waiting = ahead(instance, time.time())
     found.add(
         Finding(
             "run without a process",
@@ -59,6 +62,17 @@ def examine_runs(settings: Settings, db: Database, found: Examination) -> None:
         )
         for run_id in holding
     )
+    if waiting:
+        names = ", ".join(sorted(state.name for state in waiting))
+        found.add(
+            [
+                Finding(
+                    "times that are still to come",
+                    f"Dagster would ask {names} again only when the clock, which was put back, is there.",
+                    partial(_forget_the_future, settings),
+                )
+            ]
+        )
 
 
 def _close(settings: Settings, db: Database, run_id: str, *, in_process: bool) -> None:
@@ -74,6 +88,11 @@ def _close_if_dead(instance: DagsterInstance, run_id: str, *, others_in_process:
     for run in dead_runs(instance, others_in_process=others_in_process):
         if run.run_id == run_id:
             close_run(instance, run)
+
+
+def _forget_the_future(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        forget_the_future(instance, time.time())
 
 
 def _free(settings: Settings, run_id: str) -> None:

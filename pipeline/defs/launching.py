@@ -5,10 +5,12 @@ So it is seen in the web page from its first moment, and waits its turn behind w
 
 import http.client
 import json
+import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -21,22 +23,29 @@ from pipeline.defs.progress_lines import ProgressReader
 from pipeline.defs.reporting import plain
 from pipeline.defs.results import RESULT, RunResult
 from pipeline.defs.sent_settings import settings_to_send
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.progress import Progress
+from pipeline.store.failures import explained
 
 JOB = "whole_loop"
 LOCATION = "honeloop"
 REPOSITORY = "__repository__"  # what Dagster calls the definitions of a location
 POLL_SECONDS = 0.5
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0  # so long a code server may need to start
 # Whether a failed run is tried again is known so soon.
 VERDICT_SECONDS = 30.0
 # A cancelled run is waited for so long; Dagster gives it up on its own after cancel_timeout_seconds.
 CANCEL_SECONDS = 90.0
 
+# What stands in errors of Dagster that are not its own.
+_OF_THE_DATABASE = ("psycopg2.", "DagsterPostgresException")
+_CODE_SERVER_IS_GONE = "DagsterUserCodeUnreachableError"
+
 _LAUNCH = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
 ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
 ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message } } }"""
+_RELOAD = """mutation ($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location)
+{ __typename } }"""
 _CANCEL = """mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"""
 
 
@@ -70,12 +79,12 @@ def run_through_dagster(
     """
     request = {"part": part, "source": source, "base": base, "settings": settings_to_send(settings)}
     config = {name: value for name, value in request.items() if value is not None}
-    with open_instance(settings) as instance:
+    with open_instance(settings) as instance, _without_warnings():
         run_id = _submit(address, config, part)
         progress.note(f"Dagster does it: {address}/runs/{run_id}")
         try:
             while True:
-                run = _followed(instance, run_id, progress, alive)
+                run = _followed(instance, run_id, progress, alive, settings.database_patience_seconds)
                 if not _is_tried_again(instance, run):
                     return _result(instance, run)
                 run_id = _retry_of(instance, run_id, alive)
@@ -87,7 +96,28 @@ def run_through_dagster(
 
 
 def _submit(address: str, config: Mapping[str, Any], part: str) -> str:
-    """Puts a run into the queue and returns its id."""
+    """Puts a run into the queue and returns its id. The web server does not notice that its code server died:
+    it is told to start another.
+    """
+    answer, said = _launched(address, config, part)
+    if _CODE_SERVER_IS_GONE in said:
+        _ask(address, _RELOAD, {"location": LOCATION})
+        answer, said = _launched(address, config, part)
+    if answer["__typename"] == "LaunchRunSuccess":
+        return str(answer["run"]["runId"])
+    if any(word in said for word in _OF_THE_DATABASE):
+        raise UnavailableError(
+            "Dagster's database does not answer.",
+            hint="`honeloop up` starts the embedded one again in seconds; then do the same once more.",
+        )
+    raise HoneloopError(
+        f"Dagster does not launch the run: {answer['__typename']}. {said}".strip(),
+        hint=f"Look at {address}/locations, or stop `honeloop up` to run it here.",
+    )
+
+
+def _launched(address: str, config: Mapping[str, Any], part: str) -> tuple[dict[str, Any], str]:
+    """What Dagster answers, and the errors in it."""
     answer = _ask(
         address,
         _LAUNCH,
@@ -104,29 +134,32 @@ def _submit(address: str, config: Mapping[str, Any], part: str) -> str:
             }
         },
     )["launchRun"]
-    if answer["__typename"] != "LaunchRunSuccess":
-        errors = [answer, *answer.get("errors", ())]
-        said = "; ".join(str(each["message"]) for each in errors if each.get("message"))
-        raise HoneloopError(
-            f"Dagster does not launch the run: {answer['__typename']}. {said}".strip(),
-            hint=f"Look at {address}/locations, or stop `honeloop up` to run it here.",
-        )
-    return str(answer["run"]["runId"])
+    errors = [answer, *answer.get("errors", ())]
+    return answer, "; ".join(str(each["message"]) for each in errors if each.get("message"))
 
 
 def _followed(
-    instance: dg.DagsterInstance, run_id: str, progress: Progress, alive: Callable[[], bool]
+    instance: dg.DagsterInstance, run_id: str, progress: Progress, alive: Callable[[], bool], patience: float
 ) -> dg.DagsterRun:
-    """Shows what a run logs until it has ended, and returns it then."""
+    """Shows what a run logs until it has ended, and returns it then. The run outlives a database that is away
+    for less than its own patience, so that is waited for here, too.
+    """
     reader, cursor = ProgressReader(progress), None
     waited_since, said = time.monotonic(), False
+    absence = _Absence(progress, patience)
     try:
         while True:
-            run = instance.get_run_by_id(run_id)
+            try:
+                run = instance.get_run_by_id(run_id)
+                found = instance.get_records_for_run(run_id, cursor=cursor, limit=1000)
+            except Exception as error:
+                absence.require_short(error)
+                time.sleep(POLL_SECONDS)
+                continue
+            absence.end()
             if run is None:
                 raise HoneloopError(f"The run {run_id} was deleted.", hint="Launch it again.")
             ended = run.status in FINISHED_STATUSES
-            found = instance.get_records_for_run(run_id, cursor=cursor, limit=1000)
             cursor = found.cursor
             for record in found.records:
                 entry = record.event_log_entry
@@ -146,6 +179,44 @@ def _followed(
                 time.sleep(POLL_SECONDS)
     finally:
         reader.close()
+
+
+class _Absence:
+    """How long the database is away."""
+
+    def __init__(self, progress: Progress, patience: float) -> None:
+        self._progress, self._patience = progress, patience
+        self._since: float | None = None
+
+    def require_short(self, error: Exception) -> None:
+        """Raises the error unless it says that the database is away, and that for less than the patience."""
+        known = explained(error)
+        if not isinstance(known, UnavailableError):
+            raise error
+        if self._since is None:
+            self._since = time.monotonic()
+            self._progress.note(f"{known.message} It is waited for, {self._patience:g} s at the most.")
+        if time.monotonic() - self._since > self._patience:
+            raise known from error
+
+    def end(self) -> None:
+        """It answers."""
+        self._since = None
+
+
+@contextmanager
+def _without_warnings() -> Generator[None]:
+    """dagster-postgres writes several lines for each attempt to connect; a sentence is said of it here."""
+
+    def is_another(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Retrying failed database connection")
+
+    root = logging.getLogger()
+    root.addFilter(is_another)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_another)
 
 
 def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -215,7 +286,7 @@ def _ask(address: str, query: str, variables: Mapping[str, Any]) -> dict[str, An
         headers={"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        with _answer(request) as answer:
             content = json.load(answer)
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise HoneloopError(
@@ -225,3 +296,11 @@ def _ask(address: str, query: str, variables: Mapping[str, Any]) -> dict[str, An
     if content.get("errors"):
         raise BadInputError(f"Dagster refuses it: {content['errors'][0]['message']}")
     return content["data"]
+
+
+def _answer(request: urllib.request.Request) -> http.client.HTTPResponse | urllib.error.HTTPError:
+    """What comes, whatever its status: 500 has a body, too, which says why."""
+    try:
+        return urllib.request.urlopen(request, timeout=ANSWER_SECONDS)
+    except urllib.error.HTTPError as error:
+        return error

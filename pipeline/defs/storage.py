@@ -15,6 +15,9 @@ from dagster import StringSource
 from dagster._config import Field, UserConfigSchema
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import QueuePool
 
 from pipeline.config import Settings, load_settings
 from pipeline.errors import HoneloopError
@@ -43,6 +46,20 @@ def dagster_url(settings: Settings) -> str:
     scheme, _, rest = url.partition("://")
     # SQLAlchemy 2.1 would take a bare postgresql:// to psycopg 3, which dagster-postgres cannot use.
     return f"postgresql+psycopg2://{rest}" if scheme in ("postgresql", "postgres") else f"{scheme}://{rest}"
+
+
+@event.listens_for(QueuePool, "checkout")
+def require_alive(dbapi_connection: Any, record: object, proxy: object) -> None:
+    """Asks a connection that the web server has kept whether it is one; SQLAlchemy makes another if not.
+
+    Dagster has no setting for it. Without it, the first requests after the server was started again fail.
+    """
+    del record, proxy
+    try:
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception as error:
+        raise DisconnectionError from error
 
 
 class HoneloopStorage(DagsterPostgresStorage):

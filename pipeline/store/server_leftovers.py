@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ SOCKET_LOCK_FILE = ".s.PGSQL.5432.lock"
 # The processes that use the server; the last one stops it. The library's own file.
 USERS_FILE = ".handle_pids.json"
 VERSION_FILE = "PG_VERSION"
+ORPHAN_SECONDS = 5.0
 
 
 def start_lock(data: Path) -> InterProcessLock:
@@ -77,6 +79,19 @@ def orphans(data: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def end_orphans(data: Path) -> None:
+    """Ends the processes of a killed server: politely, so that they leave in order, and then not.
+
+    What they had not committed is lost with them, as with the server they belonged to.
+    """
+    left = orphans(data)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        _, left = psutil.wait_procs(left, timeout=ORPHAN_SECONDS)
 
 
 def clear_leftovers(data: Path, patience: float) -> None:

@@ -1,9 +1,12 @@
 """How a sensor asks for a run: once for each thing, and not again against a person's will."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from pipeline.defs.clock import SLACK_SECONDS
 
 RUNNING = dg.DefaultSensorStatus.RUNNING
 # How often the same thing is tried when it fails, and how many runs one tick asks for.
@@ -13,6 +16,15 @@ UNDER_WAY = dg.SkipReason("A run of the whole loop is under way; it may be doing
 # Jobs that do what another one does, and more.
 ALSO_DONE_BY = {"embed_repository": ["index_repository"]}
 KEY_TAG = "honeloop/for"
+
+
+def is_over(since: float, seconds: float) -> bool:
+    """Whether so many seconds have passed since then.
+
+    A time well ahead of the clock counts as long past: the clock was put back, and what waits for it would
+    wait for as long.
+    """
+    return not -SLACK_SECONDS <= time.time() - since < seconds
 
 
 def once(

@@ -22,16 +22,18 @@ from pipeline.workbench import Workbench
 def new_feedback(
     context: dg.SensorEvaluationContext, workbench: dg.ResourceParam[Workbench]
 ) -> dg.SensorResult | dg.SkipReason:
-    """The cursor is the highest id reported."""
+    """The cursor is the highest id reported. It is lower again when the newest were forgotten, or after an
+    older state of the database was brought back.
+    """
     newest = newest_feedback_id(workbench.db)
     reported = int(context.cursor or 0)
-    if newest <= reported:
+    if newest == reported:
         return dg.SkipReason(f"No feedback after number {reported}.")
     return dg.SensorResult(
         asset_events=[
             dg.AssetMaterialization(
                 asset_key="search_feedback",
-                metadata={"highest_id": newest, "new": newest - reported},
+                metadata={"highest_id": newest, "new": max(0, newest - reported)},
                 tags={"dagster/data_version": str(newest)},
             )
         ],

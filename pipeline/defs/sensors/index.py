@@ -11,7 +11,7 @@ from pipeline.defs import jobs
 from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES
 from pipeline.defs.reporting import last_version, materialized_at
-from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once, reasons_of, wanted_of
+from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, is_over, once, reasons_of, wanted_of
 from pipeline.defs.sensors.backfilling import approved_at, embed_everything
 from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import count_missing
@@ -65,7 +65,7 @@ def _asked(
     well = dg.SkipReason(f"The index of {model.name} serves and has every snippet.")
     known = json.loads(context.cursor or "{}")
     recheck = _recheck(instance, workbench, state)
-    if known.get("state") == state and 0 <= time.time() - known["at"] < BELIEVED_SECONDS:
+    if known.get("state") == state and not is_over(known["at"], BELIEVED_SECONDS):
         return [recheck or well]
     lacking = [each for each in repositories if count_missing(db, model.version, each)]
     if lacking:
@@ -110,7 +110,7 @@ def _recheck(
     """What serves is verified again after HONELOOP_RECHECK_HOURS, by the asset's checks; None before."""
     last = materialized_at(instance, "search_index")
     hours = workbench.settings.recheck_hours
-    if last is None or time.time() - last < hours * 3600:
+    if last is None or not is_over(last, hours * 3600):
         return None
     return once(instance, "refresh_index", f"{state}, verified last at {round(last)}")
 

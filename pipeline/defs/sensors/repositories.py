@@ -16,7 +16,7 @@ from pipeline.defs import jobs
 from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES, repository_partitions
 from pipeline.defs.reporting import materialized
-from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once, reasons_of, wanted_of
+from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, is_over, once, reasons_of, wanted_of
 from pipeline.errors import HoneloopError
 from pipeline.workbench import Workbench
 
@@ -90,7 +90,8 @@ def new_commits(
     agenda: dict[str, float] = json.loads(context.cursor or "{}")
     agenda = {str(each.id): agenda.get(str(each.id), 0.0) for each in read}
     # A clock that was put back must not keep a source from being asked.
-    due = [each for each in read if not now < agenda[str(each.id)] <= now + 86_400]
+    longest = max(settings.new_commits_seconds, settings.new_commits_timeout_seconds / LOOKING_SHARE)
+    due = [each for each in read if not now < agenda[str(each.id)] <= now + longest]
     due = sorted(due, key=lambda each: agenda[str(each.id)])[:ASKED_PER_TICK]
     if not due:
         wait = max(0, round(min(agenda.values()) - now))
@@ -105,7 +106,7 @@ def new_commits(
         elif repository.name not in partitions:
             asked.append(dg.SkipReason(f"{repository.name} has no partition yet."))
             agenda[str(repository.id)] = now
-        elif (key := _news(context.instance, repository, answer, now, settings)) is not None:
+        elif (key := _news(context.instance, repository, answer, settings)) is not None:
             asked.append(
                 once(
                     context.instance,
@@ -125,12 +126,12 @@ def new_commits(
 
 
 def _news(
-    instance: dg.DagsterInstance, repository: Repository, state: str | None, now: float, settings: Settings
+    instance: dg.DagsterInstance, repository: Repository, state: str | None, settings: Settings
 ) -> str | None:
     """What there is to read, in words that name it; None if nothing is new."""
     assert repository.extracted_at is not None
     last = repository.extracted_at.timestamp()
-    if now - last >= settings.recheck_hours * 3600:
+    if is_over(last, settings.recheck_hours * 3600):
         return f"read last at {round(last)}"
     if state is None:
         return None  # only a reading can tell: the daily one does
