@@ -61,7 +61,7 @@ class Cluster:
         self._asked: dict[Any, Node] = {}
 
     def nodes(self) -> list[Node]:
-        """Those that are alive and fit.
+        """Those that are alive, fit, and give something.
 
         Raises:
             HoneloopError: one of the first nodes seen has another version of what decides results. Later
@@ -71,7 +71,7 @@ class Cluster:
         alive = [
             Node(each["NodeID"], f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}", each["Resources"])
             for each in ray.nodes()
-            if each["Alive"]
+            if each["Alive"] and (each["Resources"].get("CPU") or each["Resources"].get("GPU"))
         ]
         self._ask_new(alive)
         return [node for node in alive if self._fits.get(node.id)]

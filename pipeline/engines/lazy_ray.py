@@ -7,6 +7,6 @@ from typing import Any
 
 
 def ray_module() -> Any:
-    """`import ray`, with the submodule used here. Untyped, as types are checked where it is not installed."""
+    """`import ray`, with the submodule used here. Untyped: types are checked without it, too."""
     import_module("ray.util.scheduling_strategies")
     return import_module("ray")
