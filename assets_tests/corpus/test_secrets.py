@@ -238,6 +238,57 @@ def test_no_secret_is_stored_anywhere_and_each_is_told(
     assert (on.files_parsed, on.secrets) == (2, 6)
 
 
+def test_what_an_earlier_version_stored_is_redacted_where_no_file_has_it_any_more(
+    db: Database, tmp_path: Path, extract: Extract
+) -> None:
+    """As before secrets were looked for; then one file goes, and a model has learned from another."""
+    repository = GitRepository(tmp_path / "code")
+    kept = {"net.py": SIGN_IN, "a.py": function("a")}
+    repository.commit({**kept, "gone.py": SIGN_IN.replace("sign_in", "log_in")})
+    extract("code", repository.path, find_secrets=False)
+    repository.commit(kept)
+    extract("code", find_secrets=False)
+    with db.connect() as connection:
+        connection.execute(
+            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+            " VALUES (repeat('a', 64), 'made', '{}', 3, '/nowhere', 'base')"
+        )
+        connection.execute(
+            "INSERT INTO training_sets (fingerprint, pairs_fingerprint, model_version, counts, settings)"
+            " VALUES ('f', 'f', repeat('a', 64), '{}', '{}')"
+        )
+        connection.execute(
+            "INSERT INTO training_pairs (training_set_id, split, origin, query, positive_hash, positive_text,"
+            " weight, language, group_key) SELECT 1, 'train', 'feedback', 'sign in', content_hash, code, 1,"
+            " language, '' FROM snippets WHERE symbol = 'sign_in'"
+        )
+        connection.execute(
+            "INSERT INTO training_negatives (pair_id, negative_hash, negative_text, reason)"
+            " SELECT 1, content_hash, code, 'mined' FROM snippets WHERE symbol = 'log_in'"
+        )
+        connection.execute("INSERT INTO measured_texts VALUES (sha256('x'), %s)", [SIGN_IN])
+        before = connection.execute("SELECT id, content_hash, vanished_at FROM snippets").fetchall()
+    assert all(secret in everything(db) for secret in SECRETS)
+
+    report = extract("code")
+    # Two contents; the snippet that vanished; the pair, its negative, and what was measured.
+    assert report.problems[0] == "6 texts kept from before held secrets, which were taken out"
+    stored = everything(db).lower()  # as words are
+    assert not [secret for secret in SECRETS if secret.lower() in stored]
+    with db.connect() as connection:
+        gone = connection.execute(
+            "SELECT id, content_hash, vanished_at, code FROM snippets WHERE symbol = 'log_in'"
+        ).fetchone()
+        learned = connection.execute("SELECT positive_text FROM training_pairs").fetchone()
+    assert gone is not None
+    assert gone[:3] in before  # a judgement of it is of the same snippet
+    assert gone[3].startswith('def log_in(user, token="REDACTED"):')
+    assert learned is not None
+    assert learned[0].startswith('def sign_in(user, token="REDACTED"):')
+    # Once is enough.
+    assert extract("code").problems == report.problems[1:]
+
+
 def test_a_secret_in_a_commit_that_is_no_more(
     db: Database, tmp_path: Path, settings: Settings, extract: Extract
 ) -> None:

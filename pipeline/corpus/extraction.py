@@ -16,6 +16,7 @@ from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
 from pipeline.corpus.digesting import Digest
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
+from pipeline.corpus.redacting import redact_what_is_left
 from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import Repository
 from pipeline.corpus.secrets import Detector
@@ -151,6 +152,7 @@ class _Reading:
         self._remarks: list[str] = []  # on files that were read, so less pressing than what was not
         self._standing: set[str] = set()  # known files whose rows and snippets stay, or are staged anew
         self._parsed = 0
+        self._by_other_rules = False  # whether a file that is the same still was read by others before
         self._unchanged = 0
         self._staged = 0
 
@@ -206,6 +208,7 @@ class _Reading:
         if known is None or known.blob_hash != blob_hash:
             return False
         if known.extractor != self._extractor_of(known.language, known.skipped):
+            self._by_other_rules = True
             return False
         self._standing.add(path)
         self._remark(path, known.problem, known.skipped)
@@ -267,6 +270,8 @@ class _Reading:
         unlisted = tuple(self._listing.unlisted)
         gone = [p for p in self._known if p not in self._standing and not p.startswith(unlisted)]
         counts = self._staging.merge(self._repository.id, self._listing.commit_id, gone)
+        if self._by_other_rules and (redacted := redact_what_is_left(self._connection, self._detector)):
+            self._problems.append(f"{redacted} texts kept from before held secrets, which were taken out")
         report.commit_id = self._listing.commit_id
         report.unchanged = not self._staged and not gone
         report.files_parsed = self._parsed

@@ -84,6 +84,11 @@ class Detector:
         self._rules = hashlib.sha256(content).hexdigest()[:12]
 
     @property
+    def on(self) -> bool:
+        """Whether secrets are looked for at all."""
+        return self._on
+
+    @property
     def version(self) -> str:
         """What decides which secrets are found: the detector and its rules."""
         return (

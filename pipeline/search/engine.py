@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ STATEMENT_SECONDS = 30
 CONNECTION_SECONDS = 300
 FOLLOW_SECONDS = 2.0
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -72,6 +75,7 @@ class SearchEngine:
         self._recorder = recorder or NoRecorder()
         self._lock = threading.Lock()
         self._current: Serving | None = None
+        self._behind: int | None = None
         self._encoding = EncodingCounter()
         self._interleaver = Interleaver(settings)
         self._models = ServingModels(settings, self._encoding, kept=KEPT + self._interleaver.on)
@@ -149,14 +153,35 @@ class SearchEngine:
         except ModelNotReadyError:
             assert current is not None  # else there was no limit
             return current
-        except HoneloopError:
+        except HoneloopError as error:
             if current is None or patience is None or self._closing.is_set():
                 raise
+            self._note_behind(index, error)
             return current
         serving = Serving(index, encoder)
         with self._lock:
             self._current = serving
+        self._note_behind(None)
         return serving
+
+    @property
+    def behind(self) -> int | None:
+        """The index version that should be answered from and is not, as its model cannot be loaded."""
+        return self._behind
+
+    def _note_behind(self, index: ServingIndex | None, error: HoneloopError | None = None) -> None:
+        """Says once that a flip cannot be followed, and once that it is."""
+        version = None if index is None else index.index_version_id
+        with self._lock:
+            before, self._behind = self._behind, version
+        if version is not None and version != before:
+            _log.error(
+                "Index version %d is to answer, but its model cannot be loaded; the one before goes on: %s",
+                version,
+                error,
+            )
+        elif version is None and before is not None:
+            _log.warning("The flip is followed: the model of what serves is loaded.")
 
     def encoding_counts(self) -> EncodingCounts:
         """How queries became vectors since it was made, by whatever models served."""

@@ -40,8 +40,12 @@ async def health(service: Service, threads: Threads) -> HealthOut:
         _log.warning("Not healthy: %s", error)
         reason = "The model that serves cannot be used; the log says why."
     else:
+        behind = service.engine.behind
         return HealthOut(
             status="ok",
+            reason=None
+            if behind is None
+            else f"Index version {behind} is not answered from: its model cannot be used; the log says why.",
             database="ok",
             model_version=serving.index.model_version,
             index_version_id=serving.index.index_version_id,

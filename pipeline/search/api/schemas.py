@@ -249,9 +249,11 @@ class HealthOut(BaseModel):
     """Whether searches can be answered now."""
 
     status: Annotated[Literal["ok", "unavailable"], Field(description="ok exactly when the code is 200.")]
-    reason: Annotated[str | None, Field(description="Why not, in a sentence.")] = None
+    reason: Annotated[
+        str | None, Field(description="Why not, or which flip cannot be followed, in a sentence.")
+    ] = None
     database: Annotated[Literal["ok", "away"], Field(description="Whether the database answers.")]
-    model_version: Annotated[str | None, Field(description="What serves.")] = None
+    model_version: Annotated[str | None, Field(description="What answers.")] = None
     index_version_id: int | None = None
     queue_depth: Annotated[
         int | None, Field(description="Searches that wait to be written; null: not known.", examples=[0])
