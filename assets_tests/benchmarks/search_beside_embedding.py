@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.work is not None:
         _work(chosen.work, step_back=chosen.step_back)
-    queries = queries_of(real_code(2000), 500)
+    queries = queries_of(real_code(1000), 300)
     numbers = count()
     took: dict[str, list[list[float]]] = {case: [] for case in CASES}
     used = dict.fromkeys(CASES, 0.0)
@@ -179,7 +179,7 @@ def _work(work: str, *, step_back: bool) -> None:
         with tempfile.TemporaryDirectory() as directory:
             print("at work", flush=True)
             fine_tune(encoder, make_set(pairs), settings, Path(directory), Silent())
-    texts = [code.text for code in real_code(500)]
+    texts = [code.text for code in real_code(200)]
     for start in count(0, BATCH):
         encoder.embed_documents([texts[(start + n) % len(texts)] for n in range(BATCH)])
         if not start:
