@@ -149,6 +149,12 @@ def _in_this_process() -> None:
     print(json.dumps([result, peak_mb()]))
 
 
+def peer_environment() -> dict[str, str]:
+    """Nothing of ours is imported there, and nobody is told that it runs."""
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return ours | {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "HF_HUB_OFFLINE": "1"}
+
+
 class Peer:
     """A script of `peers/` under the interpreter that another project is installed for: asked line by line.
 
@@ -163,8 +169,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Nothing of ours is to be imported there.
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            env=peer_environment(),
         )
 
     @staticmethod

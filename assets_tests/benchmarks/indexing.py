@@ -21,7 +21,16 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from assets_tests.benchmarks.comparing import Alone, Comparison, Found, Goal, Peer, Size, alone
+from assets_tests.benchmarks.comparing import (
+    Alone,
+    Comparison,
+    Found,
+    Goal,
+    Peer,
+    Size,
+    alone,
+    peer_environment,
+)
 from assets_tests.benchmarks.installed_files import files_by_language
 
 # Bytes of Python; a snippet takes some 600. The larger home has ten times as many.
@@ -94,6 +103,8 @@ def copied(most_bytes: int, target: Path) -> list[Path]:
     root = Path(sysconfig.get_paths()["purelib"])
     made: list[Path] = []
     for path in files_by_language(most_bytes, root, "python")["python"]:
+        if path.suffix != ".py":  # the peer knows Python by no other ending
+            continue
         made.append(target / path.relative_to(root))
         made[-1].parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, made[-1])
@@ -233,8 +244,7 @@ def _peer(home: Path, place: Path, name: str) -> dict[str, float]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        | {"COCOINDEX_DB": str(place / "cocoindex")},
+        env=peer_environment() | {"COCOINDEX_DB": str(place / "cocoindex")},
     )
     seconds = time.perf_counter() - started
     with psycopg.connect(database_url(settings, "peer")) as connection:

@@ -37,7 +37,7 @@ def files_by_language(
             continue
         found.setdefault(language.name, []).append(root / path)
         taken[language.name] = taken.get(language.name, 0) + size
-    return {name: found[name] for name in sorted(found) if taken[name] >= LEAST_BYTES}
+    return {name: found[name] for name in sorted(found) if taken[name] >= min(LEAST_BYTES, most_bytes)}
 
 
 def _code_in(root: Path, only: str | None) -> Iterator[Path]:

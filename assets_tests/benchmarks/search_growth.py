@@ -27,7 +27,8 @@ def measure(count: int, embedded: int, searches: int) -> Found:
         built = few.build(), many.build()
         with few.searching() as one, many.searching() as other:
             for number in range(searches // 2):
-                one.ask(number), other.ask(number)
+                one.ask(number)
+                other.ask(number)
             seconds = np.array([(one.ask(number), other.ask(number)) for number in range(searches)])
     lines = [
         Comparison(

@@ -1,4 +1,4 @@
-"""The benchmarks of `make bench` run, compute their ratios and write them down; timings decide nothing."""
+"""The benchmarks of `make bench` run, compute ratios and write them down. Timings decide nothing here."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.bounded.limits import BeyondLimitsError
 from pipeline.corpus.bounded.pool import CutterPool
+from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.languages import LANGUAGES, get_language
 from pipeline.corpus.skipping import BEYOND_LIMITS
 from pipeline.corpus.tokens import TokenBudget
@@ -246,9 +248,9 @@ def test_what_is_asked_ahead_keeps_its_order_and_is_bounded(budget: TokenBudget)
 
 
 def test_leaving_a_pool_waits_for_nothing_that_has_not_begun(budget: TokenBudget) -> None:
-    before = children()
+    before, futures = children(), list[Future[CutFile]]()
     with pytest.raises(KeyboardInterrupt), CutterPool(Settings(parse_processes=2), budget) as pool:
-        futures = [pool.cut("a.py", A.encode(), PYTHON) for _ in range(200)]
+        futures += [pool.cut("a.py", A.encode(), PYTHON) for _ in range(200)]
         futures[0].result()
         raise KeyboardInterrupt
     assert any(future.cancelled() for future in futures)
@@ -271,7 +273,7 @@ def test_several_processes_extract_what_one_does(db: Database, tmp_path: Path, e
     ]
     one, three = ({**report.to_json(), "repository": "", "seconds": 0} for report in reports)
     assert one == three
-    assert [problem.partition(":")[0] for problem in three["problems"]] == ["13b.py", "07b.py"]
+    assert [problem.partition(":")[0] for problem in reports[1].problems] == ["13b.py", "07b.py"]
     query = (
         "SELECT path, symbol, code, content_hash FROM snippets"
         " JOIN repositories ON repositories.id = repository_id WHERE name = '{}' ORDER BY path, symbol"

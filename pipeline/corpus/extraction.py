@@ -132,13 +132,13 @@ class _Reading:
         self._repository = repository
         self._max_bytes = settings.max_file_bytes
         self._limits = Cutter(settings).limits
-        detector = Detector(settings)
+        self._detector = Detector(settings)
         self._source = source
         self._listing = listing
         self._known = store.load_files(connection, repository.id)
         self._staging = store.Staging(connection)
         self._extractors = {
-            language.name: _extractor(language, tokens, detector, settings.max_file_bytes)
+            language.name: _extractor(language, tokens, self._detector, settings.max_file_bytes)
             for language in LANGUAGES
         }
         self._skipped = Counter(listing.skipped)

@@ -37,8 +37,11 @@ class Leads:
         index = bisect_left(self._starts, offset) - 1
         while index >= 0:
             start, end, is_comment = self._places[index]
+            # The length first: what is far away would be copied to be looked at.
+            if start < floor or offset - end > 1000:
+                break
             gap = source[end:offset] if end <= offset else b"x"
-            if start < floor or len(gap) > 1000 or not (gap.isspace() or not gap):
+            if not (gap.isspace() or not gap):
                 break
             if is_comment and (gap.count(b"\n") > 1 or not self.alone_before(start)):
                 break

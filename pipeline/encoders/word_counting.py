@@ -53,12 +53,12 @@ class WordCounter:
         ]
 
     def _learn(self, words: Sequence[Sequence[str]]) -> None:
-        new = set[str]().union(*words) - self._known.keys()
-        if len(self._known) + len(new) > _MOST_WORDS:
+        different = set[str]().union(*words)
+        asked = [word for word in different if word not in self._known]
+        if len(self._known) + len(asked) > _MOST_WORDS:
             self._known.clear()
-            new = set[str]().union(*words)
+            asked = list(different)
         # In one call: it costs as much as some hundred words.
-        asked = sorted(new)
         for word, encoding in zip(asked, self._tokenizer.encode_batch_fast(asked), strict=True):
             self._known[word] = len(encoding.ids) - self._overhead
 
