@@ -43,8 +43,13 @@ def step_back(settings: Settings) -> None:
     with suppress(psutil.Error, OSError):
         process = psutil.Process()
         process.nice(max(settings.background_niceness, process.nice()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(run_threads(settings)))
+
+
+def run_threads(settings: Settings) -> int:
+    """How many threads torch takes in a run that steps back."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.run_threads or max(1, usable - 1)))
+    return settings.run_threads or max(1, usable - 1)
 
 
 def _webhook(_: dg.InitResourceContext) -> Webhook:
