@@ -161,11 +161,11 @@ def _used(worker: psutil.Process) -> float:
 
 def _work(work: str, *, step_back: bool) -> None:
     """Embeds or trains until it is killed."""
+    from pipeline.defs import resources
+
     settings = load_settings()
     if step_back:
-        from pipeline.defs.resources import step_back as as_runs_do
-
-        as_runs_do(settings)
+        os.environ["OMP_NUM_THREADS"] = str(resources.run_threads(settings))
     from pipeline.encoders.loading import load_encoder
 
     encoder = load_encoder("minilm", device="cpu")
@@ -177,12 +177,15 @@ def _work(work: str, *, step_back: bool) -> None:
         pairs = [*plain_pairs(PAIRS, "train"), *plain_pairs(20, "validation", PAIRS)]
         settings = settings.model_copy(update={"train_epochs": 10_000, "early_stopping_patience": 10_000})
         with tempfile.TemporaryDirectory() as directory:
+            resources.step_back(settings)
             print("at work", flush=True)
             fine_tune(encoder, make_set(pairs), settings, Path(directory), Silent())
     texts = [code.text for code in real_code(200)]
     for start in count(0, BATCH):
         encoder.embed_documents([texts[(start + n) % len(texts)] for n in range(BATCH)])
         if not start:
+            if step_back:
+                resources.step_back(settings)  # earlier, it might never come to its work
             print("at work", flush=True)
 
 

@@ -33,19 +33,19 @@ class Services:
     dagster: str
     search: str
 
-    def command(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command of the same home."""
+    def command(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """A command of the same home, with more in its environment."""
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", *arguments],
-            env=self.environment,
+            env={**self.environment, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, **more: str) -> str:
         """What a command of the same home says on standard output; it has to end well."""
-        done = self.command(*arguments)
+        done = self.command(*arguments, **more)
         out, err = done.communicate(timeout=WAIT_SECONDS)
         assert done.returncode == 0, err
         return out

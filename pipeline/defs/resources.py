@@ -44,8 +44,12 @@ def step_back(settings: Settings) -> None:
     with suppress(psutil.Error, OSError):
         process = psutil.Process()
         process.nice(max(settings.background_niceness, process.nice()))
-    threads = settings.run_threads or max(1, usable_processors() - 1)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(run_threads(settings)))
+
+
+def run_threads(settings: Settings) -> int:
+    """How many threads torch takes in a run that steps back."""
+    return settings.run_threads or max(1, usable_processors() - 1)
 
 
 def _webhook(_: dg.InitResourceContext) -> Webhook:
