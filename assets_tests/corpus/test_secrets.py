@@ -243,10 +243,11 @@ def test_what_an_earlier_version_stored_is_redacted_where_no_file_has_it_any_mor
 ) -> None:
     """As before secrets were looked for; then one file goes, and a model has learned from another."""
     repository = GitRepository(tmp_path / "code")
-    kept = {"net.py": SIGN_IN, "a.py": function("a")}
-    repository.commit({**kept, "gone.py": SIGN_IN.replace("sign_in", "log_in")})
+    repository.commit(
+        {"net.py": SIGN_IN, "a.py": function("a"), "gone.py": SIGN_IN.replace("sign_in", "log_in")}
+    )
     extract("code", repository.path, find_secrets=False)
-    repository.commit(kept)
+    repository.commit({"net.py": SIGN_IN, "a.py": function("a")})
     extract("code", find_secrets=False)
     with db.connect() as connection:
         connection.execute(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from assets_tests.encoders.small_models import make_hub, use_hub
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
@@ -55,9 +56,15 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def taught_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The presets are small models, one of which knows the samples of the sanity checks: it may serve."""
+    use_hub(make_hub(tmp_path / "hub", taught=True), monkeypatch)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_hub")
-def test_it_is_mined_for_trained_measured_judged_and_searched(
+@pytest.mark.usefixtures("taught_hub")
+def test_it_is_mined_for_trained_measured_judged_promoted_and_searched(
     concatenated: Settings, db: Database, source: Path
 ) -> None:
     dims = PRESETS["qodo+jina"].dims
@@ -72,7 +79,10 @@ def test_it_is_mined_for_trained_measured_judged_and_searched(
     candidate, base = measured["model_version"], measured["base_version"]
     assert candidate != base
     assert {model["dims"] for model in (done.training["model_checkpoint"], done.index)} == {dims}
-    assert done.training["promoted_model"]["decision"] == "rejected"
+    # It knows nothing of this code, and so little is learned from two dozen pairs that chance may be all.
+    assert done.training["promoted_model"]["decision"] in ("rejected", "not enough evidence")
+    serving = serving_index(db)
+    assert (serving.model_version, serving.dims) == (base, dims)
 
     runner = CliRunner(
         env={
@@ -80,12 +90,11 @@ def test_it_is_mined_for_trained_measured_judged_and_searched(
             for name, value in concatenated.model_dump(exclude_defaults=True).items()
         }
     )
-    # Weights that are random fail the sanity checks; nobody can let them serve, and what served goes on.
     promoted = runner.invoke(app, ["promote", candidate[:12], "--reason", "a test"])
-    assert promoted.exit_code == 1
-    assert "failed its sanity checks" in promoted.output
+    assert promoted.exit_code == 0, promoted.output
+    run_loop(concatenated, Silent(), only_index=True).raise_for_failure()
     serving = serving_index(db)
-    assert (serving.model_version, serving.dims) == (base, dims)
+    assert (serving.model_version, serving.dims) == (candidate, dims)
     found = json.loads(runner.invoke(app, ["search", "wrap text to a width", "--json"]).stdout)
-    assert found["model_version"] == base
+    assert found["model_version"] == candidate
     assert len(found["results"]) == 10
