@@ -82,6 +82,8 @@ def pair(first: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
             bin_path=server.bin_path,
             user=server.system_user,
         )
+        # The primary's socket stands in its folder, and the mark that it is taken came along.
+        (folder / ".s.PGSQL.5432.lock").unlink()
         replica = Database(get_server(folder).get_uri(database="honeloop"))
         yield Pair(db, replica, primary.model_copy(update={"search_database_url": replica.url}), folder)
     finally:
