@@ -42,20 +42,28 @@ MEMORY_GOAL = Goal(1.3, "at most")
 
 
 class Stopwatch:
-    """A progress that notes how long each stage took, by the first word of what it is called."""
+    """A progress that notes how long each stage took, by the first word of what it is called.
+
+    Without the stages within it: the encoder is loaded while embedding, and each second counts once.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._within: list[float] = []  # of each stage that is open: seconds of those in it
 
     @contextmanager
     def stage(self, description: str, total: int | None = None) -> Generator[Any]:
         del total
         started = time.perf_counter()
+        self._within.append(0.0)
         try:
             yield lambda _: None
         finally:
+            took = time.perf_counter() - started
             name = description.split(maxsplit=1)[0]
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + took - self._within.pop()
+            if self._within:
+                self._within[-1] += took
 
     def note(self, message: str) -> None:
         del message

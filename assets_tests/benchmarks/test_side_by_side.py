@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_a_process_of_its_own_gives_its_result_and_its_memory() -> None:
     assert done.result == 5.0
     assert 0 < done.peak_mb < 500
     assert done.whole_seconds > 0
+
+
+def test_seconds_of_a_stage_within_another_count_once() -> None:
+    watch = indexing.Stopwatch()
+    with watch.stage("Embedding with minilm"):
+        with watch.stage("Loading minilm"):
+            time.sleep(0.05)
+        time.sleep(0.02)
+    assert watch.seconds["Loading"] >= 0.05
+    assert watch.seconds["Embedding"] >= 0.02
+    assert watch._within == []
 
 
 def test_an_absent_peer_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
