@@ -136,7 +136,7 @@ class Watcher(TrainerCallback):
         history: see `history`.
         steps: optimiser steps planned, without those that early stopping left out.
         taken: those taken so far.
-        best_step: the step of the best validation so far, of which `best_weights` are; without validation
+        best_step: the step of the validation chosen so far, of which `best_weights` are; without validation
             pairs the last step.
         validated: whether the last step was followed by a validation.
     """
@@ -261,7 +261,7 @@ class Watcher(TrainerCallback):
             control.should_training_stop = True
 
     def restore_best(self) -> None:
-        """Gives the model back the weights of the best validation."""
+        """Gives the model back the weights of the validation that was chosen."""
         if self.best_weights:
             set_trained_tensors(self._model, self.best_weights)
 
