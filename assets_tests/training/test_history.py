@@ -43,6 +43,14 @@ def test_harder_batches_at_the_end_do_not_fail_a_run_that_ranks_better(best: flo
         check_falling(history, 1.1)
 
 
+def test_batches_that_differ_by_more_than_the_loss_rose_do_not_fail_a_run() -> None:
+    # One that did: 440 pairs of feedback, of which some batches are ten times as hard as others.
+    middle = (0.19, 0.13, 0.14, 0.15, 0.02, 0.04)
+    check_falling(steps(0.125, 0.069, 0.072, *middle, 0.06, 0.11, 0.13), 1.1)
+    with pytest.raises(HoneloopError, match=r"the loss rose"):
+        check_falling(steps(0.125, 0.069, 0.072, *middle, 0.31, 0.36, 0.38), 1.1)
+
+
 def test_a_single_bad_batch_does_not_fail_a_run() -> None:
     check_falling(steps(1, 1, 1, 1, 0.4, 0.4, 0.4, 1.5), 1.1)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import mean, variance
 from typing import Any
 
 from pipeline.errors import HoneloopError
@@ -20,6 +21,8 @@ Row = dict[str, Any]
 
 # A quarter of the run is averaged; with fewer than two steps in it, the average says nothing.
 _FEWEST_STEPS = 8
+# Standard errors that a rise of the loss has to exceed.
+_ERRORS = 2.0
 
 
 def losses(history: Sequence[Row]) -> list[float]:
@@ -50,7 +53,9 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
     """Raises HoneloopError if the loss rose and the validation pairs are ranked no better for it.
 
     The loss is the last quarter's mean against the first quarter's. Of a few batches it says little, since
-    they hold other pairs, of other origins and weights, while the validation pairs are the same each time.
+    they hold other pairs, of other origins and weights, while the validation pairs are the same each time; so
+    a rise has to be beyond what the batches of either quarter differ by among themselves: more than two standard
+    errors of the difference of two means of unequal variances (Welch 1947).
 
     Args:
         history: of a finished run; one too short to tell (fewer than 8 steps) passes.
@@ -66,9 +71,9 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
         quarter = len(values) // 4
         if len(values) < _FEWEST_STEPS:
             continue
-        first = sum(values[:quarter]) / quarter
-        last = sum(values[-quarter:]) / quarter
-        if last > max_rise * first:
+        first, last = mean(values[:quarter]), mean(values[-quarter:])
+        error = ((variance(values[:quarter]) + variance(values[-quarter:])) / quarter) ** 0.5
+        if last > max_rise * first and last - first > _ERRORS * error:
             raise HoneloopError(
                 f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
                 f"(last {quarter} steps)" + (f" in the stage {stage!r}." if len(stages) > 1 else "."),
