@@ -54,8 +54,8 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
 
     The loss is the last quarter's mean against the first quarter's. Of a few batches it says little, since
     they hold other pairs, of other origins and weights, while the validation pairs are the same each time; so
-    a rise has to be beyond what the batches of either quarter differ by among themselves: more than two standard
-    errors of the difference of two means of unequal variances (Welch 1947).
+    a rise has to be beyond what the batches of each quarter differ by among themselves: more than two
+    standard errors of the difference of two means of unequal variances (Welch 1947).
 
     Args:
         history: of a finished run; one too short to tell (fewer than 8 steps) passes.
