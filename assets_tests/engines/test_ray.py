@@ -193,7 +193,8 @@ except HoneloopError as error:
 
 def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: Path) -> None:
     copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
-    (tmp_path / "other" / "pipeline" / "progress.py").open("a").write("# another version\n")
+    changed = tmp_path / "other" / "pipeline" / "progress.py"
+    changed.write_text(changed.read_text() + "# another version\n")
     cluster.add_node(env_vars={"PYTHONPATH": str(tmp_path / "other")})
     # A process of its own, elsewhere: on one machine, workers look for modules where their driver is first.
     (tmp_path / "driver.py").write_text(textwrap.dedent(OTHER))
