@@ -4,8 +4,8 @@ import re
 
 from pipeline.config import PROJECT_ROOT, Settings
 
-# Read elsewhere than in the settings: who asks, whether a traceback is shown, a notebook's file.
-OTHERS = {"HONELOOP_USER", "HONELOOP_TRACEBACK", "HONELOOP_NIGHTS"}
+# Read elsewhere: who asks, whether a traceback is shown, what a notebook and a benchmark need.
+OTHERS = {"HONELOOP_USER", "HONELOOP_TRACEBACK", "HONELOOP_NIGHTS", "HONELOOP_COCOINDEX_PYTHON"}
 NAMED = re.compile(r"\bHONELOOP_[A-Z0-9_]*[A-Z0-9]\b")
 
 

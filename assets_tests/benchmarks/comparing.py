@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import PROJECT_ROOT
+from pipeline.training.memory import process_peak_bytes
 
 Size = Literal["quick", "full"]
 
@@ -136,8 +136,7 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Alone:
 
 def peak_mb() -> float:
     """The most memory that this process had so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most / 1e3
+    return process_peak_bytes() / 1e6
 
 
 def _in_this_process() -> None:

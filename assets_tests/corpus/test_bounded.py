@@ -250,7 +250,8 @@ def test_what_is_asked_ahead_keeps_its_order_and_is_bounded(budget: TokenBudget)
 def test_leaving_a_pool_waits_for_nothing_that_has_not_begun(budget: TokenBudget) -> None:
     before, futures = children(), list[Future[CutFile]]()
     with pytest.raises(KeyboardInterrupt), CutterPool(Settings(parse_processes=2), budget) as pool:
-        futures += [pool.cut("a.py", A.encode(), PYTHON) for _ in range(200)]
+        # Long enough that they are not all done before this is left.
+        futures += [pool.cut("a.py", A.encode() * 300, PYTHON) for _ in range(200)]
         futures[0].result()
         raise KeyboardInterrupt
     assert any(future.cancelled() for future in futures)

@@ -29,6 +29,11 @@ def peak_bytes(device: str) -> int:
 
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return process_peak_bytes()
+
+
+def process_peak_bytes() -> int:
+    """The most that this process had in memory; on Linux its own, without what started it. Loads no torch."""
     try:
         status = (_PROCESS / "status").read_text(encoding="ascii")
     except OSError:
