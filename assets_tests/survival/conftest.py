@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from assets_tests.index.click_corpus import Function
 from assets_tests.index.conftest import functions, vectors
+from assets_tests.survival.homes import Home, make_home, temporary_directory
 from assets_tests.survival.untrained import as_trained
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.config import Settings
@@ -36,3 +40,15 @@ def few_pairs() -> TrainingSet:
 def untrained(minilm: Encoder) -> FineTuned:
     """The real MiniLM, as if a training had left it as it was: its files are what a training's are."""
     return as_trained(minilm.sentence_transformer(), minilm.version, Settings())
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with temporary_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def prepared(directory: Path) -> Home:
+    """A home whose index serves, made once; what is killed, or loses its parts, are copies of it."""
+    return make_home(directory / "made")

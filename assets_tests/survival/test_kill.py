@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from assets_tests.end_to_end.test_loop import as_environment, commit_all, copy_from_click
-from assets_tests.survival.homes import QUERIES, Home, make_home, temporary_directory, wait_until
+from assets_tests.survival.homes import QUERIES, Home, wait_until
 from assets_tests.survival.kills import Figures, kill_at_boundaries, kill_at_random
 from assets_tests.survival.orders import Orders, taking_orders
 from pipeline.commands.doctor import examined
@@ -30,18 +30,6 @@ from pipeline.store.server import dagster_database, database_url
 
 SEED = 1
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    with temporary_directory() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def prepared(directory: Path) -> Home:
-    """A home whose index serves, made once; what is killed are copies of it."""
-    return make_home(directory / "made")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from assets_tests.survival.homes import (
     Home,
     kill_all,
     kill_server,
-    make_home,
-    temporary_directory,
     up_of,
 )
 from pipeline.commands.keeping import MOST_DEATHS
@@ -30,18 +27,6 @@ from pipeline.store.embedded import uri_of_running
 from pipeline.store.server import DATABASE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    with temporary_directory() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def prepared(directory: Path) -> Home:
-    """A home whose index serves, made once; what loses its parts are copies of it."""
-    return make_home(directory / "made")
 
 
 @pytest.fixture
