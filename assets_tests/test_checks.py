@@ -17,6 +17,7 @@ from pipeline.config import Settings
 from pipeline.corpus import checks as corpus
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.repositories import Repository, add_repository, get_repository
+from pipeline.corpus.state import live_fingerprint
 from pipeline.encoders.deferred import DeferredEncoder
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
@@ -27,6 +28,7 @@ from pipeline.index import checks as index
 from pipeline.index.building import build_index
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
+from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
 from pipeline.promotion import registry
 from pipeline.promotion.registry import ModelRecord
@@ -142,7 +144,26 @@ class TestIndex:
         self, db: Database, settings: Settings, model: ModelRecord, serving: Repository
     ):
         change(db, model, "DELETE FROM {} WHERE content_hash = (SELECT min(content_hash) FROM {})")
-        failed(index.none_left_out(db, settings, model, serving), "1 texts of mine")
+        missing = index.none_left_out(db, settings, model, serving, live_fingerprint(db, serving.id))
+        failed(missing, "1 texts of mine")
+        assert not missing.warning  # a run said that it had embedded exactly these
+
+    def test_a_vector_that_is_to_come(
+        self,
+        *,
+        db: Database,
+        settings: Settings,
+        model: ModelRecord,
+        code: Path,
+        serving: Repository,
+        read: Callable[[], Repository],
+    ):
+        embedded = live_fingerprint(db, serving.id)
+        (code / "c.py").write_text(FUNCTION.format(number=99))
+        read()
+        missing = index.none_left_out(db, settings, model, serving, embedded)
+        failed(missing, "1 texts of mine have no vector", "yet.")
+        assert missing.warning
 
     @pytest.mark.usefixtures("serving")
     def test_recall_below_what_is_asked_for(self, db: Database, settings: Settings):
@@ -160,22 +181,59 @@ class TestIndex:
     ):
         (code / "c.py").write_text(FUNCTION.format(number=99))
         read()
-        failed(index.rows_are_equal(db, settings), "24 rows for 25 live texts")
+        behind = index.rows_are_equal(db, settings)
+        failed(behind, "24 rows for 25 live texts: 1 missing, 0 too many; it is of an earlier state")
+        assert behind.warning
         assert not index.is_up_to_date(db, model.version)
+
+    @pytest.mark.usefixtures("serving")
+    @pytest.mark.parametrize(
+        ("damage", "says"),
+        [
+            (
+                "DELETE FROM {} WHERE content_hash = (SELECT min(content_hash) FROM {})",
+                "1 missing, 0 too many.",
+            ),
+            (
+                "UPDATE {} SET content_hash = sha256('x') WHERE content_hash ="
+                " (SELECT min(content_hash) FROM {})",
+                "1 missing, 1 too many.",
+            ),
+        ],
+    )
+    def test_an_index_that_is_not_what_was_built(
+        self,
+        *,
+        db: Database,
+        settings: Settings,
+        model: ModelRecord,
+        code: Path,
+        read: Callable[[], Repository],
+        damage: str,
+        says: str,
+    ):
+        change(db, model, damage, serving_index(db).table_name)
+        damaged = index.rows_are_equal(db, settings)
+        failed(damaged, says)
+        assert not damaged.warning
+        # Nor is it taken for one of another moment when the code has changed, too.
+        (code / "c.py").write_text(FUNCTION.format(number=99))
+        read()
+        assert not index.rows_are_equal(db, settings).warning
 
     def test_without_an_index_there_is_nothing_to_check(self, db: Database, settings: Settings):
         with pytest.raises(NothingToCheckError, match="honeloop run"):
             index.recall_is_enough(db, settings)
 
 
-def change(db: Database, model: ModelRecord, statement: str) -> None:
-    """Runs a statement on the model's vectors, stating that they are its own."""
+def change(db: Database, model: ModelRecord, statement: str, name: str | None = None) -> None:
+    """Runs a statement on the model's vectors or the table of that name, stating that they are its own."""
     with db.connect() as connection:
         row = connection.execute(
             "SELECT table_name FROM embedding_tables WHERE model_version = %s", [model.version]
         ).fetchone()
         assert row is not None
-        table = sql.Identifier(row[0])
+        table = sql.Identifier(name or row[0])
         connection.execute("SELECT set_config('honeloop.model_version', %s, true)", [model.version])
         connection.execute(sql.SQL(statement).format(*[table] * statement.count("{}")))  # type: ignore[arg-type]
 

@@ -26,6 +26,7 @@ from pipeline.commands.common import shown_url
 from pipeline.config import Settings
 from pipeline.corpus.repositories import list_repositories
 from pipeline.feedback.events import add_feedback
+from pipeline.index.serving import serving_index
 from pipeline.store.connections import Database
 
 Cli = Callable[..., Result]
@@ -350,11 +351,21 @@ def test_up_serves_dagster_and_search_until_it_is_interrupted(settings: Settings
     assert f"http://127.0.0.1:{search_port}" in shown.read_text()
 
 
-def test_a_damaged_state_fails_the_checks(cli: Cli, db: Database, code: Path):
+def test_a_damaged_state_fails_the_checks_and_one_that_is_behind_warns(cli: Cli, db: Database, code: Path):
     cli("source", "add", "mine", code)
     assert cli("index").exit_code == 0
     with db.connect() as connection:
         connection.execute("UPDATE snippets SET vanished_at = now() WHERE symbol = 'moving_average'")
+    result = cli("check", "--json")
+    assert result.exit_code == 0
+    assert [each["check"] for each in json.loads(result.stdout)["checks"] if each["warning"]] == [
+        "rows_are_equal"
+    ]
+    shown = cli("check").output
+    assert "! search_index.rows_are_equal" in shown
+    assert "1 too many; it is of an earlier state of the code, and whole. `honeloop index` brings" in shown
+    with db.connect() as connection:
+        connection.execute(sql.SQL("DELETE FROM {}").format(serving_index(db).table.identifier))
     result = cli("check", "--json")
     assert result.exit_code == 1
     wrong = {check["check"] for check in json.loads(result.stdout)["checks"] if check["passed"] is False}

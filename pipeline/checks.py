@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.checking import NothingToCheckError, Outcome
@@ -40,6 +41,8 @@ class Subject:
     model: ModelRecord | None = None
     against: str | None = None  # the version the model was measured against
     test_set: str | None = None
+    embedded_by: ModelRecord | None = None  # who made the vectors; None: whose index should serve
+    embedded: str | None = None  # the fingerprint of the snippets that a run has embedded
     again: bool = False  # whether what cannot have changed is found out again too
 
     def the_repository(self) -> Repository:
@@ -94,6 +97,11 @@ class CheckResult:
     message: str
     outcome: Outcome | None
 
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong; what is only behind is not."""
+        return self.outcome is not None and not self.outcome.passed and not self.outcome.warning
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
@@ -102,6 +110,7 @@ class CheckResult:
             "of": self.subject,
             "blocking": self.blocking,
             "passed": None if self.outcome is None else self.outcome.passed,
+            "warning": self.outcome is not None and self.outcome.warning,
             "message": self.message,
             "figures": {} if self.outcome is None else dict(self.outcome.figures),
         }
@@ -112,7 +121,9 @@ def _of_repository(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome
 
 
 def _of_vectors(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
-    return lambda s: check(s.bench.db, s.bench.settings, s.bench.target_model(), s.the_repository())
+    return lambda s: check(
+        s.bench.db, s.bench.settings, s.embedded_by or s.bench.target_model(), s.the_repository()
+    )
 
 
 def _of_training_set(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
@@ -182,9 +193,12 @@ CHECKS: tuple[Check, ...] = (
         promotion.gate_agrees,
         lambda s: promotion.gate_agrees(s.bench, s.the_model()),
     ),
-    *(
-        _check("snippet_embeddings", "repository", function, _of_vectors(function))
-        for function in (index.vectors_are_sound, index.none_left_out)
+    _check("snippet_embeddings", "repository", index.vectors_are_sound, _of_vectors(index.vectors_are_sound)),
+    _check(
+        "snippet_embeddings",
+        "repository",
+        index.none_left_out,
+        lambda s: _of_vectors(partial(index.none_left_out, embedded=s.embedded))(s),
     ),
     *(
         _check("search_index", "index", function, _of_index(function))

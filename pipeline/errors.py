@@ -30,3 +30,9 @@ class BadInputError(HoneloopError):
 
 class UnavailableError(HoneloopError):
     """It cannot be done now, but may be in a while: nothing is indexed yet, or the database is away."""
+
+
+class OvertakenError(HoneloopError):
+    """What the work rested on was changed by others while it was done: nothing is wrong, and nothing was
+    changed. Doing it again mends it.
+    """

@@ -54,9 +54,9 @@ CLIENTS = 3
 SAMPLE_SECONDS = 2.0
 WARM_UP = 1 / 3
 MOST_GROWTH = 0.05
-# What an index run says whose model was replaced under its hands, as no work here waits for another. Nothing
-# is flipped then; the next run mends it, and the one after the soak has to complete.
-RACES = ("have no vector", "not ready to serve")
+# What an index run says that was overtaken as often as it began anew, as no work here waits for another.
+# Nothing is flipped then; the next run mends it, and the one after the soak has to complete.
+OVERTAKEN = "took over; it goes on serving"
 JUDGEMENTS = ("accept", "click", "reject", "copy")
 NEW_CODE = '''def step_{number}(values):
     """Takes the {text} step {number}, and returns what is left."""
@@ -136,8 +136,8 @@ def change_and_index(soak: Soak, home: Home, db: Database) -> None:
         with soak.lock:
             soak.done["indexed"] += not result.failures
             for failure in result.failures:
-                if any(race in failure.message for race in RACES):
-                    soak.done["index run met another model"] += 1
+                if OVERTAKEN in failure.message:
+                    soak.done["index run was overtaken"] += 1
                 else:
                     soak.broken.append(failure.message)
 

@@ -19,7 +19,7 @@ from assets_tests.index.click_corpus import (
 )
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.errors import BadInputError, HoneloopError, OvertakenError
 from pipeline.index.building import build_index
 from pipeline.index.flipping import flip, rollback
 from pipeline.index.serving import index_counts, serving_index
@@ -238,3 +238,26 @@ def test_of_two_flips_at_once_one_waits(db: Database, settings: Settings, minilm
         )
     assert {each.index_version_id for each in flips} == {report.index_version_id}
     assert list(index_states(db).values()).count("serving") == 1
+
+
+def test_a_flip_that_was_overtaken_undoes_nothing(
+    db: Database, settings: Settings, minilm: Encoder, corpus: Functions, vectors: Vectors
+) -> None:
+    other = another_model(minilm)
+    store_vectors(db, other, corpus, vectors[:60])
+    first = serve(db, minilm, settings)
+    second = build(db, minilm, anew(settings, 8))
+    approve(db, other.version)
+    follow = {"actor": "index", "reasons": ["built"], "settings": settings, "unless_overtaken": True}
+    # A model that is only approved took nobody's place yet.
+    assert flip(db, second.index_version_id, **follow).previous_index_version_id == first.index_version_id
+    third = build(db, minilm, anew(settings, 9))
+    others = build(db, other, settings)
+    assert flip(db, others.index_version_id, **follow).model_version == other.version
+    for built in (second, third):  # retired meanwhile, and of a model that was
+        with pytest.raises(OvertakenError, match=f"index version {others.index_version_id} of .* took over"):
+            flip(db, built.index_version_id, **follow)
+    assert serving_index(db).index_version_id == others.index_version_id
+    # A person may: that is a decision.
+    flip(db, third.index_version_id, actor="person", reasons=["after all"], settings=settings)
+    assert serving_index(db).index_version_id == third.index_version_id

@@ -21,14 +21,17 @@ def register(app: typer.Typer) -> None:
 
 
 def check(json: Json = False) -> None:
-    """Checks the present state: snippets, vectors, index, training set, models. Exits with 1 on a failure."""
+    """Checks the present state: snippets, vectors, index, training set, models. Exits with 1 on a failure.
+
+    What is only behind the code is marked with ! and fails nothing: the next `honeloop index` mends it.
+    """
     from rich.markup import escape
 
     from pipeline.checks import run_checks
 
     with working(json) as bench:
         found = run_checks(bench)
-    failed = [one for one in found if one.outcome is not None and not one.outcome.passed and one.blocking]
+    failed = [one for one in found if one.failed and one.blocking]
     if json:
         print_json({"passed": not failed, "checks": [one.to_json() for one in found]})
     else:
@@ -36,8 +39,11 @@ def check(json: Json = False) -> None:
         for one in found:
             passed = None if one.outcome is None else one.outcome.passed
             mark = {None: "[dim]–[/dim]", True: "[green]✓[/green]", False: "[red]✗[/red]"}[passed]
+            said = one.message
+            if one.outcome is not None and one.outcome.warning:
+                mark, said = "[yellow]![/yellow]", f"{said} {one.outcome.hint}"
             of = f" [dim]({one.subject})[/dim]" if one.subject else ""
-            console.print(f"{mark} {one.asset}.{one.name}{of}  {escape(one.message)}", soft_wrap=True)
+            console.print(f"{mark} {one.asset}.{one.name}{of}  {escape(said)}", soft_wrap=True)
     if failed:
         from pipeline.errors import HoneloopError
 

@@ -16,7 +16,7 @@ from pipeline.checking import NothingToCheckError
 from pipeline.checks import CHECKS, Check, Subject
 from pipeline.corpus.repositories import get_repository
 from pipeline.defs.partitions import repository_partitions
-from pipeline.defs.reporting import materialized
+from pipeline.defs.reporting import last_version, materialized
 from pipeline.errors import HoneloopError
 from pipeline.training.runs import history_of
 from pipeline.workbench import Workbench
@@ -42,7 +42,12 @@ def _asset_check(check: Check) -> dg.AssetChecksDefinition:
         metadata: dict[str, Any] = dict(outcome.figures)
         if not outcome.passed:
             metadata["hint"] = outcome.hint
-        return dg.AssetCheckResult(passed=outcome.passed, description=outcome.message, metadata=metadata)
+        return dg.AssetCheckResult(
+            passed=outcome.passed,
+            severity=dg.AssetCheckSeverity.WARN if outcome.warning else dg.AssetCheckSeverity.ERROR,
+            description=outcome.message,
+            metadata=metadata,
+        )
 
     return run
 
@@ -51,7 +56,8 @@ def _subject(context: dg.AssetCheckExecutionContext, check: Check, workbench: Wo
     """What the assets of the run, or of the latest one, have made."""
     subject = Subject(workbench)
     if check.scope == "repository":
-        return replace(subject, repository=get_repository(workbench.db, context.partition_key))
+        subject = replace(subject, repository=get_repository(workbench.db, context.partition_key))
+        return _as_embedded(context, subject) if check.asset == "snippet_embeddings" else subject
     if check.scope == "index":
         return subject
 
@@ -73,6 +79,15 @@ def _subject(context: dg.AssetCheckExecutionContext, check: Check, workbench: Wo
         against=evaluated.get("serving_version") if of_this else None,
         test_set=evaluated.get("test_set") if of_this else None,
     )
+
+
+def _as_embedded(context: dg.AssetCheckExecutionContext, subject: Subject) -> Subject:
+    """By whom, and what: another model may be the one to serve by now, and the code another."""
+    version = last_version(context.instance, "snippet_embeddings", context.partition_key)
+    if version is None:
+        return subject
+    model, _, fingerprint = version.partition(":")
+    return replace(subject, embedded_by=subject.bench.model(model), embedded=fingerprint)
 
 
 with warnings.catch_warnings():

@@ -125,9 +125,9 @@ def materialized_at(instance: dg.DagsterInstance, asset: str) -> float | None:
     return None if record is None else record.timestamp
 
 
-def last_version(instance: dg.DagsterInstance, asset: str) -> str | None:
+def last_version(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> str | None:
     """The data version that `asset` was last materialized with; None if it never was."""
-    record = _last_record(instance, asset, None)
+    record = _last_record(instance, asset, partition)
     if record is None or record.asset_materialization is None:
         return None
     return (record.asset_materialization.tags or {}).get("dagster/data_version")

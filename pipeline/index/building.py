@@ -19,7 +19,7 @@ from psycopg import IsolationLevel, sql
 from psycopg.types.json import Jsonb
 
 from pipeline.config import Settings
-from pipeline.errors import HoneloopError
+from pipeline.errors import HoneloopError, OvertakenError
 from pipeline.index.cleaning import BUILD_LOCK, clean_up, discard, discard_passed_over
 from pipeline.index.embeddings import embedding_table
 from pipeline.index.hnsw import build_hnsw, ef_construction
@@ -92,6 +92,10 @@ class _Build:
             "target_recall": self.settings.target_recall,
         }
 
+    def holds(self, live: Coverage) -> dict[str, Any]:
+        """Which texts it is of, so that it can be told later whether it is still as it was built."""
+        return {"texts": live.live_print}
+
     def searched(self, recall: Recall | None = None) -> dict[str, Any]:
         """As stored with the index version; `ef_search` is what recall was measured and is served with."""
         return {
@@ -132,8 +136,10 @@ def build_index(
             a sample of the indexed rows search for their neighbours.
 
     Raises:
-        HoneloopError: some live text has no vector, there is none at all, recall is too low, or Postgres
-            cannot build the index. The index that serves goes on serving.
+        OvertakenError: some live text has no vector, as it appeared, or its model took over, since the
+            others were embedded.
+        HoneloopError: there is no live text at all, recall is too low, or Postgres cannot build the index.
+            The index that serves goes on serving.
     """
     if query_vectors is not None and not len(query_vectors):
         query_vectors = None
@@ -142,7 +148,7 @@ def build_index(
         with db.connect() as connection:
             source = embedding_table(connection, model_version)
         if source is None:
-            raise HoneloopError(
+            raise OvertakenError(
                 f"Model version {model_version[:12]} has embedded nothing yet.",
                 hint="`honeloop index` embeds first, then builds.",
             )
@@ -220,7 +226,13 @@ def _bring_up_to_date(build: _Build, index_id: int, table: VectorTable, candidat
             connection.execute(
                 "UPDATE index_versions SET row_count = %s, recall_at_10 = %s, recall_sample = %s,"
                 " parameters = parameters || %s WHERE id = %s",
-                [before.live, recall.recall_at_10, recall.queries, Jsonb(build.searched(recall)), index_id],
+                [
+                    before.live,
+                    recall.recall_at_10,
+                    recall.queries,
+                    Jsonb({**build.searched(recall), **build.holds(before)}),
+                    index_id,
+                ],
             )
     if before.surplus:
         with build.db.connect(autocommit=True) as connection:
@@ -293,7 +305,8 @@ def _build_new(build: _Build) -> IndexReport:
 
 def _fill(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
     started = time.perf_counter()
-    rows = _load(build, table)
+    loaded = _load(build, table)
+    rows = loaded.rows
     build_hnsw(build.db, table, rows, build.settings, build.progress)
     with build.db.connect(autocommit=True) as connection:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.identifier))
@@ -310,7 +323,7 @@ def _fill(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
                 rows,
                 recall.recall_at_10,
                 recall.queries,
-                Jsonb({**build.graph(rows), **build.searched(recall)}),
+                Jsonb({**build.graph(rows), **build.searched(recall), **build.holds(loaded)}),
                 seconds,
                 index_id,
             ],
@@ -339,7 +352,7 @@ def _fill(build: _Build, index_id: int, table: VectorTable) -> IndexReport:
     )
 
 
-def _load(build: _Build, table: VectorTable) -> int:
+def _load(build: _Build, table: VectorTable) -> Coverage:
     """Copies the live texts' vectors over, within the server, and proves that none is left out."""
     with build.db.connect() as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
@@ -357,7 +370,7 @@ def _load(build: _Build, table: VectorTable) -> int:
         _require_something(loaded.live)
         if not loaded.equal:
             raise _not_embedded(loaded.missing, loaded.live, build.source)
-        return loaded.rows
+        return loaded
 
 
 def _require_something(live: int) -> None:
@@ -368,9 +381,9 @@ def _require_something(live: int) -> None:
         )
 
 
-def _not_embedded(missing: int, live: int, source: VectorTable) -> HoneloopError:
-    return HoneloopError(
+def _not_embedded(missing: int, live: int, source: VectorTable) -> OvertakenError:
+    return OvertakenError(
         f"{missing} of {live} live texts have no vector of model version {source.model_version[:12]};"
         " an index without them is not built.",
-        hint="They appeared meanwhile: run again, the rest is kept.",
+        hint="They appeared meanwhile, or its model took over: run again, the rest is kept.",
     )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from psycopg import sql
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+from psycopg import IsolationLevel, sql
 
 from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.config import Settings
 from pipeline.corpus.repositories import Repository
+from pipeline.corpus.state import live_fingerprint
 from pipeline.errors import HoneloopError
 from pipeline.index.embeddings import count_missing, embedding_table
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.index.tables import LIVE_CONTENTS
-from pipeline.index.verifying import coverage, measure_recall
+from pipeline.index.verifying import Coverage, coverage, measure_recall
 from pipeline.promotion.registry import ModelRecord
-from pipeline.store.connections import Database
+from pipeline.store.connections import Connection, Database
 
+T = TypeVar("T")
 # |norm - 1| of a stored vector; the sanity checks ask the same of the encoder itself.
 NORM_TOLERANCE = 1e-3
 
@@ -49,25 +55,39 @@ def vectors_are_sound(
     )
 
 
-def none_left_out(db: Database, settings: Settings, model: ModelRecord, repository: Repository) -> Outcome:
-    """Every live snippet of a repository has its vector of the model."""
+def none_left_out(
+    db: Database,
+    settings: Settings,
+    model: ModelRecord,
+    repository: Repository,
+    embedded: str | None = None,
+) -> Outcome:
+    """Every live snippet of a repository has its vector of the model.
+
+    One that a run has left out, of the snippets whose fingerprint is `embedded`, is an error; one that has
+    appeared since is to come.
+    """
     del settings
     missing = count_missing(db, model.version, repository)
+    since = missing > 0 and live_fingerprint(db, repository.id) != embedded
     return Outcome(
         missing == 0,
-        f"{missing} texts of {repository.name} have no vector by {model.name} ({model.version[:12]}).",
+        f"{missing} texts of {repository.name} have no vector by {model.name} ({model.version[:12]})"
+        f"{' yet' if since else ''}.",
         {"missing": missing},
         hint="`honeloop index` embeds them.",
+        warning=since,
     )
 
 
 def recall_is_enough(db: Database, settings: Settings) -> Outcome:
     """HNSW of the serving index finds at least `min_recall` of what exact search does, measured again now."""
-    serving = _serving(db)
-    with db.connect() as connection:
-        recall = measure_recall(
+    serving, recall = _of_serving(
+        db,
+        lambda connection, serving: measure_recall(
             connection, serving.table, ef_search=serving.ef_search, sample=settings.recall_sample
-        )
+        ),
+    )
     return Outcome(
         recall.recall_at_10 >= settings.min_recall,
         f"recall@10 of index version {serving.index_version_id} is {recall.recall_at_10:.3f} over "
@@ -78,17 +98,22 @@ def recall_is_enough(db: Database, settings: Settings) -> Outcome:
 
 
 def rows_are_equal(db: Database, settings: Settings) -> Outcome:
-    """The serving index holds each live text once and nothing else."""
+    """The serving index holds each live text once and nothing else.
+
+    If it still holds all that it was built of, and only that, then the code has changed since, or what
+    serves was built at another time than the newest: that is a warning.
+    """
     del settings
-    serving = _serving(db)
-    with db.connect() as connection:
-        found = coverage(connection, serving.table)
+    serving, (found, whole) = _of_serving(db, _covered)
+    equal = found.equal and found.rows == found.live
     return Outcome(
-        found.equal and found.rows == found.live,
+        equal,
         f"Index version {serving.index_version_id} has {found.rows} rows for {found.live} live texts: "
-        f"{found.missing} missing, {found.surplus} too many.",
+        f"{found.missing} missing, {found.surplus} too many"
+        + ("; it is of an earlier state of the code, and whole." if whole and not equal else "."),
         {"rows": found.rows, "live": found.live, "missing": found.missing, "surplus": found.surplus},
         hint="`honeloop index` brings it up to date.",
+        warning=whole and not equal,
     )
 
 
@@ -104,8 +129,36 @@ def is_up_to_date(db: Database, model_version: str) -> bool:
         return coverage(connection, serving.table).equal
 
 
-def _serving(db: Database) -> ServingIndex:
-    try:
-        return serving_index(db)
-    except HoneloopError as error:
-        raise NothingToCheckError(str(error)) from error
+def _covered(connection: Connection, serving: ServingIndex) -> tuple[Coverage, bool]:
+    """Its coverage, and whether its rows are those it was built of; before that was noted, as many."""
+    found = coverage(connection, serving.table)
+    row = connection.execute(
+        "SELECT row_count, (parameters ->> 'texts')::bigint FROM index_versions WHERE id = %s",
+        [serving.index_version_id],
+    ).fetchone()
+    assert row is not None  # what serves has a row
+    return found, found.rows == row[0] and row[1] in (None, found.rows_print)
+
+
+def _of_serving(db: Database, measure: Callable[[Connection, ServingIndex], T]) -> tuple[ServingIndex, T]:
+    """What serves, and something measured of it, both at one moment.
+
+    Raises:
+        NothingToCheckError: nothing serves.
+    """
+    while True:
+        with db.connect() as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            try:
+                serving = serving_index(connection)
+            except HoneloopError as error:
+                raise NothingToCheckError(str(error)) from error
+            try:
+                return serving, measure(connection, serving)
+            except psycopg.errors.UndefinedTable:
+                gone = serving
+        if serving_index(db).index_version_id == gone.index_version_id:
+            raise HoneloopError(
+                f"The table {gone.table_name} of the index that serves is gone.",
+                hint="`honeloop index` builds another.",
+            )

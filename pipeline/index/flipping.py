@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from pipeline.config import Settings, load_settings
-from pipeline.errors import BadInputError, HoneloopError
+from pipeline.errors import BadInputError, HoneloopError, OvertakenError
 from pipeline.index.challenging import dismiss_challenger
 from pipeline.index.cleaning import drop_retired
 from pipeline.index.tables import VectorTable
@@ -58,6 +58,7 @@ def flip(
     actor: str,
     reasons: Sequence[str],
     settings: Settings | None = None,
+    unless_overtaken: bool = False,
 ) -> FlipReport:
     """Lets a ready index version serve, and retires the one that did, in one transaction.
 
@@ -69,9 +70,12 @@ def flip(
         actor: Who decided it: gate, index, person.
         reasons: Why; recorded with the model's change of state.
         settings: Give how many retired index versions are kept; None: the settings in force.
+        unless_overtaken: Whether it only follows a decision that was made before it was built, so that a
+            later one, a promotion or a rollback, is not undone.
 
     Raises:
         BadInputError: there is no such index version.
+        OvertakenError: its model neither serves nor is approved any more, or another index of it serves.
         HoneloopError: it is not ready, its table is not what it should be, or its model version has not been
             approved, or its files are missing or damaged.
     """
@@ -88,6 +92,8 @@ def flip(
                 target.previous_id,
                 previous.model_version if previous else None,
             )
+        if unless_overtaken:
+            _require_wanted(target, serving)
         if target.state != "ready":
             raise HoneloopError(
                 f"Index version {target.id} is {target.state}, not ready to serve.",
@@ -170,6 +176,16 @@ def _switch(
         "serving",
         actor,
         [*reasons, f"index version {target.id} serves"],
+    )
+
+
+def _require_wanted(target: _Version, serving: _Version | None) -> None:
+    if serving is None or (target.state == "ready" and target.model_state in ("approved", "serving")):
+        return
+    raise OvertakenError(
+        f"While index version {target.id} of {target.model_name} was built, index version {serving.id} of"
+        f" {serving.model_name} took over; it goes on serving.",
+        hint="Nothing is wrong: `honeloop index` brings it up to date, and `honeloop up` does so by itself.",
     )
 
 

@@ -43,12 +43,17 @@ class Recall:
 
 @dataclass(frozen=True)
 class Coverage:
-    """An index's rows against the live texts: `missing` are not indexed, `surplus` are no longer live."""
+    """An index's rows against the live texts: `missing` are not indexed, `surplus` are no longer live.
+
+    `rows_print` and `live_print` tell which texts these are: the exclusive or of 64 bits of each one's hash.
+    """
 
     rows: int
     live: int
     missing: int
     surplus: int
+    rows_print: int
+    live_print: int
 
     @property
     def equal(self) -> bool:
@@ -161,12 +166,19 @@ def coverage(connection: Connection, table: VectorTable) -> Coverage:
         sql.SQL(
             "SELECT count(v.content_hash), count(live.content_hash),"
             " count(*) FILTER (WHERE v.content_hash IS NULL),"
-            " count(*) FILTER (WHERE live.content_hash IS NULL)"
+            " count(*) FILTER (WHERE live.content_hash IS NULL),"
+            " coalesce(bit_xor({}), 0), coalesce(bit_xor({}), 0)"
             " FROM ({}) AS live FULL JOIN {} v USING (content_hash)"
-        ).format(LIVE_CONTENTS, table.identifier)
+        ).format(_print_of("v"), _print_of("live"), LIVE_CONTENTS, table.identifier)
     ).fetchone()
     assert row is not None  # an aggregate always returns one row
     return Coverage(*row)
+
+
+def _print_of(texts: str) -> sql.Composed:
+    return sql.SQL("('x' || encode(substr({}.content_hash, 1, 8), 'hex'))::bit(64)::bigint").format(
+        sql.Identifier(texts)
+    )
 
 
 def documentation_queries(db: Database, encoder: Encoder, sample: int) -> NDArray[np.float32]:

@@ -15,11 +15,14 @@ from pipeline.defs.freshness import code_is_fresh
 from pipeline.defs.partitions import repository_partitions
 from pipeline.defs.pools import EMBEDDING
 from pipeline.defs.reporting import reported, table
-from pipeline.index.building import build_index
+from pipeline.errors import OvertakenError
+from pipeline.index.building import IndexReport, build_index
 from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import embed_missing
-from pipeline.index.flipping import flip
+from pipeline.index.flipping import FlipReport, flip
+from pipeline.index.serving import serving_index
 from pipeline.index.verifying import documentation_queries
+from pipeline.progress import Progress
 from pipeline.promotion.registry import ModelRecord, serving_model
 from pipeline.promotion.sanity import require_sane, sanity_of
 from pipeline.search.challenger import keep_up
@@ -27,6 +30,8 @@ from pipeline.search.hybrid.learning import learn_weight
 from pipeline.workbench import Workbench
 
 GROUP = "index"
+# How often it begins anew when code appears, or another model takes over, while it is built.
+ATTEMPTS = 3
 
 
 @dg.asset(
@@ -47,6 +52,7 @@ def snippet_embeddings(
         repository = get_repository(workbench.db, context.partition_key)
         model = workbench.target_model()
         require_sane(model, sanity_of(workbench, model))  # before hours of embedding
+        seen = live_fingerprint(workbench.db, repository.id)
         report = embed_missing(
             workbench.db, workbench.encoder(model), workbench.settings, progress, repository=repository
         )
@@ -60,7 +66,7 @@ def snippet_embeddings(
                 "embedding_seconds": round(report.seconds, 3),
                 "snippets_per_second": round(report.snippets_per_second, 1),
             },
-            data_version=dg.DataVersion(f"{model.version}:{live_fingerprint(workbench.db, repository.id)}"),
+            data_version=dg.DataVersion(f"{model.version}:{seen}"),
         )
 
 
@@ -80,26 +86,18 @@ def search_index(
 ) -> dg.MaterializeResult[Any]:
     """Builds or extends the index of the target model, verifies it, and lets it serve."""
     with reported(context.log, workbench.progress) as progress:
-        model = workbench.target_model()
-        require_sane(model, sanity_of(workbench, model))
         before = serving_model(workbench.db)
-        report = build_index(
-            workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
-        )
-        flipped = flip(
-            workbench.db,
-            report.index_version_id,
-            actor="index",
-            reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
-            settings=workbench.settings,
-        )
-        now = serving_model(workbench.db)
+        seen = live_fingerprint(workbench.db)
+        model, report, flipped = _built(workbench, progress)
+        serving = serving_index(workbench.db)
+        now = workbench.model(serving.model_version)
         ranking = learn_weight(
             workbench.db,
-            workbench.encoder(model),
+            workbench.encoder(now),
             workbench.settings,
             progress,
             changed=report.action != "reused",
+            index=serving,
         )
         challenger = keep_up(workbench, progress)
         return dg.MaterializeResult(
@@ -122,12 +120,46 @@ def search_index(
                     ["", "model", "version"],
                     [
                         ["before", before.name, before.version[:12]] if before else ["before", "–", "–"],
-                        ["now", now.name, now.version[:12]] if now else ["now", "–", "–"],
+                        ["now", now.name, now.version[:12]],
                     ],
                 ),
             },
-            data_version=dg.DataVersion(f"{model.version}:{live_fingerprint(workbench.db)}"),
+            data_version=dg.DataVersion(f"{model.version}:{seen}"),
         )
+
+
+def _built(workbench: Workbench, progress: Progress) -> tuple[ModelRecord, IndexReport, FlipReport]:
+    """The target model, its index, built or extended, and how that came to serve.
+
+    What changes under its hands is taken up: code that appears, another model that takes over.
+
+    Raises:
+        OvertakenError: it was overtaken `ATTEMPTS` times.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        model = workbench.target_model()
+        require_sane(model, sanity_of(workbench, model))
+        try:
+            report = build_index(
+                workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
+            )
+            flipped = flip(
+                workbench.db,
+                report.index_version_id,
+                actor="index",
+                reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
+                settings=workbench.settings,
+                unless_overtaken=True,
+            )
+        except OvertakenError as error:
+            if not left:
+                raise
+            progress.note(error.message)
+            model = workbench.target_model()
+            embed_missing(workbench.db, workbench.encoder(model), workbench.settings, progress)
+        else:
+            return model, report, flipped
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _recall_queries(workbench: Workbench, model: ModelRecord) -> NDArray[np.float32] | None:
