@@ -62,7 +62,7 @@ def test_a_frozen_member_computes_by_onnx_the_same_vectors_of_the_same_version(
     assert largest_difference(encoder, qodo_jina) < 1e-6
     # Each role has its own adapter, which a graph that forgot its input would not show.
     one, other = encoder.embed_queries(TEXTS[:1]), encoder.embed_documents(TEXTS[:1])
-    assert np.abs(one[:, 1536:] - other[:, 1536:]).max() > 1e-2
+    assert np.abs(one[:, 1536:] - other[:, 1536:]).max() > 1e-3
 
 
 def test_it_is_nearer_to_torch_than_half_floats_are(exported: OnnxExport) -> None:
@@ -256,3 +256,47 @@ def test_the_command_says_where_how_near_and_how_fast(
     assert [model["name"] for model in listed["models"]] == ["jina"]
     one = runner.invoke(app, ["models", printed["model_version"][:12], "--json"])
     assert len(json.loads(one.stdout)["models"]) == 1
+
+
+# In a process of its own, which a signal may end: a file cut short under a mapping is a SIGBUS.
+_CUT_SHORT = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from pipeline.encoders.onnx_backend import OnnxBackend
+from pipeline.encoders.onnx_files import read_export
+
+export = read_export(Path(sys.argv[1]))
+backend = OnnxBackend(export)
+ids = np.array([[5, 900, 1_500, 2]])
+
+def run():
+    return [backend.run(ids, np.ones_like(ids), role) for role in ("query", "document")]
+
+before = run()
+mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "model.onnx" in line]
+assert not mapped or not sys.platform.startswith("linux"), mapped
+for file in export.directory.glob("model.onnx*"):
+    if sys.argv[2] == "cut short":
+        os.truncate(file, 0)
+    else:
+        with file.open("r+b") as content:
+            content.write(b"\\xff" * file.stat().st_size)
+for one, other in zip(before, run(), strict=True):
+    assert np.array_equal(one, other)
+print("the same")
+"""
+
+
+@pytest.mark.parametrize("damage", ["cut short", "written over"])
+def test_what_is_loaded_does_not_depend_on_its_files(copied: OnnxExports, damage: str) -> None:
+    (export,) = (each for each in copied.directory.iterdir() if each.is_dir())
+    assert (export / "model.onnx.data").stat().st_size > 0
+    done = subprocess.run(
+        [sys.executable, "-c", _CUT_SHORT, str(export), damage],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr

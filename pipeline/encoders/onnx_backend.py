@@ -72,6 +72,13 @@ def _open(export: OnnxExport) -> InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = export.directory / GRAPH
     try:
+        # Of itself it maps the weights: whoever cuts the file short then kills the process (SIGBUS), and
+        # whoever writes over it changes the model. It copies what it is given here.
+        weights = {file.name: file.read_bytes() for file in export.directory.glob(f"{GRAPH}.*")}
+        if weights:
+            options.add_external_initializers_from_files_in_memory(
+                list(weights), list(weights.values()), [len(content) for content in weights.values()]
+            )
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own exceptions have no common class but this
         reason = " ".join(str(error).split())[:300]
