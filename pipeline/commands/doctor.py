@@ -85,7 +85,7 @@ def _look(settings: Settings, progress: Progress) -> Examination:
 
     found = Examination()
     with progress.stage("Looking"):
-        db = examine(settings, found)
+        db = examine(settings, found, progress)
         if db is not None:
             from pipeline.defs.examining import examine_runs
 

@@ -16,7 +16,7 @@ from pipeline.corpus.bounded.cutter import Cutter
 from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
 from pipeline.corpus.digesting import Digest
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
-from pipeline.corpus.redacting import redact_what_is_left
+from pipeline.corpus.redacting import forget_other_rules, redact_what_is_left
 from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import Repository
 from pipeline.corpus.secrets import Detector
@@ -270,6 +270,7 @@ class _Reading:
         unlisted = tuple(self._listing.unlisted)
         gone = [p for p in self._known if p not in self._standing and not p.startswith(unlisted)]
         counts = self._staging.merge(self._repository.id, self._listing.commit_id, gone)
+        forget_other_rules(self._connection, self._detector)
         if self._by_other_rules and (redacted := redact_what_is_left(self._connection, self._detector)):
             self._problems.append(f"{redacted} texts kept from before held secrets, which were taken out")
         report.commit_id = self._listing.commit_id

@@ -3,12 +3,15 @@
 Snippets that vanished stay, for judgements may be about them, and so do the texts that models learned from
 and were measured on. Where other rules come into force, which may know more secrets, these are looked through
 as well. A text is changed where it stands and keeps its hash, by which the rest knows it.
+
+Code of a source that is not read again stays as other rules left it: `honeloop doctor` looks through that
+too, once for each set of rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
 from psycopg import sql
@@ -18,6 +21,7 @@ from pipeline.corpus.secrets import Detector
 from pipeline.store.connections import Connection
 
 _AT_ONCE = 500
+_ALL = sql.SQL("true")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class _Texts:
     table: str
     keys: tuple[str, ...]
     columns: tuple[str, ...]
-    where: LiteralString = "true"
+    where: sql.Composable = field(default_factory=lambda: _ALL)
 
 
 _KEPT = (
@@ -35,14 +39,33 @@ _KEPT = (
         "contents",
         ("content_hash",),
         ("text", "documentation", "undocumented_text"),
-        "NOT EXISTS (SELECT FROM snippets s"
-        " WHERE s.content_hash = contents.content_hash AND s.vanished_at IS NULL)",
+        sql.SQL(
+            "NOT EXISTS (SELECT FROM snippets s"
+            " WHERE s.content_hash = contents.content_hash AND s.vanished_at IS NULL)"
+        ),
     ),
-    _Texts("snippets", ("id",), ("signature", "code"), "vanished_at IS NOT NULL"),
+    _Texts("snippets", ("id",), ("signature", "code"), sql.SQL("vanished_at IS NOT NULL")),
     _Texts("training_pairs", ("id",), ("positive_text",)),
     _Texts("training_negatives", ("pair_id", "negative_hash"), ("negative_text",)),
     _Texts("measured_texts", ("text_hash",), ("text",)),
 )
+# What these rules have not read: `rules` is a part of a file's `extractor`.
+_NOT_READ: dict[str, LiteralString] = {
+    "contents": "NOT EXISTS (SELECT FROM snippets s JOIN files f USING (repository_id, path)"
+    " WHERE s.content_hash = contents.content_hash AND s.vanished_at IS NULL"
+    " AND strpos(f.extractor, {rules}) > 0)",
+    "snippets": "vanished_at IS NOT NULL OR NOT EXISTS (SELECT FROM files f WHERE f.path = snippets.path"
+    " AND f.repository_id = snippets.repository_id AND strpos(f.extractor, {rules}) > 0)",
+}
+# Where a text is known from, as far as it is code of a source.
+_PLACES: dict[str, LiteralString] = {
+    "contents": "SELECT DISTINCT r.name, s.path FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+    " WHERE s.content_hash = %s",
+    "snippets": "SELECT r.name, s.path FROM snippets s JOIN repositories r ON r.id = s.repository_id"
+    " WHERE s.id = %s",
+}
+# Which rules have looked through all that is stored is noted at the table: a backup does not carry it.
+_NOTED = "looked through for secrets by "
 _WORDS = """
     UPDATE content_words w SET words = new.words,
         length = (SELECT coalesce(sum(cardinality(positions)), 0) FROM unnest(new.words))
@@ -50,6 +73,19 @@ _WORDS = """
           WHERE content_hash = ANY(%s) OFFSET 0) AS new
     WHERE w.content_hash = new.content_hash
 """
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row of text that holds a secret.
+
+    `places` are the repositories and paths it is known from, none if models learned from it or were measured
+    on it; `key` names the row of the table.
+    """
+
+    table: str
+    key: tuple[object, ...]
+    places: tuple[tuple[str, str], ...]
 
 
 def redact_what_is_left(connection: Connection, detector: Detector) -> int:
@@ -62,40 +98,118 @@ def redact_what_is_left(connection: Connection, detector: Detector) -> int:
         return 0
     redacted = 0
     for kept in _KEPT:
-        changed = _changed(connection, detector, kept)
-        statement = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-            sql.Identifier(kept.table), _assigned(kept.columns, ", "), _assigned(kept.keys, " AND ")
-        )
-        with connection.cursor() as cursor:
-            cursor.executemany(statement, [(*texts, *key) for key, texts in changed])
-        if kept.table == "contents":  # the words of a text are kept beside it
-            connection.execute(_WORDS, [[key[0] for key, _ in changed]])
+        changed = [
+            (key, clean)
+            for key, texts, clean in _looked_through(connection, detector, kept)
+            if clean != texts
+        ]
+        _store(connection, kept, changed)
         redacted += len(changed)
     return redacted
 
 
-def _changed(
+def count_not_read(connection: Connection, detector: Detector) -> int:
+    """How many rows of text there are that the detector's rules have not read."""
+    count = 0
+    for kept in _not_read(detector):
+        row = connection.execute(
+            sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(kept.table), kept.where)
+        ).fetchone()
+        count += row[0] if row else 0
+    return count
+
+
+def find_held(connection: Connection, detector: Detector) -> Iterator[Held | None]:
+    """Looks through what the detector's rules have not read: a `Held` or None for each row of text."""
+    for kept in _not_read(detector):
+        for key, texts, clean in _looked_through(connection, detector, kept):
+            if clean == texts:
+                yield None
+                continue
+            places = _PLACES.get(kept.table)
+            found = connection.execute(places, key).fetchall() if places else []
+            yield Held(kept.table, key, tuple(sorted((str(name), str(path)) for name, path in found)))
+
+
+def redact_held(connection: Connection, detector: Detector, held: Sequence[Held]) -> None:
+    """Replaces the secrets in these rows, as they are by now; in the caller's transaction."""
+    for kept in _KEPT:
+        statement = sql.SQL("SELECT {} FROM {} WHERE {} FOR UPDATE").format(
+            sql.SQL(", ").join(map(sql.Identifier, kept.columns)),
+            sql.Identifier(kept.table),
+            _assigned(kept.keys, " AND "),
+        )
+        keys = [each.key for each in held if each.table == kept.table]
+        rows = [(key, connection.execute(statement, key).fetchone()) for key in keys]
+        _store(
+            connection,
+            kept,
+            [(key, [_clean(detector, text) for text in row]) for key, row in rows if row is not None],
+        )
+
+
+def is_looked_through(connection: Connection, detector: Detector) -> bool:
+    """Whether it is noted that the detector's rules have looked through all that is stored."""
+    return not detector.on or _noted(connection) == f"{_NOTED}{detector.version}"
+
+
+def note_looked_through(connection: Connection, detector: Detector) -> None:
+    """Notes it, so that it need not be done again."""
+    said = sql.Literal(f"{_NOTED}{detector.version}")
+    connection.execute(sql.SQL("COMMENT ON TABLE contents IS {}").format(said))
+
+
+def forget_other_rules(connection: Connection, detector: Detector) -> None:
+    """Texts come in that were read by these rules: what others looked through is not all any more."""
+    if _noted(connection) not in (None, f"{_NOTED}{detector.version}"):
+        connection.execute("COMMENT ON TABLE contents IS NULL")
+
+
+def _noted(connection: Connection) -> str | None:
+    row = connection.execute("SELECT obj_description('contents'::regclass, 'pg_class')").fetchone()
+    return row[0] if row else None
+
+
+def _not_read(detector: Detector) -> Iterator[_Texts]:
+    for kept in _KEPT:
+        where = _NOT_READ.get(kept.table)
+        if where is not None:
+            rules = sql.Literal(detector.version)
+            yield replace(kept, where=sql.SQL(where).format(rules=rules))
+        else:
+            yield kept
+
+
+def _store(
+    connection: Connection, kept: _Texts, changed: Sequence[tuple[tuple[object, ...], list[str | None]]]
+) -> None:
+    statement = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+        sql.Identifier(kept.table), _assigned(kept.columns, ", "), _assigned(kept.keys, " AND ")
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, [(*texts, *key) for key, texts in changed])
+    if kept.table == "contents":  # the words of a text are kept beside it
+        connection.execute(_WORDS, [[key[0] for key, _ in changed]])
+
+
+def _looked_through(
     connection: Connection, detector: Detector, kept: _Texts
-) -> list[tuple[tuple[object, ...], list[str | None]]]:
-    """The rows that hold secrets: what names them, and their texts without."""
+) -> Iterator[tuple[tuple[object, ...], list[str | None], list[str | None]]]:
+    """Of each row what names it, its texts, and the same without secrets."""
     columns = sql.SQL(", ").join(map(sql.Identifier, (*kept.keys, *kept.columns)))
-    changed: list[tuple[tuple[object, ...], list[str | None]]] = []
-    with connection.cursor(name="kept_texts") as cursor:
+    with connection.cursor(name=f"kept_{kept.table}") as cursor:
         cursor.itersize = _AT_ONCE
         cursor.execute(
             sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {}").format(
                 columns,
                 sql.Identifier(kept.table),
-                sql.SQL(kept.where),
+                kept.where,
                 sql.SQL(", ").join(map(sql.Identifier, kept.keys)),
             )
         )
         for row in cursor:
-            texts: Sequence[str | None] = row[len(kept.keys) :]
-            clean = [_clean(detector, text) for text in texts]
-            if clean != list(texts):
-                changed.append((row[: len(kept.keys)], clean))
-    return changed
+            texts: list[str | None] = list(row[len(kept.keys) :])
+            yield row[: len(kept.keys)], texts, [_clean(detector, text) for text in texts]
 
 
 def _clean(detector: Detector, text: str | None) -> str | None:

@@ -14,16 +14,18 @@ from pipeline.doctor.clones import examine_clones
 from pipeline.doctor.files import examine_queue, examine_temporary
 from pipeline.doctor.findings import Examination, Finding
 from pipeline.doctor.models import examine_models, examine_trainings
+from pipeline.doctor.secrets import examine_secrets
 from pipeline.doctor.server import examine_server
 from pipeline.doctor.tables import examine_tables
 from pipeline.errors import HoneloopError
+from pipeline.progress import Progress
 from pipeline.store.connections import Database, open_database
 from pipeline.store.failures import unreachable
 from pipeline.store.migrations import applied_in, names_in
 from pipeline.store.server import url_for_a_look
 
 
-def examine(settings: Settings, found: Examination) -> Database | None:
+def examine(settings: Settings, found: Examination, progress: Progress) -> Database | None:
     """Fills in what is found. Nothing is changed, but that an embedded server that is stopped runs meanwhile.
 
     Returns:
@@ -42,6 +44,7 @@ def examine(settings: Settings, found: Examination) -> Database | None:
         examine_models(db, settings, found)
         examine_clones(db, settings, found)
         examine_queue(db, settings, found)
+        examine_secrets(db, settings, found, progress)
     return db
 
 
