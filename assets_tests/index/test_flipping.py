@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -248,15 +249,15 @@ def test_a_flip_that_was_overtaken_undoes_nothing(
     first = serve(db, minilm, settings)
     second = build(db, minilm, anew(settings, 8))
     approve(db, other.version)
-    follow = {"actor": "index", "reasons": ["built"], "settings": settings, "unless_overtaken": True}
+    follow = partial(flip, db, actor="index", reasons=["built"], settings=settings, unless_overtaken=True)
     # A model that is only approved took nobody's place yet.
-    assert flip(db, second.index_version_id, **follow).previous_index_version_id == first.index_version_id
+    assert follow(second.index_version_id).previous_index_version_id == first.index_version_id
     third = build(db, minilm, anew(settings, 9))
     others = build(db, other, settings)
-    assert flip(db, others.index_version_id, **follow).model_version == other.version
+    assert follow(others.index_version_id).model_version == other.version
     for built in (second, third):  # retired meanwhile, and of a model that was
         with pytest.raises(OvertakenError, match=f"index version {others.index_version_id} of .* took over"):
-            flip(db, built.index_version_id, **follow)
+            follow(built.index_version_id)
     assert serving_index(db).index_version_id == others.index_version_id
     # A person may: that is a decision.
     flip(db, third.index_version_id, actor="person", reasons=["after all"], settings=settings)
