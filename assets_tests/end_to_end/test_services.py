@@ -136,7 +136,15 @@ def _kill_worker(up: Services) -> None:
     workers = [
         child
         for child in psutil.Process(up.process.pid).children(recursive=True)
-        if "multiprocessing.spawn" in " ".join(child.cmdline())
+        if "multiprocessing.spawn" in _command_of(child)
     ]
     youngest = max(workers, key=lambda process: process.create_time())
     os.kill(youngest.pid, signal.SIGKILL)
+
+
+def _command_of(process: psutil.Process) -> str:
+    """Empty if it has just ended; a code server that Dagster replaces does at any moment."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
