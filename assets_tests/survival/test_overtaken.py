@@ -123,10 +123,12 @@ def test_another_index_takes_over_before_the_check(
 ) -> None:
     # To the index of the same model before it, and then to that of the other.
     after(monkeypatch, "flip", lambda: [rollback(bench.db), rollback(bench.db)])
-    assert run_loop(bench.settings, Silent(), only_index=True).failures == []
+    result = run_loop(bench.settings, Silent(), only_index=True)
+    assert result.failures == []
     found = checks.rows_are_equal(bench.db, bench.settings)
     assert (found.passed, found.warning) == (False, True)  # which is true, and no fault of the run
     assert "1 missing, 0 too many; it is of an earlier state of the code, and whole" in found.message
+    assert result.problems == [f"{found.message} `honeloop index` brings it up to date."]
     assert serving_index(bench.db).model_version == minilm.version
     monkeypatch.undo()
     assert run_loop(bench.settings, Silent(), only_index=True).failures == []

@@ -44,6 +44,20 @@ def failures_in(events: Iterable[dg.DagsterEvent], run_id: str, partition: str |
     return checks + steps
 
 
+def warnings_in(events: Iterable[dg.DagsterEvent]) -> list[str]:
+    """What is only behind according to the checks of a run, and what to do about it; a line each."""
+    checked = (
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    return [
+        f"{each.description} {plain(each.metadata).get('hint', '')}".strip()
+        for each in checked
+        if not each.passed and each.severity == dg.AssetCheckSeverity.WARN
+    ]
+
+
 def was_interrupted(events: Iterable[dg.DagsterEvent]) -> bool:
     """Whether Ctrl-C ended the run: Dagster makes a failure of its step out of it."""
     return any(

@@ -16,7 +16,7 @@ from pipeline.config import Settings
 from pipeline.corpus import repositories
 from pipeline.defs.alone import OnlyOne, only_one
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
-from pipeline.defs.failing import failures_in, was_interrupted
+from pipeline.defs.failing import failures_in, warnings_in, was_interrupted
 from pipeline.defs.instance import open_instance
 from pipeline.defs.launcher import HOST_TAG, this_host
 from pipeline.defs.partitions import synchronise
@@ -275,6 +275,7 @@ class Loop:
         """Materializes the assets in one run. Returns their metadata; failures go into the result."""
         executed = self._executed(assets, partition, config, ATTEMPTS)
         self.result.failures += failures_in(executed.all_events, executed.run_id, partition)
+        self.result.problems += warnings_in(executed.all_events)
         return {
             event.asset_key.to_user_string(): plain(event.materialization.metadata)
             for event in executed.get_asset_materialization_events()
