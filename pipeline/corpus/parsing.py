@@ -29,7 +29,8 @@ _ROLES: dict[str, Role] = {
     "docstring": "docstring",
 }
 # What may stand between a signature and a body, in whatever language.
-_SIGNATURE_END = re.compile(r"(?:[\s{:;=]|,?\s*\bdo:?)+$")
+_SIGNATURE_END = re.compile(r"(?:[ {:;=]|,? *\bdo:?)+$")
+_MARKS_AT_END = " {:;="
 
 _LINE_OF_CODE = re.compile(rb"\w[^\n]*")
 
@@ -195,5 +196,8 @@ def _signature(definition: Definition, source: bytes, leads: Leads) -> str:
             start = place_end
     kept.append(source[start:end])
     text = " ".join(b" ".join(kept).decode("utf-8", "replace").split())
-    text = _SIGNATURE_END.sub("", text) or text
+    bare = text.rstrip(_MARKS_AT_END)
+    if bare.endswith("do"):  # the expression is tried at every character of a line
+        bare = _SIGNATURE_END.sub("", text)
+    text = bare or text
     return text if len(text) <= MAX_SIGNATURE_CHARS else text[: MAX_SIGNATURE_CHARS - 1] + "…"
