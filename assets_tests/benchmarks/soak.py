@@ -4,10 +4,11 @@
 
 Several clients search and judge; a repository changes and is indexed; two models' indexes take turns in
 serving, and are rolled back. Sampled every two seconds: the service's resident memory, its open files and
-threads, the memory that Postgres' processes have each for themselves (USS: no shared buffers are in it), and
-its connections. Flat means: the least-squares line through the samples after a third of the time, the
-warm-up, rises by less than `MOST_GROWTH` of their mean over the rest. In the end the service is stopped, and
-every search that was answered and every judgement that was acknowledged has to be in the database.
+threads, the anonymous memory of Postgres' processes, and its connections. (Not their USS: a page of the
+shared buffers that only one living process has touched counts as its own there, so USS rises as the buffers
+fill.) Flat means: the least-squares line through the samples after a third of the time, the warm-up, rises by
+less than `MOST_GROWTH` of their mean over the rest. In the end the service is stopped, and every search that
+was answered and every judgement that was acknowledged has to be in the database. Linux only.
 """
 
 from __future__ import annotations
@@ -187,10 +188,13 @@ def sample(soak: Soak, service: psutil.Process, home: Home, db: Database) -> Non
 
 
 def _own_memory(process: psutil.Process) -> float:
+    """Bytes that are no file's and shared with nobody: what a leak would add to; 0 once it has ended."""
     try:
-        return float(process.memory_full_info().uss)
-    except psutil.Error:
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except OSError:
         return 0.0
+    kilobytes = rollup.partition("Anonymous:")[2].split()
+    return 1024.0 * int(kilobytes[0]) if kilobytes else 0.0
 
 
 def trend(values: Sequence[float]) -> dict[str, float]:

@@ -395,3 +395,12 @@ def test_tokens_are_counted_for_a_whole_file_at_once() -> None:
     calls.clear()
     cut_file("f.py", b"def f():\n    return 1\n", get_language("python"), words(256))
     assert calls == []
+
+
+@pytest.mark.parametrize("limit", [10, 16, 24, 56])
+def test_a_block_of_the_same_extent_as_its_function_is_not_in_it(limit: int) -> None:
+    lines = (f"    {line}" if line.strip() else line for line in LONG.splitlines(keepends=True))
+    inside = by_symbol("python", "if True:\n" + "".join(lines), limit)
+    assert [part.text for part in inside.values()] == [
+        part.text for part in by_symbol("python", LONG, limit).values()
+    ]

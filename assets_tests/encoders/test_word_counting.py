@@ -1,4 +1,4 @@
-"""Counting tokens by words gives exactly the tokenizer's count, wherever it says that it can."""
+"""Counting tokens by lines and words gives exactly the tokenizer's count."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def real(whole: Tokenizer, text: str) -> int:
 def test_real_functions_are_counted_as_by_the_tokenizer(
     whole: Tokenizer, words: WordCounter, functions: list[str]
 ) -> None:
-    ordinary = [text for text in functions if words.counts(text)]
-    assert len(ordinary) > 0.9 * len(functions)
-    assert words.count(ordinary) == [real(whole, text) for text in ordinary]
+    lines = [line.encode() for text in functions for line in text.split("\n")]
+    assert sum(map(words.counts_by_words, lines)) > 0.9 * len(lines)
+    assert words.count(functions) == [real(whole, text) for text in functions]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "a", "x" * 100, "x" * 101, "a_b.c", "\t\r\n", "Hello World", "if(a<=b)|c^~`", "0x1F 1e-5"],
+    ["", " ", "a", "x" * 100, "x" * 101, "a_b.c", "\t\r", "Hello World", "if(a<=b)|c^~`", "0x1F 1e-5"],
 )
-def test_odd_but_ordinary_texts(whole: Tokenizer, words: WordCounter, text: str) -> None:
-    assert words.counts(text)
-    assert words.count([text]) == [real(whole, text)]
+def test_odd_but_ordinary_lines(whole: Tokenizer, words: WordCounter, text: str) -> None:
+    assert words.counts_by_words(text.encode())
+    around = f"  {text}\r\n\n\t{text}"
+    assert words.count([text, around]) == [real(whole, text), real(whole, around)]
 
 
 @pytest.mark.parametrize(
-    "text", ["caf\u00e9", "a\x01b", "a\x00", "[SEP]", "x[cls]", "\u4e2d", "a\x0bb", "\u00a0"]
+    "text", ["caf\u00e9", "a\x01b", "a\x00", "[SEP]", "x[cls]", "\u4e2d", "a\x0bb", "\u00a0", "\x0b\u0301"]
 )
 def test_what_is_not_ordinary_is_left_to_the_tokenizer(
     whole: Tokenizer, words: WordCounter, text: str
 ) -> None:
-    assert not words.counts(text)
-    assert counter_of([(whole, "")])([text, "plain", text]) == [
-        real(whole, each) for each in (text, "plain", text)
-    ]
+    assert not words.counts_by_words(text.encode())
+    asked = [text, "plain", f"plain\n{text}\nplain", f"a\x0b\n{text}", text]
+    assert counter_of([(whole, "")])(asked) == [real(whole, each) for each in asked]
 
 
 @few_or_many(200, 5_000)
@@ -80,13 +80,19 @@ def test_generated_texts(whole: Tokenizer, examples: int) -> None:
         ]
 
 
-def test_forgetting_words_changes_no_count(
-    whole: Tokenizer, words: WordCounter, functions: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["_MOST_WORDS", "_MOST_LINES"])
+def test_forgetting_changes_no_count(
+    whole: Tokenizer, words: WordCounter, functions: list[str], monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("pipeline.encoders.word_counting._MOST_WORDS", 50)
+    monkeypatch.setattr(f"pipeline.encoders.word_counting.{limit}", 50)
     for text in functions[:50]:
-        if words.counts(text):
-            assert words.count([text]) == [real(whole, text)]
+        assert words.count([text]) == [real(whole, text)]
+
+
+def test_special_tokens_of_several_words_are_not_for_counting_by_lines() -> None:
+    other = tokenizer()
+    other.add_special_tokens(["two words"])
+    assert word_counter(other) is None
 
 
 def test_another_kind_of_tokenizer_is_not_counted_by_words() -> None:

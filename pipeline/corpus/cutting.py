@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import and_
+from typing import NamedTuple
 
 from pipeline.corpus.definitions import Definition, unique_symbols
 from pipeline.corpus.documentation import says_enough
@@ -27,8 +28,7 @@ MAX_BYTES_BESIDE = 200
 _SPECIAL_TOKENS = 8
 
 
-@dataclass(frozen=True)
-class CutSnippet:
+class CutSnippet(NamedTuple):
     """One snippet, ready to be stored.
 
     Attributes:

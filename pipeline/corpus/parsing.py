@@ -29,7 +29,8 @@ _ROLES: dict[str, Role] = {
     "docstring": "docstring",
 }
 # What may stand between a signature and a body, in whatever language.
-_SIGNATURE_END = re.compile(r"(?:[\s{:;=]|,?\s*\bdo:?)+$")
+_SIGNATURE_END = re.compile(r"(?:[ {:;=]|,? *\bdo:?)+$")
+_MARKS_AT_END = " {:;="
 
 _LINE_OF_CODE = re.compile(rb"\w[^\n]*")
 
@@ -43,31 +44,22 @@ class ParsedFile:
         definitions: In file order, those that are no snippets of their own included.
         leads: Its comments and attributes.
         syntax_errors: How many places in it could not be parsed.
-        blocks: The query that finds the nodes whose children are statements.
+        blocks: The nodes whose children are statements, by their beginning; what is around stands first.
+        clauses: The ids of the nodes that continue the statement before them.
     """
 
     source: bytes
     definitions: list[Definition]
     leads: Leads
     syntax_errors: int
-    blocks: tree_sitter.Query
+    blocks: list[tree_sitter.Node]
+    clauses: set[int]
 
 
 @cache
-def _queries(language: Language) -> tuple[tree_sitter.Query, tree_sitter.Query]:
-    """A language's query, once without its `@block` patterns and once with nothing but them."""
-    grammar, text = language.load(), language.query_text.encode()
-    definitions, blocks = tree_sitter.Query(grammar, text.decode()), tree_sitter.Query(grammar, text.decode())
-    for pattern in range(definitions.pattern_count):
-        start, end = definitions.start_byte_for_pattern(pattern), definitions.end_byte_for_pattern(pattern)
-        is_block = text[start:end].split(b";")[0].rstrip().endswith(b"@block")
-        (definitions if is_block else blocks).disable_pattern(pattern)
-    return definitions, blocks
-
-
-@cache
-def _errors_query(language: Language) -> tree_sitter.Query:
-    return tree_sitter.Query(language.load(), "(ERROR) @error (MISSING) @error")
+def _query(language: Language) -> tree_sitter.Query:
+    """All that is looked for in a file: in one query, for walking the tree is most of what one costs."""
+    return tree_sitter.Query(language.load(), f"{language.query_text}\n(ERROR) @error (MISSING) @error")
 
 
 def utf8(source: bytes) -> bytes:
@@ -89,20 +81,30 @@ def parse_file(source: bytes, language: Language) -> ParsedFile:
     """
     source = utf8(source)
     root = tree_sitter.Parser(language.load()).parse(source).root_node
-    query, blocks = _queries(language)
+    query = _query(language)
     if root.is_error and root.child_count > MAX_LOOSE_TOKENS:
-        return ParsedFile(source, [], Leads(source, [], []), 1, blocks)
+        return ParsedFile(source, [], Leads(source, [], []), 1, [], set())
     found: dict[int, tuple[int, Found]] = {}
     comments: list[tuple[int, int]] = []
     attributes: list[tuple[int, int]] = []
     wrappers: dict[int, tree_sitter.Node] = {}
+    blocks: dict[int, tree_sitter.Node] = {}
+    clauses: set[int] = set()
+    errors = 0
     for pattern, captures in tree_sitter.QueryCursor(query).matches(root):
-        if "comment" in captures:
+        if "block" in captures:
+            block = captures["block"][0]
+            blocks[block.id] = block
+            if "clause" in captures:
+                clauses.add(block.id)
+        elif "comment" in captures:
             comments.extend((node.start_byte, node.end_byte) for node in captures["comment"])
         elif "attribute" in captures:
             attributes.extend((node.start_byte, node.end_byte) for node in captures["attribute"])
         elif "wrapped" in captures:
             wrappers[captures["wrapped"][0].id] = captures["wrapper"][0]
+        elif "error" in captures:
+            errors += 1
         else:
             item = _found(captures, query, pattern, source)
             if item is not None and found.get(item.node.id, (pattern + 1,))[0] > pattern:
@@ -117,11 +119,9 @@ def parse_file(source: bytes, language: Language) -> ParsedFile:
     )
     for definition in definitions:
         _describe(definition, source, leads)
-    errors = 0
-    if root.has_error:
-        captured = tree_sitter.QueryCursor(_errors_query(language)).captures(root)
-        errors = max(len(captured.get("error", [])), 1)
-    return ParsedFile(source, definitions, leads, errors, blocks)
+    errors = max(errors, int(root.has_error))
+    by_place = sorted(blocks.values(), key=lambda node: (node.start_byte, -node.end_byte))
+    return ParsedFile(source, definitions, leads, errors, by_place, clauses)
 
 
 def _found(
@@ -196,5 +196,8 @@ def _signature(definition: Definition, source: bytes, leads: Leads) -> str:
             start = place_end
     kept.append(source[start:end])
     text = " ".join(b" ".join(kept).decode("utf-8", "replace").split())
-    text = _SIGNATURE_END.sub("", text) or text
+    bare = text.rstrip(_MARKS_AT_END)
+    if bare.endswith("do"):  # the expression is tried at every character of a line
+        bare = _SIGNATURE_END.sub("", text)
+    text = bare or text
     return text if len(text) <= MAX_SIGNATURE_CHARS else text[: MAX_SIGNATURE_CHARS - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,16 +31,13 @@ def split_places(parsed: ParsedFile, definition: Definition) -> list[tuple[int, 
     for node in nodes:
         if node is not nodes[0]:
             places[_place(parsed, node.start_byte, nodes[0].start_byte)] = 0
-        captures = tree_sitter.QueryCursor(parsed.blocks).captures(node)
-        blocks = captures.get("block", [])
-        clauses = {clause.id for clause in captures.get("clause", [])}
         ends: list[int] = []
-        for block in sorted(blocks, key=lambda block: (block.start_byte, -block.end_byte)):
+        for block in _blocks(parsed, node):
             while ends and ends[-1] <= block.start_byte:
                 ends.pop()
             ends.append(block.end_byte)
             floor, depth = 0, len(ends) + LAST_RESORT
-            for start, end in _statements(parsed, block, clauses):
+            for start, end in _statements(parsed, block):
                 if start == docstring:
                     continue
                 if floor or len(ends) > 1:
@@ -49,7 +47,19 @@ def split_places(parsed: ParsedFile, definition: Definition) -> list[tuple[int, 
     return sorted(places.items())
 
 
-def _statements(parsed: ParsedFile, block: tree_sitter.Node, clauses: set[int]) -> list[tuple[int, int]]:
+def _blocks(parsed: ParsedFile, node: tree_sitter.Node) -> list[tree_sitter.Node]:
+    """The blocks in a node, itself included."""
+    start, end = node.start_byte, node.end_byte
+    first, after = (bisect_left(parsed.blocks, at, key=lambda block: block.start_byte) for at in (start, end))
+    around: set[int] = set()  # of the same extent, or of a longer one with the same beginning
+    parent = node.parent
+    while parent is not None and parent.start_byte == start:
+        around.add(parent.id)
+        parent = parent.parent
+    return [block for block in parsed.blocks[first:after] if block.id not in around]
+
+
+def _statements(parsed: ParsedFile, block: tree_sitter.Node) -> list[tuple[int, int]]:
     """The byte range of each statement of a block. A cursor walks it: a block may have very many children."""
     cursor = block.walk()
     statements: list[tuple[int, int]] = []
@@ -58,7 +68,7 @@ def _statements(parsed: ParsedFile, block: tree_sitter.Node, clauses: set[int]) 
         node = cursor.node
         if node is not None and node.is_named and cursor.field_name in _STATEMENT_FIELDS:
             start, end = node.start_byte, node.end_byte
-            if node.id not in clauses and not parsed.leads.is_one(start, end):
+            if node.id not in parsed.clauses and not parsed.leads.is_one(start, end):
                 statements.append((start, end))
         more = cursor.goto_next_sibling()
     return statements

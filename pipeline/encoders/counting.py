@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from pipeline.encoders.word_counting import WordCounter, word_counter
@@ -45,11 +44,9 @@ def counter_of(tokenizers: Sequence[tuple[Tokenizer, str]]) -> Count:
 
 def _counted(texts: Sequence[str], tokenizer: Tokenizer, words: WordCounter | None) -> list[int]:
     """The tokens of each text: by words where that is exact, else by the tokenizer."""
-    by_words = [words is not None and words.counts(text) for text in texts]
-    fast = iter(words.count(list(compress(texts, by_words))) if words is not None else ())
-    others = encodable([text for text, is_fast in zip(texts, by_words, strict=True) if not is_fast])
-    slow = (len(each.ids) for each in tokenizer.encode_batch_fast(others))
-    return [next(fast) if is_fast else next(slow) for is_fast in by_words]
+    if words is not None:
+        return words.count(texts)
+    return [len(each.ids) for each in tokenizer.encode_batch_fast(encodable(texts))]
 
 
 def encodable(texts: Sequence[str]) -> list[str]:

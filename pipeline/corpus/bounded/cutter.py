@@ -26,6 +26,7 @@ _PATIENCE = 5.0
 _LAST_WORDS = 2_000
 # Somebody's decision, or the system's in need of memory: it says nothing about the file.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_HASH = CutSnippet._fields.index("content_hash")
 _OUT_OF_MEMORY = ("failed to allocate", "memory allocation of", "MemoryError")
 
 
@@ -67,8 +68,8 @@ class Cutter:
         """The snippets of a file: see `cut_file`. Raises BeyondLimitsError."""
         said = self._ask({"task": "cut", "path": path, "language": language.name}, source)
         for row in said["snippets"]:
-            row["content_hash"] = bytes.fromhex(row["content_hash"])
-        return CutFile([CutSnippet(**row) for row in said["snippets"]], said["syntax_errors"])
+            row[_HASH] = bytes.fromhex(row[_HASH])
+        return CutFile([CutSnippet(*row) for row in said["snippets"]], said["syntax_errors"])
 
     def functions(self, source: bytes, language: Language) -> dict[str, Function]:
         """The functions of a file: see `functions_in`. Raises BeyondLimitsError."""

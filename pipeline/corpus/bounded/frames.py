@@ -21,8 +21,8 @@ class TooLongError(Exception):
 
 
 def write(stream: IO[bytes], message: dict[str, Any], content: bytes = b"") -> None:
-    """Sends a message. Raises TooLongError, and has then sent nothing."""
-    text = json.dumps(message, ensure_ascii=False).encode()
+    """Sends a message; bytes in it as hexadecimal digits. Raises TooLongError, and has then sent nothing."""
+    text = json.dumps(message, ensure_ascii=False, default=bytes.hex).encode()
     if len(text) + len(content) > MAX_BYTES:
         raise TooLongError
     stream.write(_LENGTHS.pack(len(text), len(content)))

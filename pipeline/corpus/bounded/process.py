@@ -42,8 +42,7 @@ class Work:
         """The snippets of a file, as `cut_file` gives them."""
         assert self._tokens is not None
         found = cut_file(said["path"], source, get_language(said["language"]), self._tokens)
-        rows = [{**vars(snippet), "content_hash": snippet.content_hash.hex()} for snippet in found.snippets]
-        return {"snippets": rows, "syntax_errors": found.syntax_errors}
+        return {"snippets": found.snippets, "syntax_errors": found.syntax_errors}
 
     def _functions(self, said: dict[str, Any], source: bytes) -> dict[str, Any]:
         """The functions of a file, as `functions_in` gives them."""
