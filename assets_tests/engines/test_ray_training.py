@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from assets_tests.engines.clusters import RealCluster, real_cluster
-from assets_tests.training.click_pairs import make_pairs, make_set
+from assets_tests.training.click_pairs import make_pairs, make_set, plain_pairs
 from assets_tests.training.notes import Notes
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
@@ -175,7 +175,8 @@ def interrupt() -> None:
 
 def test_what_ends_here_is_resumed_by_the_next_run_to_the_bit(cluster: RealCluster, job: Job) -> None:
     cluster.add_node()
-    here = replace(job, settings=job.settings.model_copy(update=ALWAYS))
+    settings = job.settings.model_copy(update={**ALWAYS, "recipe": "guided"})
+    here = replace(job, guide="minilm", settings=settings)
     train_together(here, Silent(), count=2)
     there = over(cluster, here)
     with pytest.raises(StoppedError):
@@ -194,18 +195,21 @@ def test_a_cluster_without_room_says_so_and_what_a_worker_refuses_is_said_here(
     cluster: RealCluster, job: Job
 ) -> None:
     crowded = over(cluster, job, ray_patience_seconds=20)
-    with pytest.raises(UnavailableError, match=r"For 20 s .* no room for 2 training .* have 1 processors"):
+    with pytest.raises(
+        UnavailableError, match=r"For 20 s .* no room for 2 training .* have processors: 1, GPUs: 0"
+    ):
         train_on_cluster(crowded, Silent())
     ray = import_module("ray")
-    taken = ray.remote(num_cpus=1)(time.sleep).remote(3600)
+    taken = ray.remote(num_cpus=1)(lambda: time.sleep(3600)).remote()
     alone = over(cluster, job, ray_patience_seconds=20, train_processes=1)
     with pytest.raises(UnavailableError, match=r"no room for a training process .* others have taken them"):
         train_on_cluster(alone, Silent())
     ray.cancel(taken, force=True)
     with pytest.raises(BadInputError, match="'guesswork' is not"):
         train_on_cluster(over(cluster, job, recipe="guesswork"), Silent())
-    rises = over(cluster, job, train_processes=1, max_loss_rise=1e-6)
-    with pytest.raises(HoneloopError, match="loss"):
-        train_on_cluster(rises, Silent())
-    assert not handed_over(rises.directory)
+    without_negatives = replace(job, training_set=make_set(plain_pairs(16, "train")))
+    refused = over(cluster, without_negatives, train_processes=1, recipe="triplet")
+    with pytest.raises(HoneloopError, match="no pairs that the triplet loss could train on"):
+        train_on_cluster(refused, Silent())
+    assert not handed_over(refused.directory)
     assert all_is_free(1)

@@ -115,6 +115,6 @@ def _no_room(cluster: Cluster, wanted: int, nodes: Sequence[Node], slots: Sequen
     said = f"For {cluster.patience:g} s there was no room for {processes} on the Ray cluster"
     if not nodes:
         return f"{said}: no node of it gives a processor or a GPU."
-    has = f"{sum(node.cpus for node in nodes)} processors and {sum(node.gpus for node in nodes)} GPUs"
-    taken = ", and others have taken them" if len(slots) >= wanted else ""
+    has = f"processors: {sum(node.cpus for node in nodes)}, GPUs: {sum(node.gpus for node in nodes)}"
+    taken = "; others have taken them" if len(slots) >= wanted else ""
     return f"{said}: its nodes have {has}{taken}."
