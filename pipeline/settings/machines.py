@@ -25,6 +25,6 @@ class MachineSettings(BaseSettings):
     ray_patience_seconds: float = Field(
         default=300,
         gt=0,
-        description="So long Ray may take to give a first worker, another one, or room for all of a training's "
-        "processes.",
+        description="So long Ray may take to give a first worker, another one, or room for all of a "
+        "training's processes.",
     )
