@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.config import Settings
@@ -91,7 +92,7 @@ def test_pairs_arrive_as_they_were() -> None:
 def test_nodes_are_told_what_training_goes_by_and_no_secret() -> None:
     settings = Settings(
         database_url="postgresql://honeloop:hunter2@db/honeloop",
-        api_token="hunter2hunter2hunter2",
+        api_token=SecretStr("hunter2hunter2hunter2"),
         device="cpu",
         seed=3,
         recipe="averaged+two-stage",
