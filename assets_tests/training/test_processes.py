@@ -22,8 +22,9 @@ from pipeline.training import parallel
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import handed_over, take_over
 from pipeline.training.history import losses
+from pipeline.training.launching import Job
 from pipeline.training.pairs import TrainingSet
-from pipeline.training.processes import Job, _free_port, process_count, train_together
+from pipeline.training.processes import _free_port, process_count, train_together
 
 
 def exchange(rank: int, port: int, end: Connection) -> None:
@@ -116,7 +117,7 @@ def test_two_processes_make_the_model_that_one_makes(
     minilm: Encoder, job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     progress = Notes()
-    train_together(job, 2, progress)
+    train_together(job, progress, count=2)
     assert progress.notes[0] == "Training in 2 processes."
     assert (progress.totals, progress.done) == ({"Fine-tuning": 6}, 6)
     assert multiprocessing.active_children() == []
@@ -153,12 +154,12 @@ def test_a_killed_process_ends_the_others_and_the_training_is_resumed(job: Job) 
     settings = job.settings.model_copy(update={"lora_rank": 2, "state_seconds": 0, "state_max_share": 1})
     job = replace(job, settings=settings)
     with pytest.raises(HoneloopError, match=r"honeloop-train-1\) ended by signal SIGKILL") as failure:
-        train_together(job, 2, Murderous())
+        train_together(job, Murderous(), count=2)
     assert "goes on from the last saved step" in failure.value.hint
     assert multiprocessing.active_children() == []
     assert not handed_over(job.directory)
     progress = Notes()
-    train_together(job, 2, progress)
+    train_together(job, progress, count=2)
     assert any(note.startswith("Resumed at step") for note in progress.notes)
     assert handed_over(job.directory)
 
@@ -167,7 +168,7 @@ def test_a_killed_process_ends_the_others_and_the_training_is_resumed(job: Job) 
 def test_what_a_process_refuses_is_said_by_the_parent(job: Job) -> None:
     wrong = replace(job, settings=job.settings.model_copy(update={"recipe": "guesswork"}))
     with pytest.raises(BadInputError, match="'guesswork' is not"):
-        train_together(wrong, 2, Silent())
+        train_together(wrong, Silent(), count=2)
 
 
 def test_how_many_processes_is_a_setting(small: Settings) -> None:

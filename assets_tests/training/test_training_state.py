@@ -80,6 +80,57 @@ def test_a_state_replaces_the_one_before_and_writes_equal_parts_once(
     assert not directory.exists()
 
 
+def carried(store: StateStore, arrived: Path, but: frozenset[str] = frozenset()) -> bytes:
+    """Copies the files of a state elsewhere, as they come from a node; the content of STATE."""
+    arrived.mkdir(exist_ok=True)
+    *files, state = store.files()
+    for file in files:
+        if file.name not in but:
+            (arrived / file.name).write_bytes(file.read_bytes())
+    return state.read_bytes()
+
+
+def test_a_state_that_was_saved_elsewhere_is_adopted(store: StateStore, tmp_path: Path) -> None:
+    told: list[list[str]] = []
+    there = StateStore(
+        tmp_path / "there", IDENTITY, lambda: told.append([path.name for path in there.files()])
+    )
+    assert there.files() == []
+    best = part("weights-1", 1.0)
+    there.save({"step": 1}, {"weights": best, "best": best})
+    store.adopt(carried(there, tmp_path / "arrived"), tmp_path / "arrived")
+    there.save({"step": 2}, {"weights": part("weights-2", 2.0), "best": best})
+    known = frozenset(["weights-1.safetensors"])
+    store.adopt(carried(there, tmp_path / "arrived", known), tmp_path / "arrived")
+    assert told == [[*known, STATE], [*known, "weights-2.safetensors", STATE]]
+    assert [path.name for path in store.files()] == told[1]
+    found = StateStore(tmp_path / "training.work", IDENTITY).load()
+    assert found is not None
+    assert found.account == {"step": 2}
+    assert torch.equal(found.parts["weights"]["weight"], torch.full((3, 2), 2.0))
+    assert torch.equal(found.parts["best"]["weight"], torch.full((3, 2), 1.0))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_state_that_did_not_arrive_whole_leaves_the_one_before(
+    store: StateStore, tmp_path: Path, damage: str
+) -> None:
+    store.save({"step": 1}, {"weights": part("weights-1", 1.0)})
+    there = StateStore(tmp_path / "there", IDENTITY)
+    there.save({"step": 2}, {"weights": part("weights-1", 5.0), "best": part("weights-2", 2.0)})
+    content = carried(there, tmp_path / "arrived")
+    file = tmp_path / "arrived" / "weights-1.safetensors"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(HoneloopError, match=r"weights-1\.safetensors did not arrive whole"):
+        store.adopt(content, tmp_path / "arrived")
+    found = store.load()
+    assert found is not None
+    assert found.account == {"step": 1}
+
+
 class KilledError(BaseException):
     """Nothing in `save` catches anything, so this ends it as a kill would."""
 

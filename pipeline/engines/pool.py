@@ -31,7 +31,7 @@ Work = TypeVar("Work")
 # Pieces of work that a worker holds: one to do, and the next, so that it never waits for this process.
 _HELD = 2
 # How often one piece of work may end a worker, and a node's workers end without having done anything.
-_MOST_DEATHS = 3
+MOST_DEATHS = 3
 _LOOK_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
 
@@ -125,7 +125,7 @@ class Pool(Generic[Work]):
             self._slots = {
                 (node.id, number): (node, slot)
                 for node in self._cluster.nodes()
-                if self._stillborn[node.id] < _MOST_DEATHS
+                if self._stillborn[node.id] < MOST_DEATHS
                 for number, slot in enumerate(self._job.slots(node))
             }
 
@@ -181,7 +181,7 @@ class Pool(Generic[Work]):
             try:
                 result = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
-                raise _raised(error) from error
+                raise raised_by(error) from error
             except ray.exceptions.RayError as error:
                 self._bury(slot, worker, error)
                 continue
@@ -200,13 +200,13 @@ class Pool(Generic[Work]):
         self._stillborn[worker.node.id] += 1
         self._last_words = " ".join(str(error).split())[:300]
         logger.warning("A worker on the Ray node %s was lost: %s", worker.node.address, self._last_words)
-        _kill(worker.actor)
+        kill(worker.actor)
         # Only the first of them was being done.
         for position, (number, piece) in enumerate(worker.holds.values()):
             self._deaths[number] += position == 0
-            if self._deaths[number] >= _MOST_DEATHS:
+            if self._deaths[number] >= MOST_DEATHS:
                 raise HoneloopError(
-                    f"{_MOST_DEATHS} workers of the Ray cluster ended one after another at the same work, "
+                    f"{MOST_DEATHS} workers of the Ray cluster ended one after another at the same work, "
                     f"{self._describe(piece)}: {self._last_words}",
                     hint="If they lack memory, lower HONELOOP_EMBED_BATCH_SIZE; the nodes' logs say more.",
                 )
@@ -230,16 +230,17 @@ class Pool(Generic[Work]):
             if closing:
                 ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
         for worker in workers.values():
-            _kill(worker.actor)
+            kill(worker.actor)
 
 
-def _kill(actor: Any) -> None:
+def kill(actor: Any) -> None:
+    """Ends a worker, whether it is still there or not."""
     ray = ray_module()
     if ray.is_initialized():
         ray.kill(actor)
 
 
-def _raised(error: Any) -> Exception:
-    """What the worker raised, if it is a sentence for people; else what Ray makes of it."""
+def raised_by(error: Any) -> Exception:
+    """What a worker raised, if it is a sentence for people; else what Ray makes of it."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, HoneloopError) else error

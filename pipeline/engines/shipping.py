@@ -7,7 +7,7 @@ which the worker computes anew from the files it has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.config import Settings
 from pipeline.corpus.tokens import TokenBudget
-from pipeline.encoders.loading import load_copied, located_members
+from pipeline.encoders.loading import LocatedMember, load_copied, located_members
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.engines.lazy_ray import ray_module
 from pipeline.errors import HoneloopError
@@ -62,7 +62,24 @@ def ship_model(encoder: Encoder) -> ShippedModel:
             f"{encoder.source} no longer holds the model version {encoder.version[:12]} but {version[:12]}.",
             hint="Put the model's files back.",
         )
-    spec = EncoderSpec(name=encoder.spec.name, members=tuple(member.spec for member in members))
+    return _shipped(version, encoder.spec.name, members)
+
+
+def ship_model_at(source: str) -> ShippedModel:
+    """The same of an encoder that this process has not loaded.
+
+    Args:
+        source: as `load_encoder` takes it.
+
+    Raises:
+        BadInputError, DamagedModelError: as `version_of` does.
+    """
+    version, members = located_members(source)
+    return _shipped(version, source, members)
+
+
+def _shipped(version: str, name: str, members: Sequence[LocatedMember]) -> ShippedModel:
+    spec = EncoderSpec(name=name, members=tuple(member.spec for member in members))
     return ShippedModel(
         version,
         spec.model_dump_json(),

@@ -7,8 +7,18 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# Beside Honeloop itself: what vectors and token counts come from. Ray compares Python and itself on its own.
-_LIBRARIES = ("torch", "transformers", "tokenizers", "tree-sitter", "kingfisher-secret-scanner")
+# Beside Honeloop itself: what vectors, weights and token counts come from. Ray compares Python and itself.
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sentence-transformers",
+    "accelerate",
+    "peft",
+    "numpy",
+    "tree-sitter",
+    "kingfisher-secret-scanner",
+)
 _ROOT = Path(__file__).resolve().parents[1]
 _CODE = ("*.py", "*.scm", "*.yml")
 

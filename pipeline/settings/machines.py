@@ -1,4 +1,4 @@
-"""On which machines files are cut and texts embedded."""
+"""On which machines files are cut, texts embedded and models trained."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pydantic_settings import BaseSettings
 
 
 class MachineSettings(BaseSettings):
-    """On which machines files are cut and texts embedded."""
+    """On which machines files are cut, texts embedded and models trained."""
 
     engine: Literal["local", "ray"] = Field(
         default="local",
-        description="Where files are cut and texts embedded: in this process, or on a Ray cluster.",
+        description="Where files are cut, texts embedded and models trained: on this machine, or on a Ray "
+        "cluster.",
     )
     ray_address: str = Field(
         default="auto",
@@ -22,5 +23,8 @@ class MachineSettings(BaseSettings):
         "one that this machine is a node of.",
     )
     ray_patience_seconds: float = Field(
-        default=300, gt=0, description="So long Ray may take to give a first worker, or another one."
+        default=300,
+        gt=0,
+        description="So long Ray may take to give a first worker, another one, or room for all of a "
+        "training's processes.",
     )

@@ -128,8 +128,9 @@ class TrainingSettings(BaseSettings):
     train_processes: int = Field(
         default=1,
         ge=0,
-        description="Processes that train one model together, a GPU each or sharing the processors; 0: as "
-        "many as there are GPUs. The result is the same but for rounding.",
+        description="Processes that train one model together, a GPU each or sharing the processors, of this "
+        "machine or (ENGINE) of a Ray cluster; 0: as many as there are GPUs. The result is the same but for "
+        "rounding.",
     )
     state_seconds: float = Field(
         default=120,

@@ -58,6 +58,7 @@ def fine_tune(
     *,
     guide: Encoder | None = None,
     earlier: Sequence[Pair] = (),
+    store: StateStore | None = None,
 ) -> FineTuned:
     """Trains a copy of the base encoder's trainable member on the training set's pairs.
 
@@ -78,6 +79,7 @@ def fine_tune(
         progress: told of every step and validation.
         guide: of a guided recipe; by default `base`.
         earlier: pairs of earlier training sets that `base` has learned from, to be replayed.
+        store: keeps the state in `work_dir`, and knows the recipe's key; by default the key on this machine.
 
     Raises:
         HoneloopError: nothing to train on, the loss or a gradient became NaN or infinite, the loss rose, or
@@ -87,8 +89,10 @@ def fine_tune(
     recipe = recipe_of(settings)
     stages = plan_stages(training_set, recipe, progress.note, earlier)
     guide_version = guide.version if guide is not None and recipe.guided else None
-    key = recipe_key(training_set, base.version, settings, guide_version=guide_version, earlier=earlier)
-    store = StateStore(work_dir, key)
+    store = store or StateStore(
+        work_dir,
+        recipe_key(training_set, base.version, settings, guide_version=guide_version, earlier=earlier),
+    )
     with quiet(), _reproducible(recipe.seed, base.device), _alone(store):
         from pipeline.training import parallel
         from pipeline.training.adapters import trained_tensors
@@ -178,7 +182,7 @@ def fine_tune(
     )
     return FineTuned(
         model=model,
-        recipe_key=key,
+        recipe_key=store.identity,
         base_version=base.version,
         history=watcher.history,
         device=base.device,

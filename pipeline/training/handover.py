@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.encoders.quiet import quiet
@@ -23,21 +25,41 @@ _ACCOUNT = "account.json"
 def hand_over(fine_tuned: FineTuned, directory: Path) -> None:
     """Writes the model and the account of its training into `directory`, replacing what is there.
 
-    What is half-written while nobody holds the lock beside it has no writer any more.
-
     Raises:
         HoneloopError: the disk is full, or may not be written to.
+    """
+    with _replacing(directory) as unfinished:
+        with quiet():
+            fine_tuned.model.save_pretrained(
+                str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
+            )
+        (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
+
+
+def bring(arrived: Path, directory: Path) -> None:
+    """Puts into the place of `directory` what `hand_over` wrote on another machine, and what was copied here.
+
+    Raises:
+        HoneloopError: it is not whole, or may not be moved there.
+    """
+    if not handed_over(arrived):
+        raise HoneloopError("The fine-tuned model did not arrive whole.", hint="Start the training again.")
+    with _replacing(directory) as unfinished:
+        os.rename(arrived, unfinished)
+
+
+@contextmanager
+def _replacing(directory: Path) -> Generator[Path]:
+    """A directory that takes the place of `directory` when the block ends well.
+
+    What is half-written while nobody holds the lock beside it has no writer any more.
     """
     unfinished = directory.with_name(f"{directory.name}{UNFINISHED}")
     with disk_errors(directory.parent, "The fine-tuned model"), locked(directory.parent / LOCK):
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
             unfinished.mkdir(parents=True)
-            with quiet():
-                fine_tuned.model.save_pretrained(
-                    str(unfinished / _MODEL), create_model_card=False, safe_serialization=True
-                )
-            (unfinished / _ACCOUNT).write_text(json.dumps(fine_tuned.to_json()), encoding="utf-8")
+            yield unfinished
             shutil.rmtree(directory, ignore_errors=True)
             os.rename(unfinished, directory)
         finally:

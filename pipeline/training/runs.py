@@ -13,9 +13,9 @@ from pipeline.training.account import Account
 from pipeline.training.checkpoints import find_checkpoint
 from pipeline.training.fine_tuning import fine_tune
 from pipeline.training.handover import hand_over, handed_over, read_account
+from pipeline.training.launching import Job, launch_for
 from pipeline.training.leftovers import clear_abandoned
 from pipeline.training.pairs import Pair, TrainingSet
-from pipeline.training.processes import Job, process_count, train_together
 from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.replay import earlier_pairs
@@ -37,10 +37,10 @@ class Run:
     Attributes:
         training_set: what is trained on.
         base: what is trained from.
-        base_location: where several processes load it from, as `load_encoder` takes it.
+        base_location: where other processes load it from, as `load_encoder` takes it.
         settings: they name the recipe.
         guide: of a guided recipe; None for the base.
-        guide_location: where several processes load it from.
+        guide_location: where other processes load it from.
         earlier: pairs of earlier training sets that may be replayed.
     """
 
@@ -100,14 +100,14 @@ class Run:
         return "trained"
 
     def _train(self, progress: Progress) -> None:
-        """Trains in as many processes as are set, and hands the model over."""
+        """Trains where and in as many processes as is set, and hands the model over."""
         keep_days = self.settings.state_keep_days
         for name in clear_abandoned(self.directory.parent, keep_days, but=self.work_directory):
             progress.note(
                 f"Gave up the training {name[:12]}: it was not taken up again for {keep_days:g} days."
             )
-        count = process_count(self.settings)
-        if count == 1:
+        launch = launch_for(self.settings)
+        if launch is None:
             trained = fine_tune(
                 self.base,
                 self.training_set,
@@ -128,7 +128,7 @@ class Run:
                 work_dir=self.work_directory,
                 directory=self.directory,
             )
-            train_together(job, count, progress)
+            launch(job, progress)
         shutil.rmtree(self.work_directory, ignore_errors=True)
 
 

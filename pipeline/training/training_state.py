@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +67,16 @@ class StateStore:
     Args:
         directory: of this training alone; made when something is saved.
         identity: what decides the training's result (its recipe key): a state of another one is not taken.
+        saved: called when a state was saved, before the training goes on.
+
+    Attributes:
+        identity: as given.
     """
 
-    def __init__(self, directory: Path, identity: str) -> None:
+    def __init__(self, directory: Path, identity: str, saved: Callable[[], object] = lambda: None) -> None:
+        self.identity = identity
         self._directory = directory
-        self._identity = identity
+        self._saved = saved
         self._hashes: dict[str, str] = {}
 
     def save(self, account: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
@@ -88,21 +93,58 @@ class StateStore:
         hashes = {part.name: self._written(part) for part in parts.values()}
         content = {
             "format": STATE_FORMAT,
-            "identity": self._identity,
+            "identity": self.identity,
             "parts": {role: part.name for role, part in parts.items()},
             "sha256": hashes,
             "account": account,
         }
+        self._publish(json.dumps(content), hashes)
+        self._saved()
+
+    def adopt(self, content: bytes, arrived: Path) -> None:
+        """Replaces the saved state by one that was saved elsewhere, whole or not at all.
+
+        Args:
+            content: what `STATE` holds there.
+            arrived: the files that it names and that are not here yet; they are moved.
+
+        Raises:
+            HoneloopError: it names a file that is not here, or that is not the one it names.
+            OSError: it cannot be written; the state saved before is still there.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        hashes: dict[str, str] = json.loads(content)["sha256"]
+        for name, expected in hashes.items():
+            new, file = arrived / file_name(name), self._directory / file_name(name)
+            if self._hashes.get(name) == expected and file.is_file():
+                continue
+            found = new if new.is_file() else file
+            if not found.is_file() or sha256_of(found) != expected:
+                raise HoneloopError(f"{file.name} did not arrive whole.")
+            if found is new:
+                force_to_disk(new)
+                os.replace(new, file)
+        self._publish(content.decode(), hashes)
+
+    def _publish(self, content: str, hashes: dict[str, str]) -> None:
+        """The rename that makes a state the saved one; what it does not name is deleted then."""
         unfinished = self._directory / f"{_UNFINISHED}.json"
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.write_text(content, encoding="utf-8")
         force_to_disk(unfinished)
         os.replace(unfinished, self._directory / STATE)
         force_to_disk(self._directory)
         self._hashes = hashes
-        named = {_file(name) for name in hashes} | {STATE, _LOCK}
+        named = {file_name(name) for name in hashes} | {STATE, _LOCK}
         for path in self._directory.iterdir():
             if path.name not in named and path.is_file():
                 path.unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """The files of the saved state, whole or damaged, `STATE` last; none if nothing is saved."""
+        if not (self._directory / STATE).is_file():
+            return []
+        files = (path for path in self._directory.iterdir() if path.is_file() and path.name[0] != ".")
+        return sorted(files, key=lambda path: (path.name == STATE, path.name))
 
     def load(self) -> SavedState | None:
         """The saved state; None if nothing was saved.
@@ -119,12 +161,12 @@ class StateStore:
             return None
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if (content["format"], content["identity"]) != (STATE_FORMAT, self._identity):
+            if (content["format"], content["identity"]) != (STATE_FORMAT, self.identity):
                 raise HoneloopError(f"{path} is the state of another training.")
             hashes: dict[str, str] = content["sha256"]
             tensors: dict[str, dict[str, torch.Tensor]] = {}
             for name, expected in hashes.items():
-                file = self._directory / _file(name)
+                file = self._directory / file_name(name)
                 if not file.is_file() or sha256_of(file) != expected:
                     raise HoneloopError(f"{file} is missing or damaged.")
                 tensors[name] = load_file(file)
@@ -170,7 +212,7 @@ class StateStore:
         save_file({name: tensor.contiguous() for name, tensor in part.tensors.items()}, unfinished)
         digest = sha256_of(unfinished)
         force_to_disk(unfinished)
-        os.replace(unfinished, self._directory / _file(part.name))
+        os.replace(unfinished, self._directory / file_name(part.name))
         return digest
 
 
@@ -291,5 +333,6 @@ def _locked(lock: Any) -> bool:
     return True
 
 
-def _file(name: str) -> str:
+def file_name(name: str) -> str:
+    """The file of a part of this name, in the directory of a state."""
     return f"{name}.safetensors"
