@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.checking import NothingToCheckError, Outcome
@@ -48,6 +47,10 @@ class Subject:
     def the_repository(self) -> Repository:
         """Raises NothingToCheckError without one."""
         return _there(self.repository, "No repository is registered.")
+
+    def the_embedder(self) -> ModelRecord:
+        """Who made the vectors."""
+        return self.embedded_by or self.bench.target_model()
 
     def the_training_set(self) -> int:
         """Raises NothingToCheckError without one."""
@@ -120,12 +123,6 @@ def _of_repository(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome
     return lambda s: check(s.bench.db, s.bench.settings, s.the_repository())
 
 
-def _of_vectors(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
-    return lambda s: check(
-        s.bench.db, s.bench.settings, s.embedded_by or s.bench.target_model(), s.the_repository()
-    )
-
-
 def _of_training_set(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
     return lambda s: check(s.bench.db, s.bench.settings, s.the_training_set())
 
@@ -193,12 +190,19 @@ CHECKS: tuple[Check, ...] = (
         promotion.gate_agrees,
         lambda s: promotion.gate_agrees(s.bench, s.the_model()),
     ),
-    _check("snippet_embeddings", "repository", index.vectors_are_sound, _of_vectors(index.vectors_are_sound)),
+    _check(
+        "snippet_embeddings",
+        "repository",
+        index.vectors_are_sound,
+        lambda s: index.vectors_are_sound(s.bench.db, s.bench.settings, s.the_embedder(), s.the_repository()),
+    ),
     _check(
         "snippet_embeddings",
         "repository",
         index.none_left_out,
-        lambda s: _of_vectors(partial(index.none_left_out, embedded=s.embedded))(s),
+        lambda s: index.none_left_out(
+            s.bench.db, s.bench.settings, s.the_embedder(), s.the_repository(), s.embedded
+        ),
     ),
     *(
         _check("search_index", "index", function, _of_index(function))

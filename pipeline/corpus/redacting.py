@@ -21,7 +21,6 @@ from pipeline.corpus.secrets import Detector
 from pipeline.store.connections import Connection
 
 _AT_ONCE = 500
-_ALL = sql.SQL("true")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class _Texts:
     table: str
     keys: tuple[str, ...]
     columns: tuple[str, ...]
-    where: sql.Composable = field(default_factory=lambda: _ALL)
+    where: sql.Composable = field(default_factory=lambda: sql.SQL("true"))
 
 
 _KEPT = (

@@ -1,6 +1,6 @@
 """What stopped a run, read from its events, in words for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -30,31 +30,21 @@ class Failure:
         return kind(self.message, hint=self.hint)
 
 
-def failures_in(events: Iterable[dg.DagsterEvent], run_id: str, partition: str | None) -> list[Failure]:
+def failures_in(events: Sequence[dg.DagsterEvent], run_id: str, partition: str | None) -> list[Failure]:
     """What failed according to a run's events: the blocking checks first, then the steps."""
-    checks: list[Failure] = []
+    checks = [_of_check(each, partition) for each in _not_passed(events, dg.AssetCheckSeverity.ERROR)]
     steps: list[Failure] = []
     for event in events:
-        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-                checks.append(_of_check(evaluation, partition))
-        elif event.is_step_failure and event.step_key is not None:
+        if event.is_step_failure and event.step_key is not None:
             steps += _of_step(event, event.step_key, run_id, partition)
     return checks + steps
 
 
-def warnings_in(events: Iterable[dg.DagsterEvent]) -> list[str]:
+def warnings_in(events: Sequence[dg.DagsterEvent]) -> list[str]:
     """What is only behind according to the checks of a run, and what to do about it; a line each."""
-    checked = (
-        event.asset_check_evaluation_data
-        for event in events
-        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    )
     return [
         f"{each.description} {plain(each.metadata).get('hint', '')}".strip()
-        for each in checked
-        if not each.passed and each.severity == dg.AssetCheckSeverity.WARN
+        for each in _not_passed(events, dg.AssetCheckSeverity.WARN)
     ]
 
 
@@ -78,6 +68,17 @@ def failure_sentences(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     events = [record.event_log_entry.dagster_event for record in records]
     found = failures_in([event for event in events if event is not None], run_id, None)
     return [str(failure.error()) for failure in found]
+
+
+def _not_passed(
+    events: Sequence[dg.DagsterEvent], severity: dg.AssetCheckSeverity
+) -> list[dg.AssetCheckEvaluation]:
+    checked = (
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    return [each for each in checked if not each.passed and each.severity == severity]
 
 
 def _of_check(evaluation: dg.AssetCheckEvaluation, partition: str | None) -> Failure:

@@ -37,7 +37,8 @@ def examine_secrets(db: Database, settings: Settings, found: Examination, progre
         count = count_not_read(connection, detector)
         with progress.stage("Looking for secrets in stored texts", count) as advance:
             for each in find_held(connection, detector):
-                held += [each] if each is not None else []
+                if each is not None:
+                    held.append(each)
                 advance(1)
         if not held:
             note_looked_through(connection, detector)

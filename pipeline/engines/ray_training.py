@@ -23,7 +23,13 @@ from pipeline.engines.gang import has_gpus, in_bundle, room_for
 from pipeline.engines.lazy_ray import ray_module
 from pipeline.engines.pool import MOST_DEATHS, Slot, kill, raised_by
 from pipeline.engines.trainer import Trainer
-from pipeline.engines.training_shipping import Arrivals, ShippedTraining, ship_state, ship_training
+from pipeline.engines.training_shipping import (
+    MODEL,
+    Arrivals,
+    ShippedTraining,
+    ship_state,
+    ship_training,
+)
 from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.progress import Progress
 from pipeline.training.disk import disk_errors
@@ -38,7 +44,6 @@ from pipeline.training.training_state import StateStore
 logger = logging.getLogger(__name__)
 
 _ARRIVING = "arriving"
-_MODEL = "model"
 _LOOK_SECONDS = 5.0
 # When a worker is lost, another may be the first to fail for it. The cluster takes up to half a minute to say
 # that a node is gone.
@@ -63,12 +68,12 @@ def train_on_cluster(job: Job, progress: Progress) -> None:
     """
     cluster = Cluster(job.settings)
     shipped = ship_training(job)
-    guided = shipped.guide is not None and recipe_of(job.settings).guided
+    guide = shipped.guide if recipe_of(job.settings).guided else None
     identity = recipe_key(
         job.training_set,
         shipped.base.version,
         job.settings,
-        guide_version=shipped.guide.version if shipped.guide is not None and guided else None,
+        guide_version=None if guide is None else guide.version,
         earlier=job.earlier,
     )
     store = StateStore(job.work_dir, identity)
@@ -194,7 +199,7 @@ class _Training:
                         failed = failed or crashed(number, message)
                         until = until or time.monotonic() + (_CAUSE_SECONDS if len(actors) > 1 else 0)
                     elif message[0] == "done" and number == 0:
-                        bring(arrivals.directory / _MODEL, self._job.directory)
+                        bring(arrivals.directory / MODEL, self._job.directory)
                         return
                     else:
                         self._take(message, arrivals, following)
@@ -210,7 +215,7 @@ class _Training:
             following.take(message)
 
     def _take_piece(self, arrivals: Arrivals, name: str, piece: Any, digest: str | None) -> None:
-        if name.startswith(f"{_MODEL}/"):
+        if name.startswith(f"{MODEL}/"):
             with disk_errors(self._job.work_dir, "The fine-tuned model"):
                 arrivals.take(name, piece, digest)
         elif self._unsaved is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Settings
 from pipeline.engines.lazy_ray import ray_module
 from pipeline.engines.shipping import Files, unpack_model
-from pipeline.engines.training_shipping import ShippedTraining, send_files, unpack_pairs, unpack_state
+from pipeline.engines.training_shipping import MODEL, ShippedTraining, send_files, unpack_pairs, unpack_state
 from pipeline.progress import Silent
 from pipeline.training.following import Message, Telling, failure
 from pipeline.training.rank import Rank, take_part
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 _HEAR_SECONDS = 5.0
-_MODEL = "model"
 
 
 class Trainer:
@@ -82,7 +81,7 @@ class Trainer:
     def _train_in(
         self, place: Path, shipped: ShippedTraining, identity: str, state: Files, rank: Rank
     ) -> None:
-        work_dir, directory = place / "state", place / _MODEL
+        work_dir, directory = place / "state", place / MODEL
         unpack_state(state, work_dir)
         known = set(state)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # What a node is told beside the settings of training.
 _OTHER_SETTINGS = {"device", "embed_batch_size"}
 _PIECE = 16 << 20
+# Before the names of the files that come home of a model, not of a state.
+MODEL = "model"
 
 
 @dataclass(frozen=True)

@@ -136,30 +136,31 @@ def _built(workbench: Workbench, progress: Progress) -> tuple[ModelRecord, Index
     Raises:
         OvertakenError: it was overtaken `ATTEMPTS` times.
     """
-    for left in reversed(range(ATTEMPTS)):
-        model = workbench.target_model()
-        require_sane(model, sanity_of(workbench, model))
+    for _ in range(ATTEMPTS - 1):
         try:
-            report = build_index(
-                workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
-            )
-            flipped = flip(
-                workbench.db,
-                report.index_version_id,
-                actor="index",
-                reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
-                settings=workbench.settings,
-                unless_overtaken=True,
-            )
+            return _built_once(workbench, progress)
         except OvertakenError as error:
-            if not left:
-                raise
             progress.note(error.message)
             model = workbench.target_model()
             embed_missing(workbench.db, workbench.encoder(model), workbench.settings, progress)
-        else:
-            return model, report, flipped
-    raise AssertionError("the last attempt returns or raises")
+    return _built_once(workbench, progress)
+
+
+def _built_once(workbench: Workbench, progress: Progress) -> tuple[ModelRecord, IndexReport, FlipReport]:
+    model = workbench.target_model()
+    require_sane(model, sanity_of(workbench, model))
+    report = build_index(
+        workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
+    )
+    flipped = flip(
+        workbench.db,
+        report.index_version_id,
+        actor="index",
+        reasons=[f"recall@10 {report.recall_at_10:.3f} over {report.recall_sample} queries"],
+        settings=workbench.settings,
+        unless_overtaken=True,
+    )
+    return model, report, flipped
 
 
 def _recall_queries(workbench: Workbench, model: ModelRecord) -> NDArray[np.float32] | None:
