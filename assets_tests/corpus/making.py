@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,13 +101,17 @@ def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
 
 @contextmanager
 def as_nobody() -> Generator[None]:
-    """Runs a block as a user without rights, whom file permissions bind; root is bound by none."""
+    """Runs a block as a user without rights, whom file permissions bind; root is bound by none.
+
+    On Linux it is this thread alone that looks at files as that user: others may start processes meanwhile.
+    """
     nobody = 65534
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(nobody)
+    become = ctypes.CDLL(None).setfsuid if sys.platform == "linux" else os.seteuid
+    become(nobody)
     try:
         yield
     finally:
-        os.seteuid(0)
+        become(0)

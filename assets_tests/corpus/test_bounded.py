@@ -104,8 +104,12 @@ def test_a_death_from_outside_is_nobodys_fault(budget: TokenBudget) -> None:
         assert process_of(cutter) != killed
 
 
-def test_a_process_that_cannot_start_says_so(budget: TokenBudget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+# One that ends at once, one that may not be executed, and one that is not there.
+@pytest.mark.parametrize("python", ["/bin/false", __file__, "/no/python"])
+def test_a_process_that_cannot_start_says_so(
+    budget: TokenBudget, monkeypatch: pytest.MonkeyPatch, python: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", python)
     with Cutter(Settings(), budget) as cutter, pytest.raises(HoneloopError, match="cannot be started"):
         cut(cutter, A.encode())
 

@@ -113,16 +113,23 @@ class Cutter:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the process)
-        self._process = process = subprocess.Popen(
-            # -P: nothing is imported from the directory that we happen to be in.
-            [sys.executable, "-P", "-m", "pipeline.corpus.bounded.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # One thread: others parse beside it, and the limit is of processor time.
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(_python_path()), "TOKENIZERS_PARALLELISM": "false"},
-        )
+        try:
+            self._process = process = subprocess.Popen(
+                # -P: nothing is imported from the directory that we happen to be in.
+                [sys.executable, "-P", "-m", "pipeline.corpus.bounded.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # One thread: others parse beside it, and the limit is of processor time.
+                env=os.environ
+                | {"PYTHONPATH": os.pathsep.join(_python_path()), "TOKENIZERS_PARALLELISM": "false"},
+            )
+        except OSError as error:
+            self._errors.close()
+            raise HoneloopError(
+                f"The process that parses files cannot be started: {error}.",
+                hint="It is this Python itself, run anew: see that this user may execute it.",
+            ) from error
         self._answers = 0
         tokens = self._tokens
         said = {
