@@ -26,9 +26,10 @@ from pipeline.defs.instance import open_instance
 from pipeline.index.building import build_index
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
+from pipeline.index.serving import serving_index
 from pipeline.index.verifying import documentation_queries
 from pipeline.progress import Silent
-from pipeline.search.hybrid.learning import learn_weight
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.workbench import Workbench
 
 BYTES: dict[Size, int] = {"quick": 60_000, "full": 600_000}
@@ -47,7 +48,7 @@ def bare(settings: Settings) -> None:
     queries = documentation_queries(bench.db, encoder, settings.recall_sample)
     report = build_index(bench.db, model.version, settings, Silent(), queries)
     flip(bench.db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
-    learn_weight(bench.db, encoder, settings, Silent(), changed=report.action != "reused")
+    learn_ranking(bench, serving_index(bench.db), Silent(), changed=report.action != "reused")
 
 
 def in_process(settings: Settings) -> None:

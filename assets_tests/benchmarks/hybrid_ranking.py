@@ -1,207 +1,146 @@
-"""Meaning alone against meaning and words, at fixed weights and at the learned one, on judged queries.
+"""Meaning alone against what words and crowds count beside it, as searches rank, on judged queries held out.
 
-Run: `python -m assets_tests.benchmarks.hybrid_ranking --judged DIRECTORY`: the functions there are indexed
-(`judged`), two thirds of the judgements are imported, and the accepted queries of the rest are asked. Or
-`--queries held_out.jsonl`, as for `honeloop evaluate`, with HONELOOP_HOME where a corpus is indexed and other
-judgements are imported. Every model version whose index still stands is measured as it would serve. The
-learned weight is learned here from the judgements in that database; the queries asked must not be among them
-to prove anything.
+    python -m assets_tests.benchmarks.hybrid_ranking --data DIRECTORY [--train] [--json FILE]
 
-Measured on CoSQA's judgements (6,267 functions, base MiniLM, 276 accepted queries held out, nDCG@10): meaning
-alone 0.597; words at 0.1 0.600, at 0.2 0.604, at 0.3 0.616, at 0.5 0.605, words alone 0.398. On the 477
-queries to learn from, the weight chosen by cross-validation changed it by +0.003 (-0.009 to +0.017): that is
-no proof, so the learned weight is 0.
+For each seed the judgements are parted as for `judged_learning`. What counts in the ranking is learned from
+one side, for the base model's index, and the queries of the other are searched for: by meaning alone, with
+words alone beside it at a customary weight, and under what was learned. With `--train` the default settings
+train a model on the same side; its index is built and made to serve, and it takes over or learns what counts.
+
+Everything goes the way of a search: the HNSW index, the pool of candidates, the first ten results.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
-from collections import defaultdict
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import statistics
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rich.table import Table
 
+from assets_tests.benchmarks.experiments import Indexed, base_encoder, kept_home, read_overrides, train
 from assets_tests.benchmarks.judged import (
-    REPOSITORY,
+    Judged,
+    Judgement,
+    Metrics,
+    difference,
     import_judgements,
-    judged_corpus,
+    index_judged,
+    mean,
+    measure_searches,
+    parser,
     read_judged,
 )
-from pipeline.config import load_settings
-from pipeline.evaluation.metrics import query_metrics
-from pipeline.evaluation.query_lines import RelevantItem, read_queries
-from pipeline.evaluation.statistics import paired_bootstrap
-from pipeline.index.flipping import rollback
-from pipeline.index.serving import ServingIndex, index_counts, serving_index
-from pipeline.progress import Silent
-from pipeline.search.filters import Filters
-from pipeline.search.hybrid.candidates import Candidate, find_candidates
-from pipeline.search.hybrid.fusion import fused
-from pipeline.search.hybrid.learning import GRID, learn_weight
-from pipeline.store.connections import Connection
+from assets_tests.benchmarks.judged_learning import FOLD, OUTSIDE
+from assets_tests.benchmarks.provenance import provenance, show, write_figures
+from pipeline.index.flipping import flip
+from pipeline.index.serving import serving_index, verified_index
+from pipeline.promotion.deciding import promote
+from pipeline.search.challenger import build_challenger
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.line import learn_ranking
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.terminal import TerminalProgress
 from pipeline.training.training_set import build_training_set
 from pipeline.workbench import Workbench
 
-SEED = 17
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
+WORDS_ALONE = Weights(0.15, 0.0)
 
 
-def contents_of(connection: Connection, item: RelevantItem) -> set[bytes]:
-    """The contents that an entry of the file means."""
-    rows = connection.execute(
-        "SELECT s.content_hash FROM snippets s JOIN repositories r ON r.id = s.repository_id"
-        " WHERE r.name = %s AND s.path = %s AND s.vanished_at IS NULL"
-        " AND (%s::text IS NULL OR regexp_replace(s.symbol, '@[0-9]+$', '') = %s)",
-        [item.repository, item.path, item.symbol, item.symbol],
-    )
-    return {content_hash for (content_hash,) in rows}
-
-
-def metrics(candidates: Sequence[Candidate], weight: float, items: Sequence[set[bytes]]) -> dict[str, float]:
-    """Of one query; an item is hit at its best content, and its others leave the ranking."""
-    order = np.argsort(-fused(candidates, weight), kind="stable")
-    ranks: list[int] = []
-    open_items = list(items)
-    rank = 0
-    passed: set[bytes] = set()
-    for position in order:
-        key = candidates[position].content_hash
-        if key in passed:
-            continue
-        rank += 1
-        for item in [item for item in open_items if key in item]:
-            open_items.remove(item)
-            passed |= item
-            ranks.append(rank)
-            break
-    return query_metrics(ranks, len(items))
-
-
-def measure(bench: Workbench, serving: ServingIndex, file: Path, learned: float) -> dict[str, Any]:
-    encoder = bench.encoder(bench.model(serving.model_version))
-    read, _ = read_queries(file)
-    by_weight: dict[float, list[dict[str, float]]] = defaultdict(list)
-    weights = sorted({*GRID, learned, 1.0})
+def searched(bench: Workbench, held_out: list[Judgement], weights: Weights) -> Metrics:
+    """The metrics of the held-out queries as the serving index answers them, under these weights."""
+    model = bench.serving_model()
     with bench.db.connect() as connection:
-        asked = [(each.query, [contents_of(connection, item) for item in each.relevant]) for each in read]
-        asked = [(query, [item for item in items if item]) for query, items in asked]
-        asked = [(query, items) for query, items in asked if items]
-        vectors = encoder.embed_queries([query for query, _ in asked])
-        for (query, items), vector in zip(asked, vectors, strict=True):
-            candidates = find_candidates(
-                connection, serving, vector, query, k=10, filters=Filters(), ef_search=serving.ef_search
-            )
-            for weight in weights:
-                by_weight[weight].append(metrics(candidates, weight, items))
-    settings = bench.settings
-    alone = [each["ndcg@10"] for each in by_weight[0.0]]
-    return {
-        "queries": len(asked),
-        "learned_weight": learned,
-        "by_weight": {
-            f"{weight:g}": {
-                **{name: round(float(np.mean([each[name] for each in found])), 4) for name in SHOWN},
-                "ndcg@10 against 0": asdict(
-                    paired_bootstrap(
-                        [each["ndcg@10"] for each in found],
-                        alone,
-                        settings.bootstrap_resamples,
-                        settings.seed,
-                    )
-                ),
-            }
-            for weight, found in by_weight.items()
-        },
-    }
+        store_weights(connection, RankingWeights(model.version, weights, {"fingerprint": ""}))
+    return measure_searches(bench, bench.encoder(model), held_out)
 
 
-def show(name: str, found: dict[str, Any], evidence: dict[str, Any]) -> None:
-    print(f"\n{name}: {found['queries']} queries; learned: {evidence['reason']}")
-    for weight, values in found["by_weight"].items():
-        difference = values["ndcg@10 against 0"]
-        print(
-            f"  weight {weight:>5}  "
-            + "  ".join(f"{metric} {values[metric]:.4f}" for metric in SHOWN)
-            + f"  nDCG@10 {difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
-            + ("  <- learned" if float(weight) == found["learned_weight"] else "")
-        )
+def let_serve(bench: Workbench) -> None:
+    """Trains on what is imported, and lets the model serve, whatever the gate would say."""
+    record = train(bench).record
+    build_challenger(bench, record, bench.progress)
+    promote(bench.db, bench.settings, record.version, "measured")
+    index = verified_index(bench.db, record.version)
+    assert index is not None
+    flip(bench.db, index.index_version_id, actor="index", reasons=["measured"], settings=bench.settings)
 
 
-@contextmanager
-def judged_bench(directory: Path, home: Path | None) -> Generator[tuple[Workbench, Path]]:
-    """A workbench with two thirds of the judgements imported, and the file of the held-out queries.
-
-    Args:
-        directory: See `judged.read_judged`.
-        home: Where the index is kept; None: in a temporary place.
-    """
-    data = read_judged(directory)
-    learning, held_out = data.sides(SEED, 0)
-    accepted: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for each in held_out:
-        if each.judgement == "accept":
-            accepted[each.query].append({"repository": REPOSITORY, "path": each.path})
-    with (
-        TerminalProgress() as progress,
-        judged_corpus(data, home, progress) as corpus,
-        corpus.experiment() as bench,
-        tempfile.TemporaryDirectory(prefix="honeloop-judged-") as scratch,
-    ):
+def run(
+    indexed: Indexed, data: Judged, seed: int, overrides: dict[str, str], *, with_training: bool
+) -> dict[str, Any]:
+    """The figures of one seed."""
+    learning, held_out = data.sides(seed, FOLD)
+    with indexed.experiment(**{**OUTSIDE, **overrides}, seed=seed) as bench:
         import_judgements(bench, learning)
-        # What the words may be learned from is what no model was trained on: the set says which that is.
-        build_training_set(bench.db, bench.encoder(bench.base_model()), bench.settings, progress)
-        file = Path(scratch) / "held_out.jsonl"
-        lines = [json.dumps({"query": query, "relevant": places}) for query, places in accepted.items()]
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        yield bench, file
+        build_training_set(bench.db, base_encoder(bench), bench.settings, bench.progress)
+        learned = learn_ranking(bench, serving_index(bench.db), bench.progress, changed=True)
+        base = searched(bench, held_out, MEANING_ALONE)
+        found = {
+            "base": base,
+            f"base, words at {WORDS_ALONE.words:g}": searched(bench, held_out, WORDS_ALONE),
+            "base, as learned": searched(bench, held_out, learned.weights),
+        }
+        weights = {"base, as learned": learned}
+        if with_training:
+            let_serve(bench)
+            taken = learn_ranking(bench, serving_index(bench.db), bench.progress, changed=False)
+            found["fine-tuned"] = searched(bench, held_out, MEANING_ALONE)
+            found["fine-tuned, as learned"] = searched(bench, held_out, taken.weights)
+            weights["fine-tuned, as learned"] = taken
+        return {
+            "seed": seed,
+            "queries": len(base),
+            "arms": {
+                arm: {
+                    **{name: mean(metrics, name) for name in SHOWN},
+                    "over base": asdict(difference(metrics, base, "ndcg@10", bench.settings)),
+                }
+                for arm, metrics in found.items()
+            },
+            "weights": {
+                arm: {**each.weights._asdict(), "reason": each.evidence["reason"]}
+                for arm, each in weights.items()
+            },
+        }
 
 
-def compare(bench: Workbench, queries: Path, figures: Path | None) -> None:
-    """Measures and shows every model version whose index stands."""
-    standing = {
-        each.index_version_id for each in index_counts(bench.db) if each.state in ("serving", "retired")
-    }
-    results: dict[str, Any] = {}
-    while True:
-        serving = serving_index(bench.db)
-        model = bench.model(serving.model_version)
-        weight = learn_weight(bench.db, bench.encoder(model), bench.settings, Silent())
-        found = measure(bench, serving, queries, weight.weight)
-        results[model.name] = {"model_version": model.version, "evidence": weight.evidence, **found}
-        show(
-            f"{model.name} ({model.version[:12]}), index version {serving.index_version_id}",
-            found,
-            weight.evidence,
+def table(figures: dict[str, Any]) -> Table:
+    """A row for each arm: its differences to the base by seed, and their mean."""
+    runs = figures["runs"]
+    made = Table(title="Held-out queries as searches answer them: nDCG@10 over the base's meaning alone")
+    for heading in ("", *(f"seed {each['seed']} ({each['queries']} queries)" for each in runs), "mean"):
+        made.add_column(heading)
+    for arm in runs[0]["arms"]:
+        over = [each["arms"][arm]["over base"] for each in runs]
+        made.add_row(
+            arm,
+            *(f"{each['mean']:+.4f} ({each['low']:+.4f} to {each['high']:+.4f})" for each in over),
+            f"{statistics.mean(each['mean'] for each in over):+.4f}",
         )
-        standing.discard(serving.index_version_id)
-        if not standing:
-            break
-        if rollback(bench.db, reasons=["benchmark"]).index_version_id not in standing:
-            break
-    if figures is not None:
-        figures.write_text(json.dumps(results, indent=2))
+    return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Hybrid ranking against meaning alone.")
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--judged", type=Path, help="A directory with corpus.jsonl and feedback.jsonl.")
-    given.add_argument("--queries", type=Path, help="Judged queries, one JSON object a line.")
-    parser.add_argument("--home", type=Path, help="With --judged: keeps the index there; else temporary.")
-    parser.add_argument("--json", type=Path, help="Where to write the figures.")
-    asked = parser.parse_args()
-    if asked.judged is None:
-        compare(Workbench(load_settings()), asked.queries, asked.json)
-    else:
-        with judged_bench(asked.judged, asked.home) as (bench, queries):
-            compare(bench, queries, asked.json)
+    """See the module's docstring."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--train", action="store_true", help="Train and measure a model as well.")
+    asked = arguments.parse_args()
+    overrides = read_overrides(asked.set)
+    data = read_judged(asked.data, asked.corpus)
+    figures: dict[str, Any] = {
+        **provenance(asked.seeds, functions=len(data.functions), settings=overrides),
+        "runs": [],
+    }
+    with TerminalProgress() as progress, kept_home(asked.home) as home:
+        indexed = index_judged(data, home, progress)
+        for seed in asked.seeds:
+            found = run(indexed, data, seed, overrides, with_training=asked.train)
+            figures["runs"].append(found)
+            for arm, each in found["weights"].items():
+                progress.note(f"Seed {seed}, {arm}: words {each['words']:g}, crowds {each['crowding']:g}.")
+            write_figures(asked.json, figures)
+    show(table(figures))
 
 
 if __name__ == "__main__":

@@ -87,13 +87,14 @@ def account(
     bench: Workbench, result: RunResult, held_out: HeldOut, base: Metrics, *, night: int
 ) -> dict[str, Any]:
     """What the night was, in figures only."""
-    serving = bench.serving_model()
+    model, serving = bench.serving_model(), serving_index(bench.db)
     found: dict[str, Any] = {
         "night": night,
         "problems": [*result.problems, *(failure.message for failure in result.failures)],
-        "serving": serving.version[:12],
-        "words": serving_index(bench.db).lexical_weight,
-        "held out": on_held_out(bench, measured(bench, serving, held_out), base),
+        "serving": model.version[:12],
+        "words": serving.lexical_weight,
+        "crowding": serving.crowding_weight,
+        "held out": on_held_out(bench, measured(bench, model, held_out), base),
     }
     decided = candidate_of(bench, result)
     if decided is None:

@@ -56,7 +56,8 @@ from pipeline.progress import Silent
 from pipeline.search.answer import ranked
 from pipeline.search.engine import SearchEngine
 from pipeline.search.filters import Filters
-from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.fusion import Weights
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.search.hybrid.words import count_words
 from pipeline.search.places import find_places
 from pipeline.search.query import answer_query, best_texts
@@ -253,7 +254,8 @@ def main() -> None:
     parser.add_argument("--embedded", type=int, default=2000, help="How many of them are really embedded.")
     parser.add_argument("--rows", type=int, help="So many rows, and the database part alone.")
     parser.add_argument("--queries", type=int, default=200, help="How many queries are asked.")
-    parser.add_argument("--weight", type=float, default=0.1, help="Of words, in the hybrid ranking.")
+    parser.add_argument("--weight", type=float, default=0.15, help="Of words, in the hybrid ranking.")
+    parser.add_argument("--crowding", type=float, default=0.2, help="Of crowds, likewise.")
     parser.add_argument("--isotropic", action="store_true", help="Repeat vectors with isotropic noise.")
     parser.add_argument("--home", type=Path, help="Keep the database here, and take it from here.")
     parser.add_argument("--cache", type=Path, help="A .npz file to keep vectors in between runs.")
@@ -276,9 +278,11 @@ def main() -> None:
         if not asked.rows:
             with db.connect() as connection:
                 _, found["count_words_seconds"] = timed(lambda: count_words(connection))
-                weight = RankingWeight(encoder.version, asked.weight, {"fingerprint": "benchmark"})
-                store_weight(connection, weight)
-            found[f"words count {asked.weight:g}"] = measure(db, settings, queries, query_vectors, False)
+                weights = Weights(asked.weight, asked.crowding)
+                store_weights(connection, RankingWeights(encoder.version, weights, {"fingerprint": ""}))
+            found[f"words count {asked.weight:g}, crowds {asked.crowding:g}"] = measure(
+                db, settings, queries, query_vectors, False
+            )
         found["load average at the end"] = round(os.getloadavg()[0], 2)
     table(found)
     if asked.json is not None:

@@ -11,7 +11,8 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.search import filters as filters_module
 from pipeline.search import nearest as nearest_module
 from pipeline.search.filters import Filters
-from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.fusion import Weights
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database
@@ -41,7 +42,9 @@ def weight(request: pytest.FixtureRequest) -> float:
 def indexed(served_with_words: Database, minilm: Encoder, weight: float) -> Database:
     """Click's functions."""
     with served_with_words.connect() as connection:
-        store_weight(connection, RankingWeight(minilm.version, weight, {"fingerprint": "test"}))
+        store_weights(
+            connection, RankingWeights(minilm.version, Weights(weight, weight), {"fingerprint": ""})
+        )
     return served_with_words
 
 

@@ -1,4 +1,4 @@
-"""Ranking by words beside meaning: BM25 by hand, fusion, and what a search shows of it."""
+"""Ranking by words and crowds beside meaning: both by hand, fusion, and what a search shows of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pipeline.search.engine import SearchEngine
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid import candidates as candidates_module
 from pipeline.search.hybrid.candidates import K1, B, Candidate, find_candidates
-from pipeline.search.hybrid.fusion import fused, parts
-from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.crowding import NEIGHBOURS
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights, fused, parts
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest
 from pipeline.store.connections import Database
@@ -35,9 +36,10 @@ def indexed(served_with_words: Database) -> Database:
     return served_with_words
 
 
-def weigh(db: Database, encoder: Encoder, weight: float) -> None:
+def weigh(db: Database, encoder: Encoder, words: float, crowding: float = 0.0) -> None:
     with db.connect() as connection:
-        store_weight(connection, RankingWeight(encoder.version, weight, {"fingerprint": "test"}))
+        weights = Weights(words, crowding)
+        store_weights(connection, RankingWeights(encoder.version, weights, {"fingerprint": "test"}))
 
 
 def all_words(db: Database, texts: list[str]) -> list[Counter[str]]:
@@ -55,18 +57,19 @@ def all_words(db: Database, texts: list[str]) -> list[Counter[str]]:
 
 
 def bm25_by_hand(db: Database, functions: Functions, query: str) -> dict[bytes, float]:
-    """Robertson & Zaragoza's formula over every text, in plain Python."""
+    """Robertson & Zaragoza's formula over every text, as a share of the most it can be, in plain Python."""
     texts = all_words(db, [f.code for f in functions])
     (asked,) = all_words(db, [query])
     mean = sum(text.total() for text in texts) / len(texts)
     scores: dict[bytes, float] = {}
     for function, text in zip(functions, texts, strict=True):
-        score = 0.0
+        score, most = 0.0, 0.0
         for word in asked:
             having = max(sum(word in other for other in texts), 1)
             weight = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+            most += weight * (K1 + 1)
             score += weight * text[word] * (K1 + 1) / (text[word] + K1 * (1 - B + B * text.total() / mean))
-        scores[function.content_hash] = score
+        scores[function.content_hash] = score / most
     return scores
 
 
@@ -75,6 +78,13 @@ def cosines(minilm: Encoder, functions: Functions, vectors: Vectors, query: str)
     asked = minilm.embed_queries([query])[0].astype(np.float16).astype(np.float64)
     values = stored @ asked / np.linalg.norm(stored, axis=1) / np.linalg.norm(asked)
     return {f.content_hash: float(value) for f, value in zip(functions, values, strict=True)}
+
+
+def crowding_by_hand(functions: Functions, vectors: Vectors, content_hash: bytes, near: list[bytes]) -> float:
+    """The mean of a text's cosines to those ten others of the near ones that are nearest to it."""
+    row = {f.content_hash: vectors[number] for number, f in enumerate(functions)}
+    others = [float(row[content_hash] @ row[other]) for other in near if other != content_hash]
+    return sum(sorted(others, reverse=True)[:NEIGHBOURS]) / NEIGHBOURS
 
 
 def found(db: Database, minilm: Encoder, query: str, filters: Filters | None = None) -> list[Candidate]:
@@ -97,15 +107,20 @@ def test_candidates_have_the_scores_of_the_books_formulas(
     bm25 = bm25_by_hand(indexed, functions, QUERY)
     cosine = cosines(minilm, functions, vectors, QUERY)
     assert len({each.content_hash for each in candidates}) == len(candidates) >= 100
-    assert [each.bm25 for each in candidates] == pytest.approx(
+    assert [each.words for each in candidates] == pytest.approx(
         [bm25[each.content_hash] for each in candidates]
     )
+    assert all(0 <= each.words < 1 for each in candidates)
     assert [each.cosine for each in candidates] == pytest.approx(
         [cosine[each.content_hash] for each in candidates], abs=1e-5
     )
-    assert sum(each.bm25 > 0 for each in candidates) > 5
-    near = {each.content_hash for each in candidates if each.is_near}
-    assert near == set(sorted(cosine, key=lambda key: -cosine[key])[:100])
+    assert sum(each.words > 0 for each in candidates) > 5
+    near = [each.content_hash for each in candidates[:100]]
+    assert set(near) == set(sorted(cosine, key=lambda key: -cosine[key])[:100])
+    assert [each.crowding for each in candidates] == pytest.approx(
+        [crowding_by_hand(functions, vectors, each.content_hash, near) for each in candidates], abs=1e-3
+    )
+    assert np.std([each.crowding for each in candidates]) > 0.01
 
 
 def test_a_rare_word_brings_a_text_that_meaning_would_not(
@@ -126,59 +141,36 @@ def test_a_rare_word_brings_a_text_that_meaning_would_not(
         query = f"read a file and write what it says to standard output {word}"
         cosine = cosines(minilm, functions, vectors, query)
         if word and sum(value > cosine[far.content_hash] for value in cosine.values()) > 100:
-            brought = [each for each in found(indexed, minilm, query) if not each.is_near]
-            assert all(each.has_rare for each in brought)
+            brought = found(indexed, minilm, query)[30:]  # after the nearest 20 and the margin
             assert far.content_hash in {each.content_hash for each in brought}
             break
     assert brought, "some function must be far by meaning"
-    assert all(each.bm25 > 0 for each in brought)
+    assert all(each.words > 0 for each in brought)
     # It must pass the filters as well.
     nowhere = found(indexed, minilm, query, Filters(path_regex="^nowhere$"))
     assert nowhere == []
 
 
-def test_fusion_is_the_weighted_sum_on_scales_from_0_to_1() -> None:
-    candidates = [
-        Candidate(b"a", 0.8, 0.0, is_near=True, has_rare=False),
-        Candidate(b"b", 0.6, 5.0, is_near=True, has_rare=False),
-        Candidate(b"c", 0.4, 2.5, is_near=True, has_rare=False),
-        Candidate(b"d", 0.2, 10.0, is_near=False, has_rare=True),
-    ]
-    cosine, bm25 = parts(candidates)
-    assert cosine == pytest.approx([1.0, 0.5, 0.0, -0.5])
-    assert bm25 == pytest.approx([0.0, 0.5, 0.25, 1.0])
-    assert fused(candidates, 0.0) == pytest.approx(cosine)
-    assert fused(candidates, 1.0) == pytest.approx(bm25)
-    assert fused(candidates, 0.25) == pytest.approx([0.75, 0.5, 0.0625, -0.125])
-
-
-@pytest.mark.parametrize(
-    "candidates",
-    [
-        [],
-        [Candidate(b"a", 0.5, 0.0, is_near=True, has_rare=False)],
-        [
-            Candidate(b"a", 0.5, 0.0, is_near=True, has_rare=False),
-            Candidate(b"b", 0.5, 0.0, is_near=True, has_rare=False),
-        ],
-    ],
-)
-def test_fusion_of_equals_is_finite(candidates: list[Candidate]) -> None:
-    assert np.isfinite(fused(candidates, 0.3)).all()
-    assert len(fused(candidates, 0.3)) == len(candidates)
+def test_fusion_is_the_weighted_sum() -> None:
+    candidates = [Candidate(b"a", 0.75, 0.0, 0.5), Candidate(b"b", 0.5, 0.5, 0.25)]
+    assert parts(candidates).tolist() == [[0.75, 0.0, -0.5], [0.5, 0.5, -0.25]]
+    assert fused(candidates, MEANING_ALONE).tolist() == [0.75, 0.5]
+    assert fused(candidates, Weights(0.5, 0.0)).tolist() == [0.75, 0.75]
+    assert fused(candidates, Weights(0.5, 1.0)).tolist() == [0.25, 0.5]
+    assert fused([], Weights(0.5, 1.0)).shape == (0,)
 
 
 def test_the_order_follows_both_and_the_score_stays_the_cosine(
     indexed: Database, minilm: Encoder, functions: Functions, vectors: Vectors
 ) -> None:
-    weight = 0.4
+    weights = Weights(0.2, 0.3)
     alone = search(indexed, minilm, QUERY, k=20, record=False)
-    weigh(indexed, minilm, weight)
+    weigh(indexed, minilm, *weights)
     answer = search(indexed, minilm, QUERY, k=20, record=False)
     cosine = cosines(minilm, functions, vectors, QUERY)
     code = {f.content_hash: f.code for f in functions}
     candidates = found(indexed, minilm, QUERY)
-    order = np.argsort(-fused(candidates, weight), kind="stable")[:20]
+    order = np.argsort(-fused(candidates, weights), kind="stable")[:20]
     assert [r.code for r in answer.results] == [code[candidates[i].content_hash] for i in order]
     assert [r.code for r in answer.results] != [r.code for r in alone.results]
     of = {text: cosine[key] for key, text in code.items()}
@@ -188,7 +180,7 @@ def test_the_order_follows_both_and_the_score_stays_the_cosine(
     assert search(indexed, minilm, QUERY, k=20, record=False).results == alone.results
 
 
-def test_with_weight_0_no_word_is_asked_for(
+def test_with_weights_of_0_no_word_is_asked_for(
     indexed: Database, minilm: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: object, **__: object) -> None:
@@ -196,9 +188,10 @@ def test_with_weight_0_no_word_is_asked_for(
 
     monkeypatch.setattr(query_module, "find_candidates", forbidden)
     assert len(search(indexed, minilm, QUERY, record=False).results) == 10
-    weigh(indexed, minilm, 0.1)
-    with pytest.raises(AssertionError):
-        search(indexed, minilm, QUERY, record=False)
+    for weights in (Weights(0.1, 0.0), Weights(0.0, 0.1)):
+        weigh(indexed, minilm, *weights)
+        with pytest.raises(AssertionError):
+            search(indexed, minilm, QUERY, record=False)
 
 
 @pytest.mark.parametrize("way", ["exact", "hnsw"])
@@ -209,7 +202,7 @@ def test_k_results_on_both_ways(
     if way == "hnsw":
         monkeypatch.setattr(nearest_module, "EXACT_UP_TO", 0)
         monkeypatch.setattr(nearest_module, "GRAPH_ROW_COST", 0.0)
-    weigh(indexed, minilm, 0.3)
+    weigh(indexed, minilm, 0.3, 0.2)
     results = search(indexed, minilm, QUERY, k=k, record=False).results
     assert len(results) == min(k, 250)
     assert len({r.code for r in results}) == len(results)
@@ -220,15 +213,16 @@ def test_k_results_on_both_ways(
     ["the of and", "数据", "'; DROP TABLE x; --", "a\\'b & c | !d <-> e:*", "x" * 10_000, "word " * 2000],
 )
 def test_any_query_is_answered(indexed: Database, minilm: Encoder, query: str) -> None:
-    weigh(indexed, minilm, 0.3)
+    weigh(indexed, minilm, 0.3, 0.2)
     assert len(search(indexed, minilm, query, record=False).results) == 10
 
 
 def test_a_running_engine_follows_the_weight(indexed: Database, settings: Settings, minilm: Encoder) -> None:
     with SearchEngine(settings, indexed) as engine:
         alone = engine.search(SearchRequest(QUERY))
-        weigh(indexed, minilm, 0.5)
-        assert engine.serving().index.lexical_weight == 0.5
+        weigh(indexed, minilm, 0.5, 0.25)
+        index = engine.serving().index
+        assert (index.lexical_weight, index.crowding_weight) == (0.5, 0.25)
         both = engine.search(SearchRequest(QUERY))
         assert [r.code for r in both.results] != [r.code for r in alone.results]
         assert both.results == search(indexed, minilm, QUERY, record=False).results
@@ -248,7 +242,7 @@ def test_words_never_counted_leave_the_order_to_meaning(
 
 
 def test_asking_for_more_does_not_change_the_order(indexed: Database, minilm: Encoder) -> None:
-    weigh(indexed, minilm, 0.3)
+    weigh(indexed, minilm, 0.3, 0.2)
     for query in (QUERY, "open a file for reading", "progress bar"):
         few = search(indexed, minilm, query, k=10, record=False).results
         assert search(indexed, minilm, query, k=250, record=False).results[:10] == few

@@ -1,29 +1,29 @@
-"""The weight of words: learned from judged queries, proven on others, 0 until then."""
+"""What words and crowds count: learned from judged queries, proven on others, 0 until then."""
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from assets_tests.index.click_corpus import Function, add_functions, vanish
-from assets_tests.search.models import Model, load_perturbed
+from assets_tests.search.judging import drawn
+from assets_tests.search.models import Model, index_of, load_perturbed
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
-from pipeline.evaluation.metrics import query_metrics
 from pipeline.feedback.grouping import group_key
+from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
 from pipeline.promotion.registry import ensure_registered
 from pipeline.search.hybrid import learning
-from pipeline.search.hybrid.candidates import Candidate
-from pipeline.search.hybrid.fusion import fused
-from pipeline.search.hybrid.learning import FOLDS, GRID, cross_validate, learn_weight, question_gains
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.learning import learn_weights, verdict
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.hybrid.questions import judged_questions
-from pipeline.search.hybrid.weights import ranking_weight
+from pipeline.search.hybrid.weights import RankingWeights, ranking_weights
 from pipeline.store.connections import Database
+from pipeline.workbench import Workbench
 
 Vectors = NDArray[np.float32]
 Functions = tuple[Function, ...]
@@ -85,7 +85,7 @@ def indexed(served: Database) -> Database:
 
 
 def learned(db: Database, encoder: Encoder, settings: Settings):
-    return learn_weight(db, encoder, settings, Silent())
+    return learn_weights(db, encoder, settings, Silent())
 
 
 def test_words_that_help_are_proven_and_count(
@@ -94,12 +94,13 @@ def test_words_that_help_are_proven_and_count(
     judge(indexed, minilm, names(functions, 80))
     weight = learned(indexed, minilm, settings)
     assert weight.evidence["proven"]
-    assert weight.weight == weight.evidence["best_weight"] > 0
+    assert weight.weights._asdict() == weight.evidence["fitted"]
+    assert weight.weights.words > 0.1
     assert weight.evidence["measured"] == 80
     assert weight.evidence["difference"]["low"] > 0
-    by_weight = weight.evidence["by_weight"]
-    assert by_weight[f"{weight.weight:g}"] == max(by_weight.values()) > by_weight["0"]
-    assert serving_index(indexed).lexical_weight == weight.weight
+    assert weight.evidence["ndcg@10"]["held_out"] > weight.evidence["ndcg@10"]["alone"]
+    serving = serving_index(indexed)
+    assert (serving.lexical_weight, serving.crowding_weight) == weight.weights
     assert not [text for text in names(functions, 80) if text in str(weight.evidence)], "no query is kept"
 
 
@@ -108,9 +109,9 @@ def test_words_that_mislead_count_nothing(
 ) -> None:
     judge(indexed, minilm, unrelated(functions, 80))
     weight = learned(indexed, minilm, settings)
-    assert (weight.weight, weight.evidence["proven"]) == (0.0, False)
+    assert (weight.weights, weight.evidence["proven"]) == (MEANING_ALONE, False)
     assert "no proof" in weight.evidence["reason"]
-    assert serving_index(indexed).lexical_weight == 0.0
+    assert serving_index(indexed).by_meaning_alone
 
 
 def test_too_few_queries_prove_nothing(
@@ -118,7 +119,7 @@ def test_too_few_queries_prove_nothing(
 ) -> None:
     judge(indexed, minilm, names(functions, settings.gate_min_queries - 1))
     weight = learned(indexed, minilm, settings)
-    assert weight.weight == 0.0
+    assert weight.weights == MEANING_ALONE
     assert f"{settings.gate_min_queries - 1} judged queries" in weight.evidence["reason"]
 
 
@@ -133,10 +134,10 @@ def test_a_proof_does_not_outlast_its_queries(
     indexed: Database, settings: Settings, minilm: Encoder, functions: Functions
 ) -> None:
     judge(indexed, minilm, names(functions, 80))
-    assert learned(indexed, minilm, settings).weight > 0
+    assert learned(indexed, minilm, settings).weights.words > 0
     judge(indexed, minilm, unrelated(functions, 80))  # a newer training set says otherwise
-    assert learned(indexed, minilm, settings).weight == 0.0
-    assert serving_index(indexed).lexical_weight == 0.0
+    assert learned(indexed, minilm, settings).weights == MEANING_ALONE
+    assert serving_index(indexed).by_meaning_alone
     with indexed.connect() as connection:
         assert connection.execute("SELECT count(*) FROM ranking_weights").fetchone() == (2,)
 
@@ -154,13 +155,13 @@ def test_the_same_evidence_is_not_measured_twice(
     def forbidden(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(learning, "_measured", forbidden)
+    monkeypatch.setattr(learning, "_judged", forbidden)
     assert learned(indexed, minilm, settings) == first
     with indexed.connect() as connection:
         assert connection.execute("SELECT count(*) FROM ranking_weights").fetchone() == (1,)
-        assert ranking_weight(connection, minilm.version) == first
+        assert ranking_weights(connection, minilm.version) == first
     stricter = settings.model_copy(update={"gate_min_queries": 61})
-    assert learned(indexed, minilm, stricter).weight == 0.0
+    assert learned(indexed, minilm, stricter).weights == MEANING_ALONE
 
 
 def test_answers_that_vanished_are_left_out(
@@ -170,7 +171,11 @@ def test_answers_that_vanished_are_left_out(
     judge(indexed, minilm, queries)
     vanish(indexed, list(queries.values())[:20])
     weight = learned(indexed, minilm, settings)
-    assert (weight.evidence["questions"], weight.evidence["measured"], weight.weight) == (60, 40, 0.0)
+    assert (weight.evidence["questions"], weight.evidence["measured"], weight.weights) == (
+        60,
+        40,
+        MEANING_ALONE,
+    )
     assert "40 judged queries" in weight.evidence["reason"]
 
 
@@ -211,40 +216,55 @@ def register(db: Database, model: Model, base: Encoder, training_set: int) -> No
     )
 
 
-def test_held_out_gains_come_from_weights_chosen_without_them() -> None:
-    """One question per fold gains hugely from a weight that no other gains from: it must not choose it."""
-    gains = np.zeros((FOLDS, len(GRID)))
-    gains[:, 0] = 0.5
-    gains[3, 4] = 10.0  # the mean over all prefers weight 4 of the grid
-    choice = cross_validate(gains)
-    assert choice.weight == GRID[4]
-    assert choice.chosen[3] == 0.0
-    assert choice.held_out[3] == 0.5
-    # The others are measured under the weight that the one question made look best, and lose by it.
-    assert choice.held_out[[0, 1, 2]].tolist() == [0.0, 0.0, 0.0]
+@pytest.fixture
+def tuned(
+    indexed: Database,
+    settings: Settings,
+    minilm: Encoder,
+    functions: Functions,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Model:
+    """A model that was trained from the base, on half of eighty queries, and serves in its place."""
+    model = load_perturbed(tmp_path_factory.mktemp("tuned") / "model", functions)
+    asked = list(names(functions, 80).items())
+    seen = judge(indexed, minilm, dict(asked[:40]), split="train")
+    judge(indexed, minilm, dict(asked[40:]), split="test", same_set=True)
+    register(indexed, model, minilm, seen)
+    with indexed.connect() as connection:
+        connection.execute(
+            "UPDATE model_versions SET state = 'approved' WHERE version = %s", [model.encoder.version]
+        )
+    flip(indexed, index_of(indexed, model, settings), actor="index", reasons=["test"], settings=settings)
+    return model
 
 
-def test_of_equal_weights_the_smallest_is_chosen() -> None:
-    assert cross_validate(np.full((30, len(GRID)), 0.7)).weight == 0.0
+def test_a_model_takes_over_what_was_proven_for_its_base(
+    indexed: Database, settings: Settings, minilm: Encoder, tuned: Model
+) -> None:
+    """The base saw none of the eighty queries; forty are too few to prove anything for the tuned model."""
+    bench = Workbench(settings)
+    learned = learn_ranking(bench, serving_index(indexed), Silent(), changed=True)
+    with indexed.connect() as connection:
+        base = ranking_weights(connection, minilm.version)
+    assert base is not None
+    assert base.evidence["proven"]
+    assert base.evidence["questions"] == 80
+    assert (learned.model_version, learned.weights) == (tuned.encoder.version, base.weights)
+    assert learned.evidence["inherited_from"] == minilm.version
+    assert "40 judged queries" in learned.evidence["reason"]
+    assert "taken over" in learned.evidence["reason"]
+    assert learn_ranking(bench, serving_index(indexed), Silent(), changed=False) == learned
 
 
-def test_gains_are_those_of_the_evaluations_metric() -> None:
-    rng = np.random.default_rng(5)
-    for _ in range(50):
-        candidates = [
-            Candidate(
-                hashlib.sha256(bytes([i])).digest(),
-                float(cosine),
-                float(bm25),
-                is_near=i < 25,
-                has_rare=i > 20,
-            )
-            for i, (cosine, bm25) in enumerate(zip(rng.random(30), rng.random(30) * 9, strict=True))
-        ]
-        relevant = [candidates[i].content_hash for i in rng.choice(30, 3, replace=False)]
-        missing = hashlib.sha256(b"not found").digest()
-        gains = question_gains(candidates, [*relevant, missing])
-        for weight, gain in zip(GRID, gains, strict=True):
-            order = np.argsort(-fused(candidates, weight))
-            ranks = [i + 1 for i, j in enumerate(order) if candidates[j].content_hash in relevant]
-            assert gain == pytest.approx(query_metrics(ranks, 4)["ndcg@10"])
+def test_what_makes_its_own_queries_worse_is_not_taken_over(settings: Settings) -> None:
+    """Where meaning alone decides, a little of something else does no harm, and much of it does."""
+    queries = drawn(200, MEANING_ALONE)
+    little, much = (RankingWeights("base", Weights(0.0, each), {}) for each in (0.01, 1.0))
+    weights, evidence = verdict(queries, 200, little, settings)
+    assert weights == little.weights
+    assert (evidence["proven"], evidence["inherited_from"]) == (False, "base")
+    weights, evidence = verdict(queries, 200, much, settings)
+    assert weights == MEANING_ALONE
+    assert "make them worse" in evidence["reason"]
+    assert evidence["difference_inherited"]["high"] < 0
+    assert "inherited_from" not in evidence

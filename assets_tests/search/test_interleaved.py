@@ -28,7 +28,8 @@ from pipeline.search.answer import SearchAnswer
 from pipeline.search.api.metrics import Metrics
 from pipeline.search.encoding import QueryEncoder
 from pipeline.search.engine import SearchEngine
-from pipeline.search.hybrid.weights import RankingWeight, store_weight
+from pipeline.search.hybrid.fusion import Weights
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.search.hybrid.words import count_words
 from pipeline.search.recording import DatabaseRecorder, SearchRecord
 from pipeline.search.request import SearchRequest
@@ -173,7 +174,7 @@ def test_filters_and_words_count_for_both(
     word = next(word for word in rare if not has(first, word) and not has(second, word))
     with db.connect() as connection:
         count_words(connection)
-        store_weight(connection, RankingWeight(second.version, 1.0, {"fingerprint": "", "reason": "test"}))
+        store_weights(connection, RankingWeights(second.version, Weights(1.0, 0.0), {"fingerprint": ""}))
     for _ in range(6):  # whoever picks first
         answer = ask(engine, word)
         assert answer.interleaved is not None

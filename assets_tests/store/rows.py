@@ -235,6 +235,14 @@ def _challengers(c: Connection) -> None:
     )
 
 
+def _crowding(c: Connection) -> None:
+    c.execute(
+        "INSERT INTO ranking_weights (model_version, weight, crowding, evidence)"
+        " VALUES (%s, 0.125, 0.25, '{\"queries\": 10}')",
+        [TUNED],
+    )
+
+
 FILL: dict[str, Callable[[Connection], None]] = {
     "0001.corpus": _code,
     "0002.models-and-indexes": _models,
@@ -246,6 +254,7 @@ FILL: dict[str, Callable[[Connection], None]] = {
     "0008.training-data": _commits,
     "0009.evaluation-evidence": _evidence,
     "0011.challengers": _challengers,
+    "0013.crowding": _crowding,
 }
 
 

@@ -82,7 +82,7 @@ def print_status(found: dict[str, Any]) -> None:
         if serving is None
         else f"{serving['name']} {serving['model_version'][:12]}, {serving['dims']:,} dims, index version "
         f"{serving['index_version']}: {serving['rows']:,} texts, recall@10 {serving['recall_at_10']:.3f}, "
-        f"words count {serving['lexical_weight']:g} in the ranking",
+        f"words count {serving['lexical_weight']:g} in the ranking, crowds {serving['crowding_weight']:g}",
     )
     table.add_row(
         "last runs",
@@ -148,6 +148,7 @@ def _serving(bench: Workbench) -> dict[str, Any] | None:
         "rows": serving.rows,
         "recall_at_10": serving.recall_at_10,
         "lexical_weight": serving.lexical_weight,
+        "crowding_weight": serving.crowding_weight,
     }
 
 

@@ -28,7 +28,7 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
-from pipeline.search.hybrid.learning import learn_weight
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.query import search
 from pipeline.store.failures import explained
 from pipeline.store.locks import learning
@@ -215,14 +215,8 @@ class Loop:
 
     def _learn_ranking(self) -> None:
         """What serves goes on serving, but the training set may have new judgements to rank by."""
-        model = self.workbench.model(serving_index(self.workbench.db).model_version)
-        learn_weight(
-            self.workbench.db,
-            self.workbench.encoder(model),
-            self.workbench.settings,
-            self.workbench.progress,
-            changed=False,
-        )
+        serving = serving_index(self.workbench.db)
+        learn_ranking(self.workbench, serving, self.workbench.progress, changed=False)
 
     def _moved_queries(self) -> list[str]:
         """The test queries that the approved candidate moved most, those of people first."""

@@ -39,8 +39,9 @@ class ServingIndex:
         rows: How many texts it has.
         ef_search: The breadth of the HNSW search that its recall was measured with.
         recall_at_10: That recall.
-        lexical_weight: How much words count beside meaning in its ranking, from 0 to 1; 0 unless proven
-            (`pipeline.search.hybrid.learning`).
+        lexical_weight: How much words count beside meaning in its ranking, in units of cosine, from 0 to 1; 0
+            unless proven (`pipeline.search.hybrid.learning`).
+        crowding_weight: How much the crowd around a text counts against it, likewise.
     """
 
     index_version_id: int
@@ -52,6 +53,12 @@ class ServingIndex:
     ef_search: int
     recall_at_10: float | None
     lexical_weight: float = 0.0
+    crowding_weight: float = 0.0
+
+    @property
+    def by_meaning_alone(self) -> bool:
+        """Whether nothing but the cosine orders what it finds."""
+        return not self.lexical_weight and not self.crowding_weight
 
     @property
     def table(self) -> VectorTable:
@@ -82,9 +89,10 @@ class IndexCount:
 _SELECT = (
     "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
     " (i.parameters ->> 'ef_search')::int, i.recall_at_10,"
-    " coalesce((SELECT w.weight FROM ranking_weights w WHERE w.model_version = i.model_version"
-    "  ORDER BY w.id DESC LIMIT 1), 0)"
+    " coalesce(w.weight, 0), coalesce(w.crowding, 0)"
     " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
+    " LEFT JOIN LATERAL (SELECT weight, crowding FROM ranking_weights"
+    "  WHERE model_version = i.model_version AND crowding IS NOT NULL ORDER BY id DESC LIMIT 1) AS w ON true"
 )
 
 

@@ -1,4 +1,4 @@
-"""What a challenger needs before searches are interleaved with it: vectors, an index, a weight of words."""
+"""What a challenger needs before searches are interleaved with it: vectors, an index, ranking weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.index.serving import ServingIndex, serving_index, verified_index
 from pipeline.index.verifying import coverage, documentation_queries
 from pipeline.progress import Progress
 from pipeline.promotion.deciding import require_sound
-from pipeline.search.hybrid.learning import learn_weight
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def build_challenger(bench: Workbench, model: ModelRecord, progress: Progress) -
         build_index(bench.db, model.version, bench.settings, progress, queries)
     index = verified_index(bench.db, model.version)
     if index is not None:
-        learn_weight(bench.db, encoder, bench.settings, progress, changed=False, index=index)
+        learn_ranking(bench, index, progress, changed=False)
 
 
 def keep_up(bench: Workbench, progress: Progress) -> str:

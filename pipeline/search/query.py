@@ -17,7 +17,7 @@ from pipeline.index.serving import ServingIndex, WrongModelError, connected, ser
 from pipeline.search.answer import SearchAnswer, SearchResult, SearchTimes, ranked
 from pipeline.search.filters import Filters, resolve_filters
 from pipeline.search.hybrid.candidates import find_candidates
-from pipeline.search.hybrid.fusion import fused
+from pipeline.search.hybrid.fusion import Weights, fused
 from pipeline.search.nearest import MARGIN, Near, nearest
 from pipeline.search.places import find_places
 from pipeline.search.recording import SearchRecord, store_searches
@@ -174,14 +174,14 @@ def best_texts(
     filters: Filters,
     ef_search: int | None,
 ) -> list[Near]:
-    """The k best texts and up to `MARGIN` more: by meaning alone, unless words were proven to help."""
+    """The k best texts and up to `MARGIN` more: by meaning alone, unless more was proven to help."""
     breadth = ef_search or serving.ef_search
-    if not serving.lexical_weight:
+    if serving.by_meaning_alone:
         return nearest(
             connection, serving, serving.model_version, vector, k=k, filters=filters, ef_search=breadth
         )
     candidates = find_candidates(connection, serving, vector, query, k=k, filters=filters, ef_search=breadth)
-    order = fused(candidates, serving.lexical_weight)
+    order = fused(candidates, Weights(serving.lexical_weight, serving.crowding_weight))
     near = [
         Near(each.content_hash, each.cosine, float(score))
         for each, score in zip(candidates, order, strict=True)

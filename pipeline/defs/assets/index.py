@@ -26,7 +26,7 @@ from pipeline.progress import Progress
 from pipeline.promotion.registry import ModelRecord, serving_model
 from pipeline.promotion.sanity import require_sane, sanity_of
 from pipeline.search.challenger import keep_up
-from pipeline.search.hybrid.learning import learn_weight
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.workbench import Workbench
 
 GROUP = "index"
@@ -78,8 +78,8 @@ def snippet_embeddings(
     pool=EMBEDDING,
     freshness_policy=code_is_fresh(load_settings()),
     description="The HNSW index over all vectors of one model version. Its approximate recall is measured "
-    "against exact search first; then it becomes what serves, in one transaction. How much words count "
-    "beside meaning in its ranking is learned from judged queries, and 0 unless it is proven to help.",
+    "against exact search first; then it becomes what serves, in one transaction. What words and "
+    "crowds count beside meaning in its ranking is learned from judged queries, and 0 until proven to help.",
 )
 def search_index(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
@@ -91,14 +91,7 @@ def search_index(
         model, report, flipped = _built(workbench, progress)
         serving = serving_index(workbench.db)
         now = workbench.model(serving.model_version)
-        ranking = learn_weight(
-            workbench.db,
-            workbench.encoder(now),
-            workbench.settings,
-            progress,
-            changed=report.action != "reused",
-            index=serving,
-        )
+        ranking = learn_ranking(workbench, serving, progress, changed=report.action != "reused")
         challenger = keep_up(workbench, progress)
         return dg.MaterializeResult(
             metadata={
@@ -112,8 +105,9 @@ def search_index(
                 "recall_at_10": report.recall_at_10,
                 "recall_sample": report.recall_sample,
                 "build_seconds": round(report.build_seconds, 3),
-                "lexical_weight": ranking.weight,
-                "lexical_weight_reason": str(ranking.evidence["reason"]),
+                "lexical_weight": ranking.weights.words,
+                "crowding_weight": ranking.weights.crowding,
+                "ranking_reason": str(ranking.evidence["reason"]),
                 **({"challenger": challenger} if challenger else {}),
                 "previous_index_version": flipped.previous_index_version_id or 0,
                 "serves": table(

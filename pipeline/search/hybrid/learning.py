@@ -1,30 +1,31 @@
-"""How much words should count: learned from judged queries, proven on queries that took no part, else 0.
+"""What words and the crowd count in the ranking: learned from judged queries, proven on others, else 0.
 
-The weight is chosen from a grid by cross-validation over queries (Stone, "Cross-Validatory Choice and
-Assessment of Statistical Predictions", 1974): for each fold, the weight that does best on the others is
-measured on this one. The differences to ranking by meaning alone, pooled over all folds, say what choosing a
-weight this way gains on queries it has not seen; it is adopted only if their mean is above 0 beyond chance.
+The weights are fitted and cross-validated (`fitting`). The differences to ranking by meaning alone, pooled
+over all folds, say what weights chosen this way gain on queries they have not seen; they are adopted only if
+the mean is above 0 beyond chance. A fine-tuned model has seen most queries, so that few are left to learn
+from: where they prove nothing, it takes over what was proven for the model it was trained from, unless that
+makes them worse beyond chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.evaluation.metrics import normalized_gain
 from pipeline.evaluation.statistics import paired_bootstrap
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.progress import Progress
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid.candidates import K1, POOL, B, Candidate, find_candidates
-from pipeline.search.hybrid.fusion import combined, parts
+from pipeline.search.hybrid.crowding import NEIGHBOURS
+from pipeline.search.hybrid.fitting import FOLDS, SHARPNESS, SHRINKAGE, Judged, cross_validate, gains
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights, parts
 from pipeline.search.hybrid.questions import Question, fingerprint, judged_questions
-from pipeline.search.hybrid.weights import RankingWeight, ranking_weight, store_weight
+from pipeline.search.hybrid.weights import RankingWeights, ranking_weights, store_weights
 from pipeline.search.hybrid.words import LOOKED_UP, count_words, words_are_counted
 from pipeline.store.connections import Connection, Database
 
@@ -32,32 +33,11 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 METRIC = "ndcg@10"
-GRID = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-FOLDS = 10
 # Raised when anything changes that decides what is learned.
-RULES = f"1 {METRIC} {GRID} {FOLDS} {POOL} {LOOKED_UP} {K1} {B}"
-
-Gains = NDArray[np.float64]
+RULES = f"2 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What cross-validation says.
-
-    Args:
-        weight: The best on all questions.
-        gains: Mean nDCG@10 of each weight of the grid over all questions; they took part in the choice.
-        chosen: The weight chosen for each fold.
-        held_out: nDCG@10 of each question under the weight chosen without it, shape (questions,).
-    """
-
-    weight: float
-    gains: dict[float, float]
-    chosen: tuple[float, ...]
-    held_out: Gains
-
-
-def learn_weight(
+def learn_weights(
     db: Database,
     encoder: Encoder,
     settings: Settings,
@@ -65,11 +45,11 @@ def learn_weight(
     *,
     changed: bool = True,
     index: ServingIndex | None = None,
-) -> RankingWeight:
-    """Learns the weight of the model version that serves, and stores it: from then on searches follow it.
+) -> RankingWeights:
+    """Learns the weights of the model version that serves, and stores them: then searches follow them.
 
     Costs nothing when neither its questions nor the rules changed since the last time, whatever became of
-    the code: then that weight stands.
+    the code: then those weights stand.
 
     Args:
         db: The database.
@@ -77,7 +57,7 @@ def learn_weight(
         settings: `gate_min_queries`, `bootstrap_resamples` and `seed`.
         progress: Told of the outcome.
         changed: Whether the live texts may have changed since their words were counted.
-        index: Another index version, whose model's weight is learned instead.
+        index: Another index version, whose model's weights are learned instead.
 
     Raises:
         UnavailableError: nothing serves.
@@ -89,70 +69,116 @@ def learn_weight(
                 count_words(connection)
     with db.connect() as connection:
         questions = judged_questions(connection, serving.model_version)
+        inherited = _of_its_base(connection, serving.model_version)
         name = fingerprint(
-            serving.model_version, questions, f"{RULES} {settings.gate_min_queries} {settings.seed}"
+            serving.model_version,
+            questions,
+            f"{RULES} {settings.gate_min_queries} {settings.seed} {inherited.weights if inherited else ''}",
         )
-        known = ranking_weight(connection, serving.model_version)
+        known = ranking_weights(connection, serving.model_version)
         if known is not None and known.evidence["fingerprint"] == name:
             return known
     enough = len(questions) >= settings.gate_min_queries
-    tables = _measured(db, serving, encoder, questions, progress) if enough else np.empty((0, len(GRID)))
-    learned = RankingWeight(serving.model_version, *_verdict(tables, settings, len(questions), name, serving))
+    judged = _judged(db, serving, encoder, questions, progress) if enough else []
+    weights, evidence = verdict(judged, len(questions), inherited, settings)
+    about = {
+        "fingerprint": name,
+        "metric": METRIC,
+        "questions": len(questions),
+        "measured": len(judged),
+        "index_version": serving.index_version_id,
+    }
+    learned = RankingWeights(serving.model_version, weights, {**about, **evidence})
     with db.connect() as connection:
-        store_weight(connection, learned)
-    progress.note(f"Words count {learned.weight:g} in the ranking: {learned.evidence['reason']}.")
+        store_weights(connection, learned)
+    progress.note(
+        f"Words count {weights.words:g} in the ranking, crowds {weights.crowding:g}: {evidence['reason']}."
+    )
     return learned
 
 
-def cross_validate(gains: Gains) -> Choice:
-    """Chooses a weight of the grid without, for each fold of questions, looking at that fold.
-
-    Of equally good weights the smallest is taken. Question i is in fold i mod `FOLDS`: the order is that of
-    hashes, so this is as good as at random, and the same every time.
+def judged_candidates(candidates: Sequence[Candidate], relevant: Sequence[bytes]) -> Judged:
+    """One question's candidates, for `fitting`.
 
     Args:
-        gains: nDCG@10 of each question under each weight of `GRID`, shape (questions, weights).
+        candidates: What may be shown for it.
+        relevant: The contents that answer it, whether they are candidates or not.
     """
-    fold = np.arange(len(gains)) % FOLDS
-    held_out = np.zeros(len(gains))
-    chosen: list[float] = []
-    for number in range(min(FOLDS, len(gains))):
-        best = _best(gains[fold != number])
-        held_out[fold == number] = gains[fold == number, best]
-        chosen.append(GRID[best])
-    means = dict(zip(GRID, gains.mean(axis=0).tolist(), strict=True))
-    return Choice(GRID[_best(gains)], means, tuple(chosen), held_out)
+    hashes = np.array([each.content_hash.hex() for each in candidates], dtype=np.str_)
+    answers = np.isin(hashes, [each.hex() for each in relevant])
+    return Judged(parts(candidates), answers, len(relevant), hashes)
 
 
-def question_gains(candidates: Sequence[Candidate], relevant: Sequence[bytes]) -> Gains:
-    """nDCG@10 of one question under each weight of `GRID`, shape (weights,)."""
-    cosine, bm25 = parts(candidates)
-    hashes = np.array([each.content_hash.hex() for each in candidates])
-    is_relevant = np.isin(hashes, [each.hex() for each in relevant])
-    found: list[float] = []
-    for weight in GRID:
-        order = np.lexsort((hashes, -combined(cosine, bm25, weight)))
-        ranks = np.flatnonzero(is_relevant[order]) + 1
-        found.append(normalized_gain(ranks, len(relevant)))
-    return np.array(found)
+def verdict(
+    judged: Sequence[Judged], questions: int, inherited: RankingWeights | None, settings: Settings
+) -> tuple[Weights, dict[str, Any]]:
+    """The weights that are adopted, and the evidence for them.
+
+    Args:
+        judged: The questions measured.
+        questions: How many there are, measured or not.
+        inherited: What is in force for the model that this one was trained from; None: meaning alone.
+        settings: `gate_min_queries`, `bootstrap_resamples` and `seed`.
+    """
+    taken = MEANING_ALONE if inherited is None else inherited.weights
+    taken_over = (
+        "" if inherited is None else "; those of the model it was trained from are taken over, proven there"
+    )
+    if len(judged) < settings.gate_min_queries:
+        count = len(judged) if questions >= settings.gate_min_queries else questions
+        reason = (
+            f"{count} judged queries that the model has not seen are too few to learn it from;"
+            f" {settings.gate_min_queries} are needed{taken_over}"
+        )
+        return taken, {"proven": False, "reason": reason, **_source(inherited)}
+    alone = gains(judged, MEANING_ALONE)
+    choice = cross_validate(judged)
+    difference = paired_bootstrap(choice.held_out, alone, settings.bootstrap_resamples, settings.seed)
+    proven = difference.low > 0 and choice.weights != MEANING_ALONE
+    evidence: dict[str, Any] = {
+        "proven": proven,
+        "fitted": choice.weights._asdict(),
+        "fitted_by_fold": [list(each) for each in choice.by_fold],
+        METRIC: {"alone": float(alone.mean()), "held_out": float(choice.held_out.mean())},
+        "difference": asdict(difference),
+    }
+    reason = (
+        f"weights fitted on other judged queries changed {METRIC} of {len(judged)} by {difference.mean:+.3f}"
+        f" (95% interval {difference.low:+.3f} to {difference.high:+.3f}), "
+    )
+    if proven:
+        return choice.weights, {**evidence, "reason": f"{reason}which is better beyond chance"}
+    reason += "which is no proof"
+    if inherited is None:
+        return MEANING_ALONE, {**evidence, "reason": reason}
+    under = paired_bootstrap(gains(judged, taken), alone, settings.bootstrap_resamples, settings.seed)
+    evidence |= {"difference_inherited": asdict(under)}
+    if under.high < 0:
+        reason += "; those of the model it was trained from make them worse"
+        return MEANING_ALONE, {**evidence, "reason": reason}
+    return taken, {**evidence, "reason": reason + taken_over, **_source(inherited)}
 
 
-def _best(gains: Gains) -> int:
-    # argmax takes the first of equals; what differs in the last bits is equal.
-    return int(np.argmax(np.round(gains.mean(axis=0), 9))) if len(gains) else 0
+def _of_its_base(connection: Connection, model_version: str) -> RankingWeights | None:
+    """What is in force for the model that this one was trained from, if it is more than meaning alone."""
+    row = connection.execute(
+        "SELECT base_version FROM model_versions WHERE version = %s", [model_version]
+    ).fetchone()
+    found = ranking_weights(connection, row[0]) if row is not None and row[0] is not None else None
+    return None if found is None or found.weights == MEANING_ALONE else found
 
 
-def _measured(
+def _judged(
     db: Database, serving: ServingIndex, encoder: Encoder, questions: Sequence[Question], progress: Progress
-) -> Gains:
-    """nDCG@10 under each weight of those questions whose answer is indexed, searched as people search."""
+) -> list[Judged]:
+    """The candidates of those questions whose answer is indexed, searched as people search."""
     with db.connect() as connection:
         present = _indexed(connection, serving, questions)
         asked = [question for question in questions if any(each in present for each in question.relevant)]
         if not asked:
-            return np.empty((0, len(GRID)))
+            return []
         vectors = encoder.embed_queries([question.text for question in asked])
-        rows: list[Gains] = []
+        found: list[Judged] = []
         with progress.stage("Weighing words against meaning", len(asked)) as advance:
             for question, vector in zip(asked, vectors, strict=True):
                 candidates = find_candidates(
@@ -164,11 +190,11 @@ def _measured(
                     filters=Filters(),
                     ef_search=serving.ef_search,
                 )
-                rows.append(
-                    question_gains(candidates, [each for each in question.relevant if each in present])
+                found.append(
+                    judged_candidates(candidates, [each for each in question.relevant if each in present])
                 )
                 advance(1)
-    return np.stack(rows)
+    return found
 
 
 def _indexed(connection: Connection, serving: ServingIndex, questions: Sequence[Question]) -> set[bytes]:
@@ -186,36 +212,5 @@ def _indexed(connection: Connection, serving: ServingIndex, questions: Sequence[
     return {content_hash for (content_hash,) in rows}
 
 
-def _verdict(
-    gains: Gains, settings: Settings, questions: int, name: str, serving: ServingIndex
-) -> tuple[float, dict[str, Any]]:
-    """The weight, and the evidence for it."""
-    evidence: dict[str, Any] = {
-        "fingerprint": name,
-        "metric": METRIC,
-        "questions": questions,
-        "measured": len(gains),
-        "index_version": serving.index_version_id,
-        "proven": False,
-    }
-    if len(gains) < settings.gate_min_queries:
-        count = len(gains) if questions >= settings.gate_min_queries else questions
-        reason = (
-            f"{count} judged queries that the model has not seen are too few to learn it from;"
-            f" {settings.gate_min_queries} are needed"
-        )
-        return 0.0, {**evidence, "reason": reason}
-    choice = cross_validate(gains)
-    difference = paired_bootstrap(choice.held_out, gains[:, 0], settings.bootstrap_resamples, settings.seed)
-    proven = difference.low > 0 and choice.weight > 0
-    evidence |= {
-        "proven": proven,
-        "best_weight": choice.weight,
-        "chosen_by_fold": list(choice.chosen),
-        "by_weight": {f"{weight:g}": round(mean, 5) for weight, mean in choice.gains.items()},
-        "difference": asdict(difference),
-        "reason": f"a weight chosen by cross-validation changed {METRIC} of {len(gains)} judged queries by"
-        f" {difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}), "
-        + ("which is better beyond chance" if proven else "which is no proof"),
-    }
-    return (choice.weight if proven else 0.0), evidence
+def _source(inherited: RankingWeights | None) -> dict[str, Any]:
+    return {} if inherited is None else {"inherited_from": inherited.model_version}

@@ -1,4 +1,4 @@
-"""The weight of words per model version, in the database, each with the evidence it rests on."""
+"""What words and the crowd count for each model version, in the database, with the evidence it rests on."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from pipeline.search.hybrid.fusion import Weights
 from pipeline.store.connections import Connection
 
 
 @dataclass(frozen=True)
-class RankingWeight:
-    """How much words count beside meaning for a model version.
+class RankingWeights:
+    """What counts beside meaning for a model version.
 
     Args:
         model_version: Whose.
-        weight: From 0, meaning alone, to 1.
+        weights: All 0: meaning alone.
         evidence: What it was learned from, what was measured, and why it is what it is; plain JSON. It holds
             no query, so that whoever is forgotten is not found here.
     """
 
     model_version: str
-    weight: float
+    weights: Weights
     evidence: dict[str, Any]
 
 
-def ranking_weight(connection: Connection, model_version: str) -> RankingWeight | None:
-    """The weight in force; None while none was ever learned, which counts as 0."""
+def ranking_weights(connection: Connection, model_version: str) -> RankingWeights | None:
+    """Those in force; None while none were ever learned, which counts as 0."""
     row = connection.execute(
-        "SELECT model_version, weight, evidence FROM ranking_weights WHERE model_version = %s"
-        " ORDER BY id DESC LIMIT 1",
+        "SELECT weight, crowding, evidence FROM ranking_weights WHERE model_version = %s"
+        " AND crowding IS NOT NULL ORDER BY id DESC LIMIT 1",
         [model_version],
     ).fetchone()
-    return None if row is None else RankingWeight(*row)
+    return None if row is None else RankingWeights(model_version, Weights(row[0], row[1]), row[2])
 
 
-def store_weight(connection: Connection, weight: RankingWeight) -> None:
-    """From now on this one is in force; those before it are kept."""
+def store_weights(connection: Connection, learned: RankingWeights) -> None:
+    """From now on these are in force; those before them are kept."""
     connection.execute(
-        "INSERT INTO ranking_weights (model_version, weight, evidence) VALUES (%s, %s, %s)",
-        [weight.model_version, weight.weight, Jsonb(weight.evidence)],
+        "INSERT INTO ranking_weights (model_version, weight, crowding, evidence) VALUES (%s, %s, %s, %s)",
+        [learned.model_version, *learned.weights, Jsonb(learned.evidence)],
     )
