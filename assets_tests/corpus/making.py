@@ -103,7 +103,8 @@ def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
 def as_nobody() -> Generator[None]:
     """Runs a block as a user without rights, whom file permissions bind; root is bound by none.
 
-    On Linux it is this thread alone that looks at files as that user: others may start processes meanwhile.
+    On Linux only this thread, and those that it starts, look at files as that user: others may start
+    processes meanwhile.
     """
     nobody = 65534
     if os.geteuid() != 0:

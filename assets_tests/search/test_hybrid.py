@@ -121,6 +121,7 @@ def test_candidates_have_the_scores_of_the_books_formulas(
         [crowding_by_hand(functions, vectors, each.content_hash, near) for each in candidates], abs=1e-3
     )
     assert np.std([each.crowding for each in candidates]) > 0.01
+    assert all(each.always for each in candidates)
 
 
 def test_a_rare_word_brings_a_text_that_meaning_would_not(
@@ -158,6 +159,12 @@ def test_fusion_is_the_weighted_sum() -> None:
     assert fused(candidates, Weights(0.5, 0.0)).tolist() == [0.75, 0.75]
     assert fused(candidates, Weights(0.5, 1.0)).tolist() == [0.25, 0.5]
     assert fused([], Weights(0.5, 1.0)).shape == (0,)
+
+
+def test_who_is_a_candidate_only_because_many_are_asked_for_comes_last() -> None:
+    candidates = [Candidate(b"a", -1.0, 0.0, 1.0), Candidate(b"b", 1.0, 1.0, -1.0, always=False)]
+    first, second = fused(candidates, Weights(1.0, 1.0))
+    assert first > second
 
 
 def test_the_order_follows_both_and_the_score_stays_the_cosine(
@@ -242,7 +249,7 @@ def test_words_never_counted_leave_the_order_to_meaning(
 
 
 def test_asking_for_more_does_not_change_the_order(indexed: Database, minilm: Encoder) -> None:
-    weigh(indexed, minilm, 0.3, 0.2)
+    weigh(indexed, minilm, 0.3, 0.6)
     for query in (QUERY, "open a file for reading", "progress bar"):
         few = search(indexed, minilm, query, k=10, record=False).results
         assert search(indexed, minilm, query, k=250, record=False).results[:10] == few

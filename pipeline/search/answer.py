@@ -19,7 +19,7 @@ _PART = re.compile(r"@[0-9]+$")
 class SearchResult:
     """One snippet shown. `score` is the cosine similarity to the query, from -1 to 1; `rank` is from 1.
 
-    Where words count beside meaning, `rank` follows both and `score` is the cosine all the same.
+    Where more than meaning counts, `rank` follows all of it, and `score` is the cosine all the same.
 
     `also_at` lists other live snippets with the same text (at most 50), `places` counts all of them.
     """

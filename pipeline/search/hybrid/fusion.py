@@ -23,6 +23,8 @@ class Weights(NamedTuple):
     crowding: float
 
 
+# More than any two candidates can differ by: three parts that run over 2, each weighing 1 at the most.
+LATE = 10.0
 MEANING_ALONE = Weights(0.0, 0.0)
 
 
@@ -35,8 +37,10 @@ def parts(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
 def fused(candidates: Sequence[Candidate], weights: Weights) -> NDArray[np.float64]:
     """Cosine + words · share of words − crowding · crowdedness of each candidate; shape (n,).
 
-    None of the three depends on how many are asked for, so that asking for more does not change the order. A
-    linear combination keeps what rank fusion throws away: Bruch, Gai & Ingber, "An Analysis of Fusion
-    Functions for Hybrid Retrieval", ACM TOIS 42(1), 2023.
+    None of the three depends on how many are asked for, and what is a candidate only because many are comes
+    after all others: asking for more does not change the order. A linear combination keeps what rank fusion
+    throws away: Bruch, Gai & Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", ACM TOIS 42(1),
+    2023.
     """
-    return parts(candidates) @ np.array([1.0, *weights])
+    late = np.array([not each.always for each in candidates], dtype=bool)
+    return parts(candidates) @ np.array([1.0, *weights]) - LATE * late
