@@ -66,8 +66,8 @@ def test_gains_are_those_of_the_evaluations_metric() -> None:
     rng = np.random.default_rng(5)
     for _ in range(50):
         candidates = [
-            Candidate(hashlib.sha256(bytes([i])).digest(), *map(float, values))
-            for i, values in enumerate(rng.random((30, 3)))
+            Candidate(hashlib.sha256(bytes([i])).digest(), cosine, words, crowding)
+            for i, (cosine, words, crowding) in enumerate(rng.random((30, 3)).tolist())
         ]
         relevant = [candidates[i].content_hash for i in rng.choice(30, 3, replace=False)]
         missing = hashlib.sha256(b"not found").digest()
