@@ -28,9 +28,11 @@ def crowding(
     Returns:
         From -1 to 1, shape (n,). Where there are fewer others, the mean over those there are.
     """
-    cosines = (texts @ near.T).astype(np.float64)
+    cosines = texts @ near.T
     rows = np.flatnonzero(itself >= 0)
     cosines[rows, itself[rows]] = -np.inf
-    nearest = -np.sort(-cosines, axis=1)[:, :NEIGHBOURS]
-    others = np.isfinite(nearest)
-    return np.where(others, nearest, 0.0).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
+    if len(near) > NEIGHBOURS:
+        cosines = np.partition(cosines, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+    others = np.isfinite(cosines)
+    sums = np.where(others, cosines, 0.0).sum(axis=1, dtype=np.float64)
+    return sums / np.maximum(others.sum(axis=1), 1)
