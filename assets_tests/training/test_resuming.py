@@ -118,7 +118,7 @@ def test_a_killed_training_ends_with_the_model_of_an_unkilled_one(
     assert resumed.history == unkilled.history
     assert [row["step"] for row in resumed.history if "loss" in row] == [1, 2, 3, 4, 5]
     assert resumed.best_step == unkilled.best_step
-    assert (resumed.resumed_at, unkilled.resumed_at) == ([3], [])
+    assert (resumed.resumed_at, unkilled.resumed_at) == ([3], []), progress.notes
     assert any(note.startswith("Resumed at step 3 of 5") for note in progress.notes)
     # The steps of the killed training count as done.
     assert progress.done == 5
