@@ -18,21 +18,22 @@ from typing import Any
 
 from rich.table import Table
 
-from assets_tests.benchmarks.experiments import Indexed, base_encoder, kept_home, read_overrides, train
+from assets_tests.benchmarks.experiments import Indexed, base_encoder, train
 from assets_tests.benchmarks.judged import (
     Judged,
     Judgement,
     Metrics,
+    begin,
     difference,
     import_judgements,
-    index_judged,
+    judged_corpus,
     mean,
     measure_searches,
     parser,
-    read_judged,
+    shown,
 )
 from assets_tests.benchmarks.judged_learning import FOLD, OUTSIDE
-from assets_tests.benchmarks.provenance import provenance, show, write_figures
+from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index, verified_index
 from pipeline.promotion.deciding import promote
@@ -115,7 +116,7 @@ def table(figures: dict[str, Any]) -> Table:
         over = [each["arms"][arm]["over base"] for each in runs]
         made.add_row(
             arm,
-            *(f"{each['mean']:+.4f} ({each['low']:+.4f} to {each['high']:+.4f})" for each in over),
+            *map(shown, over),
             f"{statistics.mean(each['mean'] for each in over):+.4f}",
         )
     return made
@@ -126,14 +127,8 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--train", action="store_true", help="Train and measure a model as well.")
     asked = arguments.parse_args()
-    overrides = read_overrides(asked.set)
-    data = read_judged(asked.data, asked.corpus)
-    figures: dict[str, Any] = {
-        **provenance(asked.seeds, functions=len(data.functions), settings=overrides),
-        "runs": [],
-    }
-    with TerminalProgress() as progress, kept_home(asked.home) as home:
-        indexed = index_judged(data, home, progress)
+    data, overrides, figures = begin(asked)
+    with TerminalProgress() as progress, judged_corpus(data, asked.home, progress) as indexed:
         for seed in asked.seeds:
             found = run(indexed, data, seed, overrides, with_training=asked.train)
             figures["runs"].append(found)

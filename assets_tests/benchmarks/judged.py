@@ -22,14 +22,15 @@ import argparse
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from assets_tests.benchmarks.experiments import Indexed, index_sources, kept_home
+from assets_tests.benchmarks.experiments import Indexed, index_sources, kept_home, read_overrides
+from assets_tests.benchmarks.provenance import provenance
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.evaluating import stored_precision
@@ -343,6 +344,19 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", type=Path, help="A file for the figures.")
     return made
+
+
+def begin(asked: argparse.Namespace) -> tuple[Judged, dict[str, str], dict[str, Any]]:
+    """What `parser` was told: the data, the settings other than the defaults, and figures without a run."""
+    overrides = read_overrides(asked.set)
+    data = read_judged(asked.data, asked.corpus)
+    origin = provenance(asked.seeds, functions=len(data.functions), settings=overrides)
+    return data, overrides, {**origin, "runs": []}
+
+
+def shown(found: Mapping[str, float]) -> str:
+    """A `Difference` as it stands among the figures: its mean, and the 95% interval."""
+    return f"{found['mean']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -21,12 +21,13 @@ from typing import Any
 
 from rich.table import Table
 
-from assets_tests.benchmarks.experiments import Indexed, base_encoder, read_overrides
+from assets_tests.benchmarks.experiments import Indexed, base_encoder
 from assets_tests.benchmarks.judged import (
     HeldOut,
     Judged,
     Judgement,
     Metrics,
+    begin,
     corpus_vectors,
     difference,
     held_out_queries,
@@ -36,9 +37,9 @@ from assets_tests.benchmarks.judged import (
     measure,
     measure_searches,
     parser,
-    read_judged,
+    shown,
 )
-from assets_tests.benchmarks.provenance import provenance, show, write_figures
+from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.defs.in_process import run_loop
 from pipeline.defs.results import RunResult
 from pipeline.index.serving import serving_index
@@ -195,7 +196,7 @@ def table(run: dict[str, Any]) -> Table:
             night.get("decision", "not reached"),
             night["serving"],
             f"{night['held out']['ndcg@10']:.4f}",
-            f"{over['mean']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
+            shown(over),
             f"{night['as searched']['over base']['mean']:+.4f} (words {night['words']:g})",
             "" if candidate is None else f"{candidate['ndcg@10']:.4f}",
             "" if general is None else f"{general['mean']:+.4f}",
@@ -209,12 +210,7 @@ def main() -> None:
     arguments.set_defaults(seeds=[17])
     arguments.add_argument("--nights", type=int, default=NIGHTS)
     asked = arguments.parse_args()
-    overrides = read_overrides(asked.set)
-    data = read_judged(asked.data, asked.corpus)
-    figures: dict[str, Any] = {
-        **provenance(asked.seeds, functions=len(data.functions), settings=overrides),
-        "runs": [],
-    }
+    data, overrides, figures = begin(asked)
     with TerminalProgress() as progress, judged_corpus(data, asked.home, progress) as indexed:
         for seed in asked.seeds:
             done = list(figures["runs"])

@@ -19,13 +19,13 @@ from assets_tests.benchmarks.experiments import (
     Indexed,
     base_encoder,
     kept_home,
-    read_overrides,
     train,
     verdict_on,
 )
 from assets_tests.benchmarks.judged import (
     Judged,
     Metrics,
+    begin,
     difference,
     held_out_queries,
     import_judgements,
@@ -33,11 +33,11 @@ from assets_tests.benchmarks.judged import (
     mean,
     measure,
     parser,
-    read_judged,
+    shown,
 )
 from assets_tests.benchmarks.nights import GENERAL
 from assets_tests.benchmarks.package_documentation import PackageTest, package_test
-from assets_tests.benchmarks.provenance import provenance, show, write_figures
+from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.terminal import TerminalProgress
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -91,17 +91,13 @@ def table(figures: dict[str, Any]) -> Table:
         both = [packages] if gate is None else [packages, gate]
         made.add_row(
             str(each["seed"]),
-            _shown(each["held out"]),
-            "" if gate is None else f"{_shown(gate)}, {gate['count']} queries",
-            f"{_shown(packages)}, {packages['count']} queries",
+            shown(each["held out"]),
+            "" if gate is None else f"{shown(gate)}, {gate['count']} queries",
+            f"{shown(packages)}, {packages['count']} queries",
             each["decision"],
             "yes" if all(one["mean"] >= -GOAL for one in both) else "no",
         )
     return made
-
-
-def _shown(found: dict[str, float]) -> str:
-    return f"{found['mean']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
 
 
 def main() -> None:
@@ -109,12 +105,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--functions", type=int, default=1000, help="Of packages.")
     asked = arguments.parse_args()
-    overrides = read_overrides(asked.set)
-    data = read_judged(asked.data, asked.corpus)
-    figures: dict[str, Any] = {
-        **provenance(asked.seeds, functions=len(data.functions), settings=overrides),
-        "runs": [],
-    }
+    data, overrides, figures = begin(asked)
     with TerminalProgress() as progress, kept_home(asked.home) as home:
         indexed = index_judged(data, home, progress)
         packages = package_test(home, progress, functions=asked.functions)

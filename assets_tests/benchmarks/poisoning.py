@@ -39,7 +39,6 @@ from rich.table import Table
 from assets_tests.benchmarks.experiments import (
     Indexed,
     base_encoder,
-    read_overrides,
     train,
     verdict_on,
 )
@@ -47,6 +46,7 @@ from assets_tests.benchmarks.judged import (
     Judged,
     Judgement,
     Metrics,
+    begin,
     contents_of_files,
     corpus_vectors,
     difference,
@@ -57,9 +57,9 @@ from assets_tests.benchmarks.judged import (
     mean,
     measure,
     parser,
-    read_judged,
+    shown,
 )
-from assets_tests.benchmarks.provenance import provenance, show, write_figures
+from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.evaluation.store import live_hashes
 from pipeline.feedback.confidence import ACCEPT
 from pipeline.feedback.grouping import group_key
@@ -267,7 +267,7 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
                 " / ".join(str(wrong.get(split, 0)) for split in ("train", "validation", "test")),
                 f"{each['held out']['ndcg@10']:.4f}",
                 f"{each['over base']['mean']:+.4f}",
-                f"{over['mean']:+.4f} ({over['low']:+.4f} to {over['high']:+.4f})",
+                shown(over),
                 each["decision"],
             ]
         made.add_row(*row)
@@ -285,12 +285,7 @@ def main() -> None:
         "--weights-only", action="store_true", help="What the caps leave, and nothing that takes training."
     )
     asked = arguments.parse_args()
-    overrides = read_overrides(asked.set)
-    data = read_judged(asked.data, asked.corpus)
-    figures: dict[str, Any] = {
-        **provenance(asked.seeds, functions=len(data.functions), settings=overrides),
-        "runs": [],
-    }
+    data, overrides, figures = begin(asked)
     with TerminalProgress() as progress, judged_corpus(data, asked.home, progress) as indexed:
         for seed in asked.seeds:
             for attack in asked.attack:

@@ -21,6 +21,7 @@ from pipeline.index.tables import (
     add_key,
     copy_vectors,
     create_table,
+    to_unit_length,
     use_tablespace,
 )
 from pipeline.progress import Progress
@@ -157,7 +158,7 @@ def load_vectors(
             found, vectors = _read(connection, table, scope, count)
     if len(found) < count:
         raise _missing(count - len(found), count, model_version)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    to_unit_length(vectors)
     if hashes is None:
         return found, vectors
     row = {content_hash: number for number, content_hash in enumerate(found)}

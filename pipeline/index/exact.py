@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from pipeline.index.tables import VectorTable
+from pipeline.index.tables import VectorTable, to_unit_length
 from pipeline.store.connections import Connection
 
 # Rows held in memory at once.
@@ -42,14 +42,14 @@ def nearest_distances(
         queries: Shape (dims,) each.
         count: Neighbours of each.
     """
-    asked = _units(np.stack([query.vector for query in queries]).astype(np.float32))
+    asked = to_unit_length(np.stack([query.vector for query in queries]).astype(np.float32))
     best = np.full((len(queries), count), np.inf, dtype=np.float32)
     statement = sql.SQL("SELECT content_hash, embedding FROM {}").format(table.identifier)
     with connection.cursor(name="exact_search", binary=True) as cursor:
         cursor.execute(statement)
         while rows := cursor.fetchmany(CHUNK):
             vectors = np.stack([vector.to_numpy() for _, vector in rows]).astype(np.float32)
-            distances = 1 - asked @ _units(vectors).T
+            distances = 1 - asked @ to_unit_length(vectors).T
             place = {content_hash: number for number, (content_hash, _) in enumerate(rows)}
             for number, query in enumerate(queries):
                 if query.itself in place:
@@ -57,7 +57,3 @@ def nearest_distances(
             together = np.concatenate([best, distances], axis=1)
             best = np.sort(np.partition(together, count - 1, axis=1)[:, :count], axis=1)
     return [row[np.isfinite(row)] for row in best]
-
-
-def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

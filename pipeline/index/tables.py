@@ -161,6 +161,19 @@ def copy_vectors(
             return cursor.rowcount
 
 
+def to_unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales vectors that were stored as half floats, and so rounded, back to unit length, in place.
+
+    Args:
+        vectors: Shape (n, dims).
+
+    Returns:
+        The same array; a dot product is now the cosine that the index computes.
+    """
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return vectors
+
+
 def _check(
     table: VectorTable, model_version: str, hashes: Sequence[bytes], vectors: NDArray[np.float32]
 ) -> None:

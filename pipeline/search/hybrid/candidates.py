@@ -12,6 +12,7 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from pipeline.index.serving import ServingIndex
+from pipeline.index.tables import to_unit_length
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid.crowding import crowding
 from pipeline.search.hybrid.words import QueryWords, query_words
@@ -89,7 +90,8 @@ def find_candidates(
     order += sorted(scored.keys() - set(order))
     if not order:
         return []
-    vectors = _units([scored[content_hash].vector for content_hash in order])
+    stored = [scored[content_hash].vector.to_numpy() for content_hash in order]
+    vectors = to_unit_length(np.stack(stored).astype(np.float32))
     places = np.arange(len(order))
     crowded = crowding(vectors, vectors[:neighbours], np.where(places < neighbours, places, -1))
     return [
@@ -155,12 +157,6 @@ def _scored(
         content_hash: _Scored(cosine, bm25 / most, vector, has_rare)
         for content_hash, cosine, bm25, vector, has_rare in rows
     }
-
-
-def _units(vectors: Sequence[HalfVector]) -> NDArray[np.float32]:
-    """As one array of unit vectors, shape (n, dims): half floats are a little off."""
-    found = np.stack([vector.to_numpy() for vector in vectors]).astype(np.float32)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def _quoted(word: str) -> str:
