@@ -287,6 +287,9 @@ def test_index_search_feedback_from_the_command_line(cli: Cli, code: Path, tmp_p
     assert measured["model_version"] == answer["model_version"]
     assert (measured["queries"], measured["corpus"], measured["unmatched"]) == (1, 2, 0)
     assert measured["metrics"]["recall@1"] == 1.0
+    assert measured["ranking"] == {"words": 0.0, "crowding": 0.0}
+    by_meaning = cli("evaluate", "--queries", queries, "--ranked-by", "meaning")
+    assert "Ranked by meaning alone." in by_meaning.stdout
 
     (model,) = only_json(cli("models", "--json"))["models"]
     assert (model["version"], model["state"]) == (answer["model_version"], "serving")

@@ -14,11 +14,15 @@ from assets_tests.evaluation.small_corpus import SIZE, Function, add_snippet, fu
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.compare import compare
-from pipeline.evaluation.evaluating import evaluate_model, stored_precision
+from pipeline.evaluation.evaluating import evaluate_model, evaluate_on, freeze_test_set, stored_precision
+from pipeline.evaluation.frozen_sets import freeze
 from pipeline.evaluation.results import Evaluation, QueryResult
 from pipeline.index.embeddings import load_vectors
 from pipeline.progress import Silent
 from pipeline.promotion import registry
+from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.words import count_words
 from pipeline.store.connections import Database
 from pipeline.training.pairs import Negative, Pair, TrainingSet
 
@@ -101,6 +105,39 @@ def test_every_documentation_query_ranks_its_code_without_its_documentation(
     # With the documentation left in, every query finds itself: cutting it out is what makes this a test.
     whole = (queries @ vectors.T > ((queries @ vectors.T) * truth).sum(axis=1, keepdims=True)).sum(axis=1) + 1
     assert whole.mean() < ranks.mean()
+
+
+def test_code_that_is_ranked_without_its_documentation_has_the_words_of_what_is_left(
+    indexed: Database, minilm: Encoder, quick: Settings
+) -> None:
+    """As searches rank: against the order over a corpus in which the code really stands without it."""
+    weights = Weights(0.8, 0.4)
+    asked = functions()[::6]
+    with indexed.connect() as connection:
+        count_words(connection)
+    pairs = [documentation_pair(each) for each in asked]
+    meaning = freeze_test_set(indexed, training_set(pairs))
+    searched = freeze(indexed, meaning.queries, meaning.corpus, weights)
+    assert searched.name != meaning.name
+    alone = evaluate_on(indexed, minilm, meaning, quick, Silent())
+    evaluation = evaluate_on(indexed, minilm, searched, quick, Silent())
+    assert (alone.ranking, evaluation.ranking) == (MEANING_ALONE, weights)
+    ranks: list[int] = []
+    for each in asked:
+        others = [other for other in functions() if other is not each]
+        add_snippet(indexed, each.undocumented, path="cut.py", symbol=each.symbol)
+        vectors = stored_precision(
+            minilm.embed_documents([each.undocumented, *(other.code for other in others)])
+        )
+        hashes = [sha(each.undocumented), *(other.content_hash for other in others)]
+        cosines = vectors @ minilm.embed_queries([each.documentation])[0]
+        with indexed.connect() as connection:
+            scores = SearchOrder(connection, hashes, vectors, weights).rescored(each.documentation, cosines)
+        ranks.append(int((scores > scores[0] + 1e-6).sum()) + 1)
+    assert [result_for(evaluation, each.documentation).rank for each in asked] == ranks
+    assert ranks != [result_for(alone, each.documentation).rank for each in asked]
+    # What is stored says how it ranked.
+    assert evaluate_on(indexed, minilm, searched, quick, Silent()).ranking == weights
 
 
 def test_other_code_with_the_same_documentation_stays_as_it_is(

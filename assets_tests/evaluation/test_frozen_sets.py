@@ -26,6 +26,7 @@ from pipeline.evaluation.frozen_sets import (
 from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
 from pipeline.promotion import registry
+from pipeline.search.hybrid.fusion import Weights
 from pipeline.store.connections import Database
 from pipeline.training.pairs import Pair
 
@@ -55,6 +56,9 @@ def test_what_was_frozen_is_what_is_loaded(indexed: Database) -> None:
     pairs.append(feedback_pair("open a file", functions()[7].content_hash, functions()[7].code))
     frozen = freeze_test_set(indexed, training_set(pairs))
     assert load_frozen(indexed, frozen.name) == frozen
+    ranked = freeze(indexed, frozen.queries, frozen.corpus, Weights(0.158, 0.3))
+    assert load_frozen(indexed, ranked.name) == ranked
+    assert ranked.name != frozen.name
     assert {query.repository for query in frozen.queries} == {"click"}
     assert freeze_test_set(indexed, training_set(pairs[::-1])).name == frozen.name
 

@@ -16,6 +16,10 @@ from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.queries_file import QueryFileReport, evaluate_queries
 from pipeline.index.embeddings import load_vectors
 from pipeline.progress import Silent
+from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.weights import RankingWeights, store_weights
+from pipeline.search.hybrid.words import count_words
 from pipeline.store.connections import Database
 
 if TYPE_CHECKING:
@@ -86,6 +90,37 @@ def test_the_metrics_are_those_of_an_independent_ranking(bench: Bench) -> None:
         "recall@10",
         "recall@100",
     ]
+
+
+def test_it_ranks_as_searches_do_with_what_was_learned_unless_meaning_alone_is_asked_for(
+    bench: Bench,
+) -> None:
+    asked = [line(each.documentation, entry(each)) for each in functions()]
+    weights = Weights(0.9, 0.4)
+    alone = bench.evaluate(*asked)
+    assert alone.ranking == MEANING_ALONE
+    with bench.db.connect() as connection:
+        count_words(connection)
+        version = bench.encoder.version
+        store_weights(connection, RankingWeights(version, weights, {"fingerprint": "test"}))
+        hashes, vectors = load_vectors(bench.db, version)
+        order = SearchOrder(connection, hashes, vectors, weights)
+        reciprocals: list[float] = []
+        for each in functions():
+            cosines = vectors @ bench.encoder.embed_queries([each.documentation])[0]
+            ranked = [hashes[i] for i in np.argsort(-order.rescored(each.documentation, cosines))]
+            reciprocals.append(1 / (ranked.index(each.content_hash) + 1))
+
+    searched = bench.evaluate(*asked)
+    assert searched.ranking == weights
+    assert searched.to_json()["ranking"] == {"words": 0.9, "crowding": 0.4}
+    expected = [value if value >= 0.1 else 0.0 for value in reciprocals]
+    assert searched.metrics["mrr@10"] == pytest.approx(np.mean(expected))
+    assert searched.metrics["mrr@10"] != pytest.approx(alone.metrics["mrr@10"])
+    meaning = evaluate_queries(
+        bench.db, bench.encoder, bench.file, Silent(), bench.settings, ranked_by="meaning"
+    )
+    assert meaning == alone
 
 
 def test_without_a_symbol_the_best_snippet_of_the_file_counts_once(bench: Bench) -> None:

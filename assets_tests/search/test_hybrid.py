@@ -18,9 +18,10 @@ from pipeline.search import query as query_module
 from pipeline.search.engine import SearchEngine
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid import candidates as candidates_module
-from pipeline.search.hybrid.candidates import K1, B, Candidate, find_candidates
+from pipeline.search.hybrid.candidates import Candidate, find_candidates
 from pipeline.search.hybrid.crowding import NEIGHBOURS
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights, fused, parts
+from pipeline.search.hybrid.matching import K1, B
 from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.search.query import search
 from pipeline.search.request import SearchRequest

@@ -243,6 +243,10 @@ def _crowding(c: Connection) -> None:
     )
 
 
+def _ranked(c: Connection) -> None:
+    c.execute("UPDATE test_sets SET words = 0.125, crowding = 0.25")
+
+
 FILL: dict[str, Callable[[Connection], None]] = {
     "0001.corpus": _code,
     "0002.models-and-indexes": _models,
@@ -255,6 +259,7 @@ FILL: dict[str, Callable[[Connection], None]] = {
     "0009.evaluation-evidence": _evidence,
     "0011.challengers": _challengers,
     "0013.crowding": _crowding,
+    "0014.ranked-as-searches": _ranked,
 }
 
 

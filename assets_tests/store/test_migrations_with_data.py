@@ -34,11 +34,13 @@ REFUSED = {
     "0004.training-and-evaluation": "refusing to drop the training sets of 1 model",
     "0007.feedback-quality": "refusing to drop the promise to keep 1 people forgotten",
     "0009.evaluation-evidence": "refusing to drop which model the results of 1 interleaved",
+    "0014.ranked-as-searches": "refusing to forget how 1 frozen test sets rank",
 }
 # What stands in the way of going back to before it, as the refusal says; then the rest is kept.
 CLEARED = {
     "0007.feedback-quality": ["search_day_ranks", "search_days", "forgotten"],
     "0009.evaluation-evidence": ["interleavings", "general_test_sets", "test_sets"],
+    "0014.ranked-as-searches": ["general_test_sets", "test_sets"],
 }
 
 

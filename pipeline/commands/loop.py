@@ -225,6 +225,7 @@ def _print_comparison(
                 "test_set": evaluated["test_set"],
                 "queries": evaluated["queries"],
                 "corpus": evaluated["corpus"],
+                "ranking": found["candidate"].ranking._asdict(),
                 "training_set": {
                     "id": training_set["training_set_id"],
                     "counts": training_set["counts"],
@@ -240,6 +241,7 @@ def _print_comparison(
     console = output()
     candidate = bench.model(evaluated["model_version"])
     console.print(f"\nCandidate [bold]{candidate.name}[/bold] {candidate.version[:12]}, {candidate.state}\n")
+    console.print(f"Ranked {found['candidate'].ranking.said}", style="dim")
     console.print(report.metrics_table(found, comparison))
     console.print()
     console.print(report.slices_table(found, bench.settings.gate_metric, comparison))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,13 @@ from typer.core import TyperGroup
 
 from pipeline.commands import exporting
 from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress, working
+
+
+class RankedBy(StrEnum):
+    """What decides the order in which `honeloop evaluate` ranks."""
+
+    SEARCH = "search"
+    MEANING = "meaning"
 
 
 class ShowUnlessNamed(TyperGroup):
@@ -36,7 +44,8 @@ def register(app: typer.Typer) -> None:
     group.command("export", epilog=exporting.EXAMPLES)(exporting.export)
     app.command(
         epilog="Example:\n\n[cyan]honeloop evaluate --queries questions.jsonl --model serving "
-        "--json[/cyan]\n\nEach line is a JSON object:\n\n"
+        "--json[/cyan]\n\n[cyan]honeloop evaluate --queries questions.jsonl --model base[/cyan]\n\n"
+        "Each line is a JSON object:\n\n"
         '[cyan]{"query": "…", "relevant": [{"repository": "mine", "path": "a/b.py", "symbol": '
         '"f"}]}[/cyan]\n\n'
         "Without symbol, any snippet of the file counts."
@@ -55,6 +64,14 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="base, serving, a preset, or the beginning of a model version.")
     ] = "serving",
+    ranked_by: Annotated[
+        RankedBy | None,
+        typer.Option(
+            help="search: as searches by this model rank, with what words and crowds count for it; meaning: "
+            "by the cosine alone. By default search, but meaning for base, which is where learning began.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measures a model on your own questions, each ranking the whole indexed corpus exactly."""
@@ -62,9 +79,12 @@ def evaluate(
 
     with working(json) as bench:
         encoder = bench.encoder(bench.named_model(model))
-        report = evaluate_queries(bench.db, encoder, queries, bench.progress, bench.settings)
+        by = ranked_by or (RankedBy.MEANING if model == "base" else RankedBy.SEARCH)
+        report = evaluate_queries(
+            bench.db, encoder, queries, bench.progress, bench.settings, ranked_by=by.value
+        )
     if json:
-        print_json(asdict(report))
+        print_json(report.to_json())
         return
     from rich.table import Table
 
@@ -73,6 +93,7 @@ def evaluate(
         f"Model {report.model_version[:12]}: {report.queries:,} queries, each ranking {report.corpus:,} "
         f"texts; {report.unmatched:,} left out, as none of their answers is indexed."
     )
+    console.print(f"Ranked {report.ranking.said}.")
     table = Table("metric", "mean")
     for name, value in report.metrics.items():
         table.add_row(name, f"{value:.4f}")

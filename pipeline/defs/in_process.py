@@ -28,7 +28,6 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
-from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.query import search
 from pipeline.store.failures import explained
 from pipeline.store.locks import learning
@@ -197,7 +196,6 @@ class Loop:
         if self.result.failures:
             return False
         if self.workbench.approved_model() is None:
-            self._learn_ranking()
             return True
         queries = self._moved_queries()
         before = {query: self._search(query) for query in queries}
@@ -212,11 +210,6 @@ class Loop:
         changed = [query for query in queries if before[query] != after[query]]
         self.result.examples = [(query, before[query], after[query]) for query in changed[:EXAMPLES]]
         return True
-
-    def _learn_ranking(self) -> None:
-        """What serves goes on serving, but the training set may have new judgements to rank by."""
-        serving = serving_index(self.workbench.db)
-        learn_ranking(self.workbench, serving, self.workbench.progress, changed=False)
 
     def _moved_queries(self) -> list[str]:
         """The test queries that the approved candidate moved most, those of people first."""

@@ -14,11 +14,21 @@ from pipeline.errors import HoneloopError
 from pipeline.evaluation.frozen_sets import FrozenSet, freeze, text_hash
 from pipeline.evaluation.metrics import TRIPLET_ACCURACY, query_metrics
 from pipeline.evaluation.query_groups import MeasuredQuery, group_pairs
-from pipeline.evaluation.ranking import RankedQuery, Ranking, Vectors, rank_with_top
+from pipeline.evaluation.ranking import (
+    RankedQuery,
+    Ranking,
+    Rescore,
+    Scores,
+    Vectors,
+    rank_with_top,
+)
 from pipeline.evaluation.results import Evaluation, QueryResult, break_down, breakdown_to_json
 from pipeline.evaluation.store import find_evaluation, live_hashes, repositories_of, save_evaluation
 from pipeline.progress import Progress
 from pipeline.promotion import registry
+from pipeline.search.hybrid.exactly import Replacement, SearchOrder
+from pipeline.search.hybrid.fusion import MEANING_ALONE
+from pipeline.search.hybrid.weights import weights_in_force
 from pipeline.store.connections import Database
 
 if TYPE_CHECKING:
@@ -69,6 +79,8 @@ def evaluate_model(
 def freeze_test_set(db: Database, training_set: TrainingSet) -> FrozenSet:
     """The test pairs of `training_set` whose code is live, over all live contents, frozen.
 
+    All models rank them as searches rank now: what is to be better is what people see.
+
     Raises:
         HoneloopError: there is none.
     """
@@ -80,7 +92,9 @@ def freeze_test_set(db: Database, training_set: TrainingSet) -> FrozenSet:
             "There is nothing to measure with: no test pair's code is in the corpus.",
             hint="Add feedback or documented code, or raise HONELOOP_TEST_PERCENT.",
         )
-    return freeze(db, queries, corpus)
+    with db.connect() as connection:
+        ranking = weights_in_force(connection)
+    return freeze(db, queries, corpus, ranking)
 
 
 def evaluate_on(
@@ -105,7 +119,10 @@ def evaluate_on(
     embed_missing(db, encoder, settings, progress, hashes=test_set.corpus)
     hashes, vectors = load_vectors(db, encoder.version, test_set.corpus)
     documents = _documents(encoder, test_set.queries, hashes, vectors, progress)
-    per_query, margins = _measure(encoder, test_set.queries, documents, hashes, progress)
+    with db.connect() as connection:
+        alone = test_set.ranking == MEANING_ALONE
+        order = None if alone else SearchOrder(connection, hashes, vectors, test_set.ranking)
+        per_query, margins = _measure(encoder, test_set.queries, documents, hashes, progress, order=order)
     breakdown = break_down(per_query, settings.bootstrap_resamples, settings.seed)
     evaluation = save_evaluation(
         db,
@@ -119,6 +136,7 @@ def evaluate_on(
             slices=breakdown.slices,
             per_query=tuple(per_query),
             margins=tuple(margins),
+            ranking=test_set.ranking,
         ),
     )
     progress.note(
@@ -165,6 +183,8 @@ def _measure(
     documents: _Documents,
     hashes: Sequence[bytes],
     progress: Progress,
+    *,
+    order: SearchOrder | None,
 ) -> tuple[list[QueryResult], list[float]]:
     """Each query's result, in order, and the margins of all triplets."""
     vectors = encoder.embed_queries([query.query for query in queries])
@@ -175,6 +195,7 @@ def _measure(
             documents.corpus,
             documents.extra,
             advance,
+            rescore=None if order is None else _rescore(order, queries, documents),
             top=TOP,
         )
     results: list[QueryResult] = []
@@ -187,6 +208,21 @@ def _measure(
         all_margins += margins
         results.append(_result(query, ranking, margins, hashes))
     return results, all_margins
+
+
+def _rescore(order: SearchOrder, queries: Sequence[MeasuredQuery], documents: _Documents) -> Rescore:
+    """Code that stands without its documentation has the words of what is left, too."""
+
+    def rescore(number: int, cosines: Vectors) -> Scores:
+        query = queries[number]
+        instead = {
+            documents.position[relevant.content_hash]: Replacement(relevant.text, documents.of(relevant.text))
+            for relevant in query.relevant
+            if text_hash(relevant.text) != relevant.content_hash
+        }
+        return order.rescored(query.query, cosines, instead)
+
+    return rescore
 
 
 def _result(

@@ -17,6 +17,7 @@ from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.query_groups import RULES, MeasuredQuery, Relevant, Triplet, name_test_set
 from pipeline.feedback.grouping import group_key
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.store.connections import Connection, Database
 from pipeline.training.near_duplicates import NearDuplicates, tokens_of
 from pipeline.training.pairs import TrainingSet
@@ -33,12 +34,14 @@ class FrozenSet:
         name: SHA-256 over the rest, in hexadecimal digits.
         queries: In the order of their keys; at least one.
         corpus: The hashes of the contents that are ranked, ascending.
+        ranking: What counts beside the cosine in the order in which they are ranked, whatever the model.
         forgotten: How many queries were taken out since it was named, as their askers were forgotten.
     """
 
     name: str
     queries: tuple[MeasuredQuery, ...]
     corpus: tuple[bytes, ...]
+    ranking: Weights = MEANING_ALONE
     forgotten: int = 0
 
 
@@ -57,9 +60,15 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def freeze(db: Database, queries: Sequence[MeasuredQuery], corpus: Sequence[bytes]) -> FrozenSet:
+def freeze(
+    db: Database,
+    queries: Sequence[MeasuredQuery],
+    corpus: Sequence[bytes],
+    ranking: Weights = MEANING_ALONE,
+) -> FrozenSet:
     """The test set of these queries over this corpus, stored under its name unless it is there already."""
-    frozen = FrozenSet(name_test_set(queries, corpus), tuple(queries), tuple(sorted(corpus)))
+    name = name_test_set(queries, corpus, ranking)
+    frozen = FrozenSet(name, tuple(queries), tuple(sorted(corpus)), ranking)
     hashes = b"".join(frozen.corpus)
     corpus_name = hashlib.sha256(hashes).digest()
     with db.connect() as connection:
@@ -71,9 +80,9 @@ def freeze(db: Database, queries: Sequence[MeasuredQuery], corpus: Sequence[byte
         )
         _store_texts(connection, frozen)
         added = connection.execute(
-            "INSERT INTO test_sets (name, rules, queries, corpus) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT DO NOTHING RETURNING name",
-            [frozen.name, RULES.decode(), len(queries), corpus_name],
+            "INSERT INTO test_sets (name, rules, queries, corpus, words, crowding)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING name",
+            [frozen.name, RULES.decode(), len(queries), corpus_name, *ranking],
         ).fetchone()
         if added is not None:
             _store_queries(connection, frozen)
@@ -88,8 +97,8 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
     """
     with db.connect() as connection:
         row = connection.execute(
-            "SELECT c.hashes, s.forgotten FROM test_sets s JOIN measured_corpora c USING (corpus)"
-            " WHERE s.name = %s",
+            "SELECT c.hashes, s.forgotten, s.words, s.crowding FROM test_sets s"
+            " JOIN measured_corpora c USING (corpus) WHERE s.name = %s",
             [name],
         ).fetchone()
         if row is None:
@@ -112,8 +121,8 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
             f"A text of the test set {name[:12]} was deleted from the database.",
             hint="It cannot be measured on any more; evaluate on today's.",
         ) from error
-    frozen = FrozenSet(name, queries, corpus, row[1])
-    if not row[1] and name_test_set(queries, corpus) != name:
+    frozen = FrozenSet(name, queries, corpus, Weights(row[2], row[3]), row[1])
+    if not frozen.forgotten and name_test_set(queries, corpus, frozen.ranking) != name:
         raise HoneloopError(
             f"The test set {name[:12]} is not what it was when it was frozen.",
             hint="Its rows were changed by hand, or the rules of measuring changed; evaluate on today's.",
@@ -125,6 +134,8 @@ def general_set(
     db: Database, tonight: FrozenSet, training_set: TrainingSet, settings: Settings
 ) -> FrozenSet | None:
     """The general set in force, frozen out of tonight's documentation queries if there is none yet.
+
+    It ranks by meaning alone, always: what counts in searches is learned anew, and would not be constant.
 
     It is replaced, and the reason recorded, when it can no longer be measured on, or when too few of its
     queries (`general_min_queries`) are a test of what learns from `training_set` and tonight's are more. None

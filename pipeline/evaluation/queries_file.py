@@ -5,6 +5,9 @@ the snippet its `symbol` names together with the parts it was split into, or, wi
 of the file. How items get their ranks is said in `ranking`. Entries that mean the same contents are one item,
 and a content is relevant if any of its places is. Entries that are not in the corpus do not count; a query
 none of whose entries is found is counted in `unmatched` and left out of the metrics.
+
+The order is that of the cosine, or that of searches, in which words and crowds count what was learned for the
+model.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,14 +24,18 @@ from pipeline.config import Settings, load_settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.metrics import RANKING_METRICS, query_metrics
 from pipeline.evaluation.query_lines import RelevantItem, read_queries, set_aside
-from pipeline.evaluation.ranking import RankedQuery, rank_items
+from pipeline.evaluation.ranking import RankedQuery, Rescore, Vectors, rank_items
 from pipeline.evaluation.store import live_hashes
 from pipeline.progress import Progress
+from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.weights import weights_to_serve
 from pipeline.store.connections import Database
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
+RankedBy = Literal["search", "meaning"]
 _PART = re.compile(r"@\d+$")
 _QUERIES_AT_ONCE = 256
 
@@ -43,6 +50,7 @@ class QueryFileReport:
         corpus: How many distinct contents each of them ranked.
         unmatched: How many queries were left out, as none of their answers is in the corpus.
         metrics: The means, by name.
+        ranking: What counted beside the cosine.
         rejected: How many lines could not be used.
         rejected_file: Where those lines are kept, with the reasons.
         unmatched_queries: The texts of the unmatched ones.
@@ -53,6 +61,7 @@ class QueryFileReport:
     corpus: int
     unmatched: int
     metrics: dict[str, float]
+    ranking: Weights = MEANING_ALONE
     rejected: int = 0
     rejected_file: Path | None = None
     unmatched_queries: tuple[str, ...] = ()
@@ -66,12 +75,20 @@ class QueryFileReport:
             "unmatched": self.unmatched,
             "rejected": self.rejected,
             "rejected_file": None if self.rejected_file is None else str(self.rejected_file),
+            "ranking": self.ranking._asdict(),
             "metrics": self.metrics,
+            "unmatched_queries": list(self.unmatched_queries),
         }
 
 
 def evaluate_queries(
-    db: Database, encoder: Encoder, file: Path, progress: Progress, settings: Settings | None = None
+    db: Database,
+    encoder: Encoder,
+    file: Path,
+    progress: Progress,
+    settings: Settings | None = None,
+    *,
+    ranked_by: RankedBy = "search",
 ) -> QueryFileReport:
     """The metrics of `encoder` on the queries of `file`. The model must be registered.
 
@@ -84,6 +101,7 @@ def evaluate_queries(
         file: Lines of `{"query", "relevant": [{"repository", "path", "symbol"?}]}`.
         progress: Told what is going on.
         settings: How to embed what is missing; by default the settings in force.
+        ranked_by: "search": in the order of searches by this model; "meaning": of the cosine alone.
 
     Raises:
         BadInputError: the file cannot be read, no line of it can be used, or no query's answer is indexed.
@@ -115,12 +133,17 @@ def evaluate_queries(
             f"The corpus holds none of the relevant code that {file} names.",
             hint=_known_repositories(db),
         )
+    with db.connect() as connection:
+        weights = weights_to_serve(connection, encoder.version) if ranked_by == "search" else MEANING_ALONE
+        order = None if weights == MEANING_ALONE else SearchOrder(connection, hashes, vectors, weights)
+        metrics = _means(encoder, matched, vectors, order, progress)
     return QueryFileReport(
         model_version=encoder.version,
         queries=len(matched),
         corpus=len(corpus),
         unmatched=len(unmatched),
-        metrics=_means(encoder, matched, vectors, progress),
+        metrics=metrics,
+        ranking=weights,
         rejected=len(rejected),
         rejected_file=aside,
         unmatched_queries=unmatched,
@@ -130,18 +153,28 @@ def evaluate_queries(
 def _means(
     encoder: Encoder,
     matched: Sequence[tuple[str, tuple[tuple[int, ...], ...]]],
-    vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    vectors: Vectors,
+    order: SearchOrder | None,
     progress: Progress,
 ) -> dict[str, float]:
     found: list[dict[str, float]] = []
     with progress.stage("Ranking the corpus for each query", len(matched)) as advance:
         for start in range(0, len(matched), _QUERIES_AT_ONCE):
             block = matched[start : start + _QUERIES_AT_ONCE]
-            embedded = encoder.embed_queries([query for query, _ in block])
-            ranks = rank_items([RankedQuery(items) for _, items in block], embedded, vectors)
+            queries = [query for query, _ in block]
+            ranks = rank_items(
+                [RankedQuery(items) for _, items in block],
+                encoder.embed_queries(queries),
+                vectors,
+                rescore=None if order is None else _rescore(order, queries),
+            )
             found += [query_metrics(r, len(items)) for r, (_, items) in zip(ranks, block, strict=True)]
             advance(len(block))
     return {name: float(np.mean([metrics[name] for metrics in found])) for name in RANKING_METRICS}
+
+
+def _rescore(order: SearchOrder, queries: Sequence[str]) -> Rescore:
+    return lambda number, cosines: order.rescored(queries[number], cosines)
 
 
 def _places(db: Database, items: Iterable[RelevantItem]) -> dict[tuple[str, str], list[tuple[str, bytes]]]:

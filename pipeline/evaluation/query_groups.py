@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.feedback.grouping import normalise_query
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 
 if TYPE_CHECKING:
     from pipeline.training.pairs import Pair
@@ -78,10 +79,13 @@ def group_pairs(
     return sorted(queries, key=lambda query: query.key)
 
 
-def name_test_set(queries: Sequence[MeasuredQuery], corpus: Iterable[bytes]) -> str:
+def name_test_set(
+    queries: Sequence[MeasuredQuery], corpus: Iterable[bytes], ranking: Weights = MEANING_ALONE
+) -> str:
     """SHA-256 over all that decides the result of an evaluation, but for the model.
 
-    Two evaluations under one name ranked the same corpus for the same queries with the same answers.
+    Two evaluations under one name ranked the same corpus, in the order of the same `ranking`, for the same
+    queries with the same answers.
     """
     digest = hashlib.sha256()
 
@@ -98,6 +102,8 @@ def name_test_set(queries: Sequence[MeasuredQuery], corpus: Iterable[bytes]) -> 
         for triplet in query.triplets:
             add(b"triplet", triplet.positive.encode(), triplet.negative.encode())
     add(b"corpus", *sorted(corpus))
+    if ranking != MEANING_ALONE:
+        add(b"ranking", *(repr(weight).encode() for weight in ranking))
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ one content for a test pair, all snippets of a file for a file named in a querie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,9 @@ TIE = 1e-6
 _BLOCK = 8_000_000  # scores held in memory at once: 32 MB
 
 Vectors = NDArray[np.float32]
+Scores = NDArray[np.float32] | NDArray[np.float64]
+# Given the query's number and the cosines of all contents, shape `(contents,)`: what to rank them by instead.
+Rescore = Callable[[int, NDArray[np.float32]], Scores]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def rank_items(
     corpus: Vectors,
     extra: Vectors | None = None,
     advance: Advance | None = None,
+    *,
+    rescore: Rescore | None = None,
 ) -> list[NDArray[np.int64]]:
     """The ranks, from 1 and ascending, of every query's items.
 
@@ -69,10 +74,11 @@ def rank_items(
         corpus: Shape `(contents, dims)`, unit norm.
         extra: Shape `(m, dims)`, unit norm: the vectors that `instead` refers to.
         advance: Told how many more queries are ranked.
+        rescore: Ranks by something else than the cosine; within 1e-6 it is a tie all the same.
     """
     return [
         _ranks(scores, query.items)
-        for query, scores in _scored(queries, query_vectors, corpus, extra, advance)
+        for query, scores in _scored(queries, query_vectors, corpus, extra, advance, rescore=rescore)
     ]
 
 
@@ -83,11 +89,12 @@ def rank_with_top(
     extra: Vectors | None = None,
     advance: Advance | None = None,
     *,
+    rescore: Rescore | None = None,
     top: int,
 ) -> list[Ranking]:
     """`rank_items`, with the `top` contents that stand first under each query."""
     rankings: list[Ranking] = []
-    for query, scores in _scored(queries, query_vectors, corpus, extra, advance):
+    for query, scores in _scored(queries, query_vectors, corpus, extra, advance, rescore=rescore):
         answer, first = _top(scores, query.items, top)
         rankings.append(Ranking(_ranks(scores, query.items), answer, first))
     return rankings
@@ -99,7 +106,9 @@ def _scored(
     corpus: Vectors,
     extra: Vectors | None,
     advance: Advance | None,
-) -> Iterator[tuple[RankedQuery, NDArray[np.float32]]]:
+    *,
+    rescore: Rescore | None,
+) -> Iterator[tuple[RankedQuery, Scores]]:
     """Each query with its scores, shape `(contents,)`, which the caller may overwrite."""
     rows = max(1, _BLOCK // max(1, len(corpus)))
     transposed = corpus.T
@@ -112,21 +121,19 @@ def _scored(
                 if extra is None:
                     raise ValueError("a query refers to `extra` vectors, and there are none")
                 scores[row, position] = vectors[row] @ extra[other]
-            yield query, scores[row]
+            yield query, scores[row] if rescore is None else rescore(start + row, scores[row])
         if advance is not None:
             advance(len(block))
 
 
-def _top(
-    scores: NDArray[np.float32], items: Sequence[Sequence[int]], count: int
-) -> tuple[int, tuple[int, ...]]:
+def _top(scores: Scores, items: Sequence[Sequence[int]], count: int) -> tuple[int, tuple[int, ...]]:
     """The best content of the first item, and the first `count` contents of all; `scores` stay."""
     best = [max(item, key=lambda position: (scores[position], -position)) for item in items]
     answer = max(best, key=lambda position: (scores[position], -position))
     shown = scores.copy()
     shown[[position for item in items for position in item]] = -np.inf
     # After everything it ties with, as its rank says.
-    shown[best] = scores[best] - np.float32(TIE)
+    shown[best] = scores[best] - scores.dtype.type(TIE)
     count = min(count, len(shown) - int(np.count_nonzero(np.isneginf(shown))))
     nearest = np.argpartition(-shown, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
     relevant = set(best)
@@ -136,11 +143,11 @@ def _top(
     return answer, tuple(ordered)
 
 
-def _ranks(scores: NDArray[np.float32], items: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+def _ranks(scores: Scores, items: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """The ranks of `items` under one query's `scores`, which are overwritten where an item stands."""
-    best = np.sort(np.array([scores[list(item)].max() for item in items], dtype=np.float32))[::-1]
+    best = np.sort(np.array([scores[list(item)].max() for item in items], dtype=scores.dtype))[::-1]
     scores[[position for item in items for position in item]] = -np.inf
     # Only what may stand before the worst item matters; sorting those alone answers for all items at once.
     above = np.sort(scores[scores >= best[-1] - TIE])
-    before = len(above) - np.searchsorted(above, best - np.float32(TIE), side="left")
+    before = len(above) - np.searchsorted(above, best - scores.dtype.type(TIE), side="left")
     return (before + np.arange(1, len(best) + 1)).astype(np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.slices import DIMENSIONS, Dimension, slice_names, slice_of
 from pipeline.evaluation.statistics import Interval, mean_with_interval
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 
 Means = dict[str, Interval]
 Slices = dict[Dimension, dict[str, Means]]
@@ -57,6 +58,7 @@ class Evaluation:
         slices: The same for the queries of each origin, language, repository and length.
         per_query: Every query, by query_key ascending.
         margins: cos(query, positive) − cos(query, negative) of every test triplet.
+        ranking: What counted beside the cosine in the order of the contents.
         reused: Whether it was stored before and nothing was computed now.
     """
 
@@ -69,6 +71,7 @@ class Evaluation:
     slices: Slices
     per_query: tuple[QueryResult, ...]
     margins: tuple[float, ...] = field(default=(), repr=False)
+    ranking: Weights = MEANING_ALONE
     reused: bool = False
 
 

@@ -149,6 +149,7 @@ class RunReport:
             "test_set": some.test_set,
             "queries": some.queries,
             "corpus": some.corpus,
+            "ranking": some.ranking._asdict(),
             **roles,
             "candidate - serving": comparison,
         }

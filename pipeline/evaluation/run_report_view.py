@@ -230,6 +230,7 @@ def _measured(report: RunReport) -> RenderableType:
     some = next(iter(report.evaluations.values()))
     parts: list[RenderableType] = [
         Text(f"{some.queries:,} test queries, each ranking all {some.corpus:,} texts", style="dim"),
+        Text(f"Ranked {some.ranking.said}", style="dim"),
         Text(),
         tables.metrics_table(report.evaluations, report.comparison),
         Text(),

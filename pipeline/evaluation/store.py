@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.results import Evaluation, QueryResult, breakdown_from_json, breakdown_to_json
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.store.connections import Connection, Database
 
 
@@ -88,6 +89,7 @@ def latest_evaluation(db: Database, model_version: str) -> Evaluation:
 def save_evaluation(db: Database, evaluation: Evaluation) -> Evaluation:
     """Stores it whole or not at all, and returns it with its id; one stored meanwhile stays as it is."""
     metrics: dict[str, Any] = breakdown_to_json(evaluation)
+    metrics["ranking"] = list(evaluation.ranking)
     metrics["margins"] = [round(margin, 5) for margin in evaluation.margins]
     with db.connect() as connection:
         row = connection.execute(
@@ -167,5 +169,6 @@ def _evaluation(connection: Connection, row: tuple[Any, ...]) -> Evaluation:
             for key, *rest, answer, top in found
         ),
         margins=tuple(metrics["margins"]),
+        ranking=Weights(*metrics.get("ranking", MEANING_ALONE)),
         reused=True,
     )

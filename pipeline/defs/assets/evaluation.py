@@ -19,6 +19,7 @@ from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
 from pipeline.promotion.verdict_view import FINDINGS, findings_rows
+from pipeline.search.hybrid.line import learn_serving_ranking
 from pipeline.store.locks import learning
 from pipeline.workbench import Workbench
 
@@ -32,8 +33,9 @@ GROUP = "evaluation"
     kinds={"pytorch", "postgres"},
     pool=TRAINING,
     description="The candidate, the model that serves and the base encoder on the same frozen test queries, "
-    "each ranking the whole corpus: MAP, MRR, nDCG, recall and triplet accuracy with confidence intervals, "
-    "by origin, language, repository and query length; and on the general set that is held constant.",
+    "each ranking the whole corpus as searches rank it: MAP, MRR, nDCG, recall and triplet accuracy with "
+    "confidence intervals, by origin, language, repository and query length; and by meaning alone on the "
+    "general set that is held constant.",
 )
 def model_evaluation(
     context: dg.AssetExecutionContext, workbench: dg.ResourceParam[Workbench]
@@ -44,6 +46,8 @@ def model_evaluation(
         training_set = training_set_of(context.instance, workbench)
         candidate = candidate_of(context.instance, workbench)
         serving, base = workbench.serving_model(), workbench.base_model()
+        # First, so that what the ranking learns from new judgements is not put down to the candidate.
+        learn_serving_ranking(workbench, progress)
         test_set = freeze_test_set(db, training_set)
         general = general_set(db, test_set, training_set, settings)
         found: dict[str, Evaluation] = {}
@@ -73,6 +77,7 @@ def model_evaluation(
                 **({} if general is None else {"general_test_set": general.name}),
                 "queries": measured.queries,
                 "corpus": measured.corpus,
+                "ranked": measured.ranking.said,
                 "reused": all(evaluation.reused for evaluation in found.values()),
                 **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
                 "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,13 @@ from pipeline.index.serving import ServingIndex
 from pipeline.index.tables import to_unit_length
 from pipeline.search.filters import Filters
 from pipeline.search.hybrid.crowding import crowding
-from pipeline.search.hybrid.words import QueryWords, query_words
+from pipeline.search.hybrid.matching import Match, matches
+from pipeline.search.hybrid.words import query_words
 from pipeline.search.nearest import nearest
 from pipeline.store.connections import Connection
 
 # As many of the nearest texts are ranked by their words, too. The nearest k alone could not let a text in.
 POOL = 100
-# Of BM25; Robertson & Zaragoza 2009, section 3.4: how soon repetition stops to count, and how much length
-# does. The customary values.
-K1 = 1.2
-B = 0.75
 
 
 @dataclass(frozen=True)
@@ -80,84 +76,59 @@ def find_candidates(
         ef_search=ef_search,
         at_least=POOL,
     )
-    words = query_words(connection, query)
-    scored = _scored(
-        connection, serving, words, filters, query=vector, near=[each.content_hash for each in near]
+    matched = matches(
+        connection, query_words(connection, query), filters, near=[each.content_hash for each in near]
     )
-    # Outside of one snapshot, a text may leave the index under way.
-    order = [each.content_hash for each in near if each.content_hash in scored]
+    cosines, vectors = _stored(connection, serving, vector, list(matched))
+    # Outside of one snapshot, a text may leave the index under way; one with a rare word may not be in it.
+    order = [each.content_hash for each in near if each.content_hash in cosines]
     neighbours = min(len(order), POOL)
-    order += sorted(scored.keys() - set(order))
+    order += sorted(cosines.keys() - set(order))
     if not order:
         return []
-    stored = [scored[content_hash].vector.to_numpy() for content_hash in order]
-    vectors = to_unit_length(np.stack(stored).astype(np.float32))
+    stacked = to_unit_length(np.stack([vectors[each] for each in order]))
+    return as_candidates(order, [cosines[each] for each in order], stacked, matched, neighbours=neighbours)
+
+
+def as_candidates(
+    order: Sequence[bytes],
+    cosines: Sequence[float],
+    vectors: NDArray[np.float32],
+    matched: Mapping[bytes, Match],
+    *,
+    neighbours: int,
+) -> list[Candidate]:
+    """The candidates of one query.
+
+    Args:
+        order: Contents, the nearest first, then those that only have a rare word.
+        cosines: Of each to the query.
+        vectors: Of each, unit length, shape (n, dims).
+        matched: How the words of each match.
+        neighbours: How many of the first are the nearest `POOL`.
+    """
     places = np.arange(len(order))
     crowded = crowding(vectors, vectors[:neighbours], np.where(places < neighbours, places, -1))
     return [
-        Candidate(content_hash, its.cosine, its.words, float(crowd), place < neighbours or its.has_rare)
-        for place, (content_hash, crowd) in enumerate(zip(order, crowded, strict=True))
-        for its in [scored[content_hash]]
+        Candidate(content_hash, cosine, its.share, float(crowd), place < neighbours or its.has_rare)
+        for place, (content_hash, cosine, crowd) in enumerate(zip(order, cosines, crowded, strict=True))
+        for its in [matched[content_hash]]
     ]
 
 
-class _Scored(NamedTuple):
-    cosine: float
-    words: float
-    vector: HalfVector
-    has_rare: bool
-
-
-def _scored(
-    connection: Connection,
-    serving: ServingIndex,
-    words: QueryWords,
-    filters: Filters,
-    *,
-    query: NDArray[np.float32],
-    near: Sequence[bytes],
-) -> dict[bytes, _Scored]:
-    """Of the texts near and of those with a rare word: cosine, share of words, vector, rarity.
-
-    By keys, as `nearest` left the transaction: else Postgres, which cannot know how few these are, reads the
-    words of all texts (2 to 3 times the processor time at the 95th percentile, on 20,000 texts).
-    """
+def _stored(
+    connection: Connection, serving: ServingIndex, query: NDArray[np.float32], hashes: Sequence[bytes]
+) -> tuple[dict[bytes, float], dict[bytes, NDArray[np.float32]]]:
+    """Cosine to the query, and vector, of those of the contents that the index holds."""
     rows = connection.execute(
         sql.SQL(
-            "WITH candidates AS (SELECT unnest(%(near)s::bytea[]) AS content_hash UNION"
-            " SELECT w.content_hash FROM content_words w WHERE w.words @@ %(looked_up)s::tsquery AND EXISTS"
-            "  (SELECT FROM snippets s WHERE s.content_hash = w.content_hash AND {condition}))"
-            " SELECT v.content_hash, 1 - (v.embedding <=> %(query)s),"
-            # Only the positions of the query's words are unpacked, not those of the whole text.
-            " coalesce((SELECT sum(q.idf * tf.count * (%(k1)s + 1)"
-            "   / (tf.count + %(k1)s * (1 - %(b)s + %(b)s * w.length / %(mean)s)))"
-            "  FROM unnest(ts_filter(setweight(w.words, 'A', %(words)s::text[]), '{{a}}')) AS has"
-            "  CROSS JOIN LATERAL (SELECT cardinality(has.positions)::float8 AS count) AS tf"
-            "  JOIN unnest(%(words)s::text[], %(idfs)s::float8[]) AS q (word, idf) ON q.word = has.lexeme"
-            " ), 0), v.embedding, coalesce(w.words @@ %(looked_up)s::tsquery, false)"
-            " FROM candidates JOIN {table} v USING (content_hash)"
-            " LEFT JOIN content_words w USING (content_hash)"
-        ).format(table=serving.table.identifier, condition=filters.condition),
-        {
-            "near": list(near),
-            "looked_up": " | ".join(_quoted(word) for word in words.looked_up),
-            "query": HalfVector(query),
-            "words": [each.word for each in words.words],
-            "idfs": [each.weight for each in words.words],
-            "k1": K1,
-            "b": B,
-            "mean": words.mean_length,
-            **filters.values,
-        },
+            "SELECT content_hash, 1 - (embedding <=> %s), embedding FROM {} WHERE content_hash = ANY(%s)"
+        ).format(serving.table.identifier),
+        [HalfVector(query), list(hashes)],
         prepare=False,
         binary=True,
     ).fetchall()
-    most = sum(each.weight for each in words.words) * (K1 + 1) or 1.0
-    return {
-        content_hash: _Scored(cosine, bm25 / most, vector, has_rare)
-        for content_hash, cosine, bm25, vector, has_rare in rows
-    }
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+    return (
+        {content_hash: cosine for content_hash, cosine, _ in rows},
+        {content_hash: vector.to_numpy().astype(np.float32) for content_hash, _, vector in rows},
+    )

@@ -22,6 +22,13 @@ class Weights(NamedTuple):
     words: float
     crowding: float
 
+    @property
+    def said(self) -> str:
+        """How this ranks, in words."""
+        if not any(self):
+            return "by meaning alone"
+        return f"as searches rank: words count {self.words:.3g}, crowds {self.crowding:.3g}"
+
 
 # More than any two candidates can differ by: three parts that run over 2, each weighing 1 at the most.
 LATE = 10.0

@@ -20,10 +20,11 @@ from pipeline.evaluation.statistics import paired_bootstrap
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.progress import Progress
 from pipeline.search.filters import Filters
-from pipeline.search.hybrid.candidates import K1, POOL, B, Candidate, find_candidates
+from pipeline.search.hybrid.candidates import POOL, Candidate, find_candidates
 from pipeline.search.hybrid.crowding import NEIGHBOURS
 from pipeline.search.hybrid.fitting import FOLDS, SHARPNESS, SHRINKAGE, Judged, cross_validate, gains
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights, parts
+from pipeline.search.hybrid.matching import K1, B
 from pipeline.search.hybrid.questions import Question, fingerprint, judged_questions
 from pipeline.search.hybrid.weights import RankingWeights, ranking_weights, store_weights
 from pipeline.search.hybrid.words import LOOKED_UP, count_words, words_are_counted

@@ -5,11 +5,21 @@ That one has seen none of the queries that the other was trained on, so that it 
 
 from __future__ import annotations
 
-from pipeline.index.serving import ServingIndex, verified_index
+from pipeline.errors import UnavailableError
+from pipeline.index.serving import ServingIndex, serving_index, verified_index
 from pipeline.progress import Progress
 from pipeline.search.hybrid.learning import learn_weights
 from pipeline.search.hybrid.weights import RankingWeights
 from pipeline.workbench import Workbench
+
+
+def learn_serving_ranking(bench: Workbench, progress: Progress) -> None:
+    """Learns from new judgements for what serves now, if anything does: its texts stay as they are."""
+    try:
+        serving = serving_index(bench.db)
+    except UnavailableError:
+        return
+    learn_ranking(bench, serving, progress, changed=False)
 
 
 def learn_ranking(

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from pipeline.search.hybrid.fusion import Weights
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.store.connections import Connection
 
 
@@ -35,6 +35,23 @@ def ranking_weights(connection: Connection, model_version: str) -> RankingWeight
         [model_version],
     ).fetchone()
     return None if row is None else RankingWeights(model_version, Weights(row[0], row[1]), row[2])
+
+
+def weights_to_serve(connection: Connection, model_version: str) -> Weights:
+    """What counts in searches by this model; while nothing was learned for it, what it would take over."""
+    row = connection.execute(
+        "SELECT base_version FROM model_versions WHERE version = %s", [model_version]
+    ).fetchone()
+    versions = [model_version, *(version for version in row or () if version is not None)]
+    known = (ranking_weights(connection, version) for version in versions)
+    return next((each.weights for each in known if each is not None), MEANING_ALONE)
+
+
+def weights_in_force(connection: Connection) -> Weights:
+    """What counts in searches now; nothing but meaning while nothing serves."""
+    row = connection.execute("SELECT model_version FROM index_versions WHERE state = 'serving'").fetchone()
+    known = None if row is None else ranking_weights(connection, row[0])
+    return MEANING_ALONE if known is None else known.weights
 
 
 def store_weights(connection: Connection, learned: RankingWeights) -> None:
