@@ -40,10 +40,15 @@ from pipeline.evaluation.statistics import Difference, paired_difference
 from pipeline.evaluation.store import live_hashes
 from pipeline.feedback.importing import ImportReport, import_feedback
 from pipeline.index.embeddings import count_missing, load_vectors
+from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
+from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.query import search
 from pipeline.store.connections import Database
 from pipeline.training.copies import copy_groups
+from pipeline.training.training_set import build_training_set
 from pipeline.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -269,7 +274,13 @@ def corpus_vectors(bench: Workbench, encoder: Encoder, hashes: Sequence[bytes]) 
         return stored_precision(encoder.embed_documents([texts[each] for each in hashes], advance))
 
 
-def measure(bench: Workbench, encoder: Encoder, held_out: HeldOut, vectors: Vectors | None = None) -> Metrics:
+def measure(
+    bench: Workbench,
+    encoder: Encoder,
+    held_out: HeldOut,
+    vectors: Vectors | None = None,
+    weights: Weights = MEANING_ALONE,
+) -> Metrics:
     """The metrics of each held-out query, in order, over the whole corpus, exactly.
 
     Args:
@@ -277,12 +288,28 @@ def measure(bench: Workbench, encoder: Encoder, held_out: HeldOut, vectors: Vect
         encoder: Of the queries.
         held_out: The queries.
         vectors: Of `held_out.hashes`; by default `corpus_vectors`.
+        weights: What counts beside the cosine, as in searches.
     """
     documents = corpus_vectors(bench, encoder, held_out.hashes) if vectors is None else vectors
-    ranks = rank_items(held_out.wanted, encoder.embed_queries(held_out.queries), documents)
+    with bench.db.connect() as connection:
+        order = SearchOrder(connection, held_out.hashes, documents, weights)
+        ranks = rank_items(
+            held_out.wanted,
+            encoder.embed_queries(held_out.queries),
+            documents,
+            rescore=None if weights == MEANING_ALONE else order.rescoring(held_out.queries),
+        )
     return [
         query_metrics(found, len(wanted.items)) for found, wanted in zip(ranks, held_out.wanted, strict=True)
     ]
+
+
+def learned_weights(indexed: Indexed, learning: Iterable[Judgement], seed: int) -> Weights:
+    """What words and crowds count in searches by the base model, learned from these judgements."""
+    with indexed.experiment(max_documentation_pairs=0, hard_negatives=0, seed=seed) as bench:
+        import_judgements(bench, learning)
+        build_training_set(bench.db, bench.encoder(bench.base_model()), bench.settings, bench.progress)
+        return learn_ranking(bench, serving_index(bench.db), bench.progress, changed=True).weights
 
 
 def measure_searches(bench: Workbench, encoder: Encoder, judgements: Iterable[Judgement]) -> Metrics:

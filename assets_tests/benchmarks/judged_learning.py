@@ -6,7 +6,8 @@ For each seed the judgements are parted by the judged function (`judged.Judged.s
 from, one third held out. The whole corpus is indexed and ranked. The plain recipe (`plain_recipe`) sees every
 accepted judgement of its side; the other arms take the project's own way from import to checkpoint, with the
 settings that `ARMS` gives. As what tests them stands outside, they hold back 1% for a test split of their
-own instead of 20%; a tenth validates.
+own instead of 20%; a tenth validates. Each model is ranked by meaning alone, and as searches rank: with what
+words and crowds count for the base model, learned from the same judgements.
 
 `--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/settings.
 
@@ -26,7 +27,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,12 @@ from assets_tests.benchmarks.experiments import (
 from assets_tests.benchmarks.judged import (
     Judged,
     Metrics,
+    corpus_vectors,
     difference,
     held_out_queries,
     import_judgements,
     index_judged,
+    learned_weights,
     mean,
     measure,
     parser,
@@ -55,6 +58,7 @@ from assets_tests.benchmarks.judged import (
 )
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import provenance, write_figures
+from pipeline.search.hybrid.fusion import Weights
 from pipeline.terminal import TerminalProgress
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -87,17 +91,32 @@ ARMS: dict[str, dict[str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Arm:
+    """What an arm gave.
+
+    Attributes:
+        by_meaning: The metrics of every held-out query, ranked by the cosine alone.
+        searched: The same, ranked as searches rank with what the base's index learned from the same side.
+        told: How they came to be.
+    """
+
+    by_meaning: Metrics
+    searched: Metrics
+    told: dict[str, Any]
+
+
 def run_arm(
-    indexed: Indexed, data: Judged, arm: str, overrides: dict[str, str], seed: int
-) -> tuple[Metrics, dict[str, Any]]:
-    """The metrics of every held-out query, and how they came to be."""
+    indexed: Indexed, data: Judged, arm: str, overrides: dict[str, str], *, weights: Weights, seed: int
+) -> Arm:
+    """Trains the arm's model on one side, and measures it on the other."""
     started = time.monotonic()
     learning, held_out = data.sides(seed, FOLD)
     with indexed.experiment(**{**OUTSIDE, **overrides}, seed=seed) as bench:
         asked = held_out_queries(bench.db, held_out)
         told: dict[str, Any] = {}
         if arm == "base":
-            metrics = measure(bench, base_encoder(bench), asked)
+            encoder = base_encoder(bench)
         elif arm == "plain":
             accepted = [
                 (each.query, data.functions[each.function]) for each in learning if each.judgement == "accept"
@@ -105,7 +124,6 @@ def run_arm(
             with tempfile.TemporaryDirectory(prefix="honeloop-plain-") as directory:
                 encoder = train_plainly(base_encoder(bench), accepted, seed, Path(directory) / "m")
             told["pairs"] = len(accepted)
-            metrics = measure(bench, encoder, asked)
         else:
             import_judgements(bench, learning)
             trained = train(bench)
@@ -115,8 +133,11 @@ def run_arm(
                 "averaging": trained.account.averaging,
                 "validation": trained.account.validation,
             }
-            metrics = measure(bench, trained.encoder, asked)
-    return metrics, {**told, "seconds": round(time.monotonic() - started, 1)}
+            encoder = trained.encoder
+        vectors = corpus_vectors(bench, encoder, asked.hashes)
+        by_meaning = measure(bench, encoder, asked, vectors)
+        searched = measure(bench, encoder, asked, vectors, weights)
+    return Arm(by_meaning, searched, {**told, "seconds": round(time.monotonic() - started, 1)})
 
 
 def table(figures: dict[str, Any]) -> Table:
@@ -124,7 +145,7 @@ def table(figures: dict[str, Any]) -> Table:
     made = Table(
         title=f"Held-out queries, mean over seeds ± standard deviation; goal: {GOAL:g} times plain's gain"
     )
-    for heading in ("arm", *SHOWN, "nDCG@10 over base", "over plain's gain", "seeds"):
+    for heading in ("arm", *SHOWN, "nDCG@10 over base", "over plain's gain", "as searched", "seeds"):
         made.add_column(heading)
     gains = {arm: [run["over base"]["mean"] for run in runs] for arm, runs in figures["arms"].items()}
     plain = statistics.mean(gains["plain"]) if gains.get("plain") else None
@@ -135,6 +156,7 @@ def table(figures: dict[str, Any]) -> Table:
             *(_spread([run[name] for run in runs]) for name in SHOWN),
             "" if arm == "base" else _spread(gains[arm], sign="+"),
             f"{gain / plain:.2f}" if plain and arm != "base" else "",
+            _spread([run["searched over base"]["mean"] for run in runs], sign="+"),
             str(len(runs)),
         )
     return made
@@ -169,16 +191,31 @@ def main() -> None:
         indexed = index_judged(data, home, progress)
         for seed in asked.seeds:
             base: Metrics = []
+            weights = learned_weights(indexed, data.sides(seed, FOLD)[0], seed)
             for arm, overrides in chosen.items():
-                metrics, told = run_arm(indexed, data, arm, {**shared, **overrides}, seed)
-                base = base or metrics
+                found = run_arm(indexed, data, arm, {**shared, **overrides}, weights=weights, seed=seed)
+                base = base or found.by_meaning
                 with indexed.experiment() as bench:
-                    over = difference(metrics, base, "ndcg@10", bench.settings)
-                means = {name: mean(metrics, name) for name in SHOWN}
+                    over, searched = (
+                        difference(metrics, base, "ndcg@10", bench.settings)
+                        for metrics in (found.by_meaning, found.searched)
+                    )
+                means = {name: mean(found.by_meaning, name) for name in SHOWN}
                 figures["arms"].setdefault(arm, []).append(
-                    {"seed": seed, "queries": len(metrics), **means, "over base": asdict(over), **told}
+                    {
+                        "seed": seed,
+                        "queries": len(base),
+                        "weights": weights._asdict(),
+                        **means,
+                        "over base": asdict(over),
+                        "searched over base": asdict(searched),
+                        **found.told,
+                    }
                 )
-                progress.note(f"Seed {seed}, {arm}: nDCG@10 {means['ndcg@10']:.4f}, {over.mean:+.4f}.")
+                progress.note(
+                    f"Seed {seed}, {arm}: nDCG@10 {means['ndcg@10']:.4f}, {over.mean:+.4f};"
+                    f" as searched {searched.mean:+.4f}."
+                )
                 write_figures(asked.json, figures)
     Console().print(table(figures))
 

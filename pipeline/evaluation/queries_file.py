@@ -24,7 +24,7 @@ from pipeline.config import Settings, load_settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.metrics import RANKING_METRICS, query_metrics
 from pipeline.evaluation.query_lines import RelevantItem, read_queries, set_aside
-from pipeline.evaluation.ranking import RankedQuery, Rescore, Vectors, rank_items
+from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
 from pipeline.evaluation.store import live_hashes
 from pipeline.progress import Progress
 from pipeline.search.hybrid.exactly import SearchOrder
@@ -166,15 +166,11 @@ def _means(
                 [RankedQuery(items) for _, items in block],
                 encoder.embed_queries(queries),
                 vectors,
-                rescore=None if order is None else _rescore(order, queries),
+                rescore=None if order is None else order.rescoring(queries),
             )
             found += [query_metrics(r, len(items)) for r, (_, items) in zip(ranks, block, strict=True)]
             advance(len(block))
     return {name: float(np.mean([metrics[name] for metrics in found])) for name in RANKING_METRICS}
-
-
-def _rescore(order: SearchOrder, queries: Sequence[str]) -> Rescore:
-    return lambda number, cosines: order.rescored(queries[number], cosines)
 
 
 def _places(db: Database, items: Iterable[RelevantItem]) -> dict[tuple[str, str], list[tuple[str, bytes]]]:

@@ -6,7 +6,7 @@ them, in the order of their cosine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -55,6 +55,10 @@ class SearchOrder:
         self._position = {content_hash: position for position, content_hash in enumerate(hashes)}
         self._vectors = vectors
         self._weights = weights
+
+    def rescoring(self, queries: Sequence[str]) -> Callable[[int, NDArray[np.float32]], NDArray[np.float64]]:
+        """`rescored` for each of these queries, by its number."""
+        return lambda number, cosines: self.rescored(queries[number], cosines)
 
     def rescored(
         self, query: str, cosines: NDArray[np.float32], instead: Mapping[int, Replacement] = NOTHING
