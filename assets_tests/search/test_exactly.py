@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from assets_tests.evaluation.test_evaluating import feedback_pair, training_set
 from assets_tests.index.click_corpus import Function
+from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
+from pipeline.evaluation.evaluating import freeze_test_set
+from pipeline.evaluation.frozen_sets import general_set
+from pipeline.progress import Silent
 from pipeline.search.hybrid import candidates as candidates_module
 from pipeline.search.hybrid import exactly
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE, Weights
-from pipeline.search.hybrid.weights import RankingWeights, store_weights, weights_to_serve
+from pipeline.search.hybrid.line import learn_serving_ranking
+from pipeline.search.hybrid.weights import (
+    RankingWeights,
+    store_weights,
+    weights_in_force,
+    weights_to_serve,
+)
 from pipeline.search.query import search
 from pipeline.store.connections import Connection, Database
+from pipeline.workbench import Workbench
 
 Vectors = NDArray[np.float32]
 Functions = tuple[Function, ...]
@@ -96,3 +110,28 @@ def test_what_counts_is_what_was_learned_for_the_model_else_for_its_base(
         weigh(connection, "a" * 64, MEANING_ALONE)
         assert weights_to_serve(connection, "a" * 64) == MEANING_ALONE
         assert weights_to_serve(connection, "unknown") == MEANING_ALONE
+
+
+def test_tonights_test_set_is_ranked_as_searches_rank_now(
+    served_with_words: Database, minilm: Encoder, functions: Functions, settings: Settings
+) -> None:
+    pairs = training_set([feedback_pair(f"query {i}", functions[i].content_hash, "") for i in range(3)])
+    alone = freeze_test_set(served_with_words, pairs)
+    assert alone.ranking == MEANING_ALONE
+    with served_with_words.connect() as connection:
+        weigh(connection, minilm.version, WEIGHTS)
+    searched = freeze_test_set(served_with_words, pairs)
+    assert searched.ranking == WEIGHTS
+    assert (searched.queries, searched.corpus) == (alone.queries, alone.corpus)
+    # What is held constant does not follow what is learned.
+    documented = replace(searched, queries=tuple(replace(q, origin="docstring") for q in searched.queries))
+    general = general_set(served_with_words, documented, pairs, settings)
+    assert general is not None
+    assert general.ranking == MEANING_ALONE
+
+
+def test_where_nothing_serves_there_is_no_ranking_to_learn(db: Database, settings: Settings) -> None:
+    learn_serving_ranking(Workbench(settings), Silent())
+    with db.connect() as connection:
+        assert weights_in_force(connection) == MEANING_ALONE
+        assert connection.execute("SELECT FROM ranking_weights").fetchone() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_a_query_whose_answers_are_no_candidates_says_nothing() -> None:
     lost = [Judged(each.parts, np.zeros(40, dtype=bool), 1, each.ties) for each in drawn(100, TRUE, seed=9)]
     assert fit([*known, *lost]) == fit(known)
     assert gains(lost, TRUE).tolist() == [0.0] * 100
+
+
+def test_a_query_counts_by_how_far_it_is_believed() -> None:
+    honest, poison = drawn(1000, TRUE), drawn(1000, Weights(1.0, 0.0), seed=9)
+    hardly = [replace(each, weight=1e-6) for each in poison]
+    assert fit([*honest, *hardly]) == pytest.approx(fit(honest), abs=0.01)
+    assert fit([*honest, *poison]).words > fit(honest).words + 0.1
+    # What matters is how they compare.
+    assert fit([replace(each, weight=0.3) for each in honest]) == pytest.approx(fit(honest), abs=0.002)
 
 
 def test_queries_with_fewer_candidates_count_as_others_do() -> None:

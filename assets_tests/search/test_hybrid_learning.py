@@ -164,6 +164,21 @@ def test_the_same_evidence_is_not_measured_twice(
     assert learned(indexed, minilm, stricter).weights == MEANING_ALONE
 
 
+def test_a_question_weighs_what_the_caps_on_people_left_of_it(
+    indexed: Database, settings: Settings, minilm: Encoder, functions: Functions
+) -> None:
+    capped, believed = names(functions, 2)
+    judge(indexed, minilm, names(functions, 2))
+    first = learned(indexed, minilm, settings)
+    with indexed.connect() as connection:
+        connection.execute("UPDATE training_pairs SET weight = 0.25 WHERE query = %s", [capped])
+        questions = judged_questions(connection, minilm.version)
+    assert {each.text: each.weight for each in questions} == {capped: 0.25, believed: 1.0}
+    # Other weights are other evidence.
+    again = learned(indexed, minilm, settings)
+    assert again.evidence["fingerprint"] != first.evidence["fingerprint"]
+
+
 def test_answers_that_vanished_are_left_out(
     indexed: Database, settings: Settings, minilm: Encoder, functions: Functions
 ) -> None:

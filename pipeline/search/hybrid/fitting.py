@@ -37,12 +37,14 @@ class Judged:
         relevant: Whether each is an answer, shape (n,).
         answers: How many answers there are, those that are no candidates included; 1 or more.
         ties: Decides between equals, the lower first; shape (n,).
+        weight: How much it counts in the fit beside the others, over 0.
     """
 
     parts: NDArray[np.float64]
     relevant: NDArray[np.bool_]
     answers: int
     ties: NDArray[np.str_]
+    weight: float = 1.0
 
     def gain(self, weights: Weights) -> float:
         """nDCG@10 of the query's ranking under these weights."""
@@ -73,8 +75,9 @@ def gains(queries: Sequence[Judged], weights: Weights) -> NDArray[np.float64]:
 def fit(queries: Sequence[Judged]) -> Weights:
     """The weights under which the answers are likeliest, each from 0 to `MOST`; 0 where nothing is learned.
 
-    Queries none of whose answers is a candidate say nothing. Weights are rounded to three places, as more is
-    chance.
+    Queries none of whose answers is a candidate say nothing; the others count by how far they are believed,
+    so that whom a cap silences elsewhere does not speak here. Weights are rounded to three places, as more
+    is chance.
     """
     from scipy.optimize import minimize  # a third of a second, which whoever learns nothing is spared
     from scipy.special import logsumexp
@@ -86,6 +89,8 @@ def fit(queries: Sequence[Judged]) -> Weights:
     parts = np.zeros((len(telling), width, 3))
     absent = np.ones((len(telling), width), dtype=bool)
     wanted = np.zeros((len(telling), 3))
+    counts = np.array([query.weight for query in telling])
+    counts /= counts.sum()
     for row, query in enumerate(telling):
         parts[row, : len(query.parts)] = query.parts * SHARPNESS
         absent[row, : len(query.parts)] = False
@@ -96,8 +101,8 @@ def fit(queries: Sequence[Judged]) -> Weights:
         whole = np.asarray(logsumexp(scores, axis=1, keepdims=True), dtype=np.float64)
         likely = np.exp(scores - whole)
         shrunk = SHRINKAGE / len(telling) * np.array([0.0, *point[1:]])
-        value = (whole[:, 0] - wanted @ point).mean() + shrunk @ point / 2
-        return float(value), (np.einsum("qn,qnp->qp", likely, parts) - wanted).mean(axis=0) + shrunk
+        value = counts @ (whole[:, 0] - wanted @ point) + shrunk @ point / 2
+        return float(value), counts @ (np.einsum("qn,qnp->qp", likely, parts) - wanted) + shrunk
 
     found = minimize(
         loss,

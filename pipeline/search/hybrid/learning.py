@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 METRIC = "ndcg@10"
 # Raised when anything changes that decides what is learned.
-RULES = f"2 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
+RULES = f"3 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
 
 
 def learn_weights(
@@ -98,16 +98,19 @@ def learn_weights(
     return learned
 
 
-def judged_candidates(candidates: Sequence[Candidate], relevant: Sequence[bytes]) -> Judged:
+def judged_candidates(
+    candidates: Sequence[Candidate], relevant: Sequence[bytes], weight: float = 1.0
+) -> Judged:
     """One question's candidates, for `fitting`.
 
     Args:
         candidates: What may be shown for it.
         relevant: The contents that answer it, whether they are candidates or not.
+        weight: How much it counts beside the other questions, over 0.
     """
     hashes = np.array([each.content_hash.hex() for each in candidates], dtype=np.str_)
     answers = np.isin(hashes, [each.hex() for each in relevant])
-    return Judged(parts(candidates), answers, len(relevant), hashes)
+    return Judged(parts(candidates), answers, len(relevant), hashes, weight)
 
 
 def verdict(
@@ -191,9 +194,8 @@ def _judged(
                     filters=Filters(),
                     ef_search=serving.ef_search,
                 )
-                found.append(
-                    judged_candidates(candidates, [each for each in question.relevant if each in present])
-                )
+                answers = [each for each in question.relevant if each in present]
+                found.append(judged_candidates(candidates, answers, question.weight))
                 advance(1)
     return found
 

@@ -21,7 +21,7 @@ WITH RECURSIVE line AS (
 _QUESTIONS = (
     _LINEAGE
     + """
-SELECT p.group_key, min(p.query), array_agg(DISTINCT p.positive_hash ORDER BY p.positive_hash)
+SELECT p.group_key, min(p.query), array_agg(DISTINCT p.positive_hash ORDER BY p.positive_hash), max(p.weight)
 FROM training_pairs p
 WHERE p.training_set_id = (SELECT max(id) FROM training_sets) AND p.origin = 'feedback'
     AND (p.split <> 'train' OR NOT EXISTS (SELECT FROM line WHERE training_set_id IS NOT NULL))
@@ -41,11 +41,14 @@ class Question:
         key: Its group: what all spellings of it share, 32 bytes.
         text: One spelling.
         relevant: The contents that answer it, ascending.
+        weight: How far what is believed most of these is believed, over 0 and at most 1; the caps on one
+            person, and on one snippet, are in it.
     """
 
     key: bytes
     text: str
     relevant: tuple[bytes, ...]
+    weight: float = 1.0
 
 
 def judged_questions(connection: Connection, model_version: str) -> list[Question]:
@@ -55,7 +58,7 @@ def judged_questions(connection: Connection, model_version: str) -> list[Questio
     line was trained on under other settings; for a base model all.
     """
     rows = connection.execute(_QUESTIONS, {"version": model_version}).fetchall()
-    return [Question(key, text, tuple(relevant)) for key, text, relevant in rows]
+    return [Question(key, text, tuple(relevant), weight) for key, text, relevant, weight in rows]
 
 
 def fingerprint(model_version: str, questions: Sequence[Question], rules: str) -> str:
@@ -63,6 +66,7 @@ def fingerprint(model_version: str, questions: Sequence[Question], rules: str) -
     digest = hashlib.sha256(f"{rules}\0{model_version}".encode())
     for question in questions:
         digest.update(question.key)
+        digest.update(repr(question.weight).encode())
         digest.update(len(question.relevant).to_bytes(8, "big"))
         for content_hash in question.relevant:
             digest.update(content_hash)
