@@ -19,6 +19,11 @@ from pipeline.defs.storage import dagster_url
 from pipeline.store.home import usable_home
 
 CONFIGURATION = "dagster.yaml"
+# Of a process's own connections to Dagster's database: one is kept for each of its three stores, and so many
+# more are made when threads ask at once.
+MORE = 20
+RECYCLED_SECONDS = 3600
+NO_TIMEOUT = 0
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -75,4 +80,7 @@ def open_instance(settings: Settings) -> Generator[dg.DagsterInstance]:
         },
     )
     with dg.DagsterInstance.from_ref(reference) as instance:
+        # By default each of some two hundred statements of a run makes a connection, and with it a process of
+        # the server's.
+        instance.optimize_for_webserver(NO_TIMEOUT, pool_recycle=RECYCLED_SECONDS, max_overflow=MORE)
         yield instance
