@@ -26,7 +26,7 @@ from rich.table import Table
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from assets_tests.benchmarks.real_vectors import RealVectors, fresh_database, real_vectors
 from pipeline.config import Settings
-from pipeline.index.hnsw import build_memory, ef_construction
+from pipeline.index.hnsw import build_memory, build_workers, ef_construction
 from pipeline.index.tables import VectorTable, add_key, copy_vectors, create_table
 from pipeline.store.connections import Connection, Database
 
@@ -127,7 +127,7 @@ def measured(
             connection.execute(
                 "SELECT set_config('maintenance_work_mem', %s, false),"
                 " set_config('max_parallel_maintenance_workers', %s, false)",
-                [build_memory(settings), str(settings.index_build_workers)],
+                [build_memory(settings), str(build_workers(settings))],
             )
             started = time.perf_counter()
             connection.execute(way.index(settings.hnsw_m, ef_construction(rows, settings)))

@@ -16,7 +16,7 @@ from pipeline.errors import HoneloopError
 from pipeline.index import hnsw
 from pipeline.index.building import build_index
 from pipeline.index.embeddings import embedding_table, ensure_embedding_table
-from pipeline.index.hnsw import build_hnsw, ef_construction
+from pipeline.index.hnsw import build_hnsw, build_workers, ef_construction
 from pipeline.index.serving import index_counts
 from pipeline.index.tables import VectorTable, add_key, copy_vectors, create_table
 from pipeline.index.verifying import measure_recall
@@ -98,13 +98,22 @@ def test_without_enough_shared_memory_it_builds_alone(
         # Small tables are built alone; this says that this one is not small.
         connection.execute(f"ALTER TABLE {table.name} SET (parallel_workers = 2)".encode())
     listening = Listening()
-    plenty = settings.model_copy(update={"maintenance_work_mem": f"{kilobytes}kB"})
+    plenty = settings.model_copy(update={"maintenance_work_mem": f"{kilobytes}kB", "index_build_workers": 2})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hnsw, "_kilobytes_needed", lambda *_: kilobytes)
         build_hnsw(db, table, len(functions), plenty, listening)
     assert any("without parallel workers, since could not resize shared memory" in n for n in listening.notes)
     with db.connect() as connection:
         assert measure_recall(connection, table, ef_search=100, sample=20).recall_at_10 >= 0.95
+
+
+@pytest.mark.parametrize(("processors", "workers"), [(1, 0), (2, 0), (3, 1), (4, 2), (64, 2)])
+def test_a_build_leaves_a_processor_to_searches(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, processors: int, workers: int
+) -> None:
+    monkeypatch.setattr(hnsw, "usable_processors", lambda: processors)
+    assert build_workers(settings) == workers
+    assert build_workers(settings.model_copy(update={"index_build_workers": 7})) == 7
 
 
 def test_what_postgres_says_is_passed_on(

@@ -35,8 +35,12 @@ class IndexSettings(BaseSettings):
         description="Memory Postgres may use to build HNSW, such as 2GB; unset: a quarter of this machine's, "
         "at least 1GB, if the graph needs it; 1GB on a server of your own.",
     )
-    index_build_workers: int = Field(
-        default=2, ge=0, le=64, description="Parallel workers Postgres may use to build HNSW."
+    index_build_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Parallel workers that build HNSW beside the one that leads; unset: two, or as many as "
+        "leave a processor of this machine to searches.",
     )
     in_place_share: float = Field(
         default=0.2, ge=0, le=1, description="Up to this share of new rows, the serving index is extended."
