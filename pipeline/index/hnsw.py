@@ -57,8 +57,8 @@ def build_workers(settings: Settings) -> int:
     """How many parallel workers build beside the one that leads: what is set, else two at the most.
 
     One processor is left to searches. Measured (100,000 rows, 2 processors): while both build, the 95th
-    percentile of a search is 2.3 to 2.8 times the quiet one, and niceness changes nothing, as the two share a
-    core; while one builds it is as ever, and the build takes 1.7 times as long.
+    percentile of a search is 2.3 to 2.8 times the quiet one, and niceness changes nothing; while one builds
+    it is as ever, and the build takes 1.7 times as long.
     """
     if settings.index_build_workers is not None:
         return settings.index_build_workers
