@@ -271,6 +271,23 @@ def test_a_model_takes_over_what_was_proven_for_its_base(
     assert learn_ranking(bench, serving_index(indexed), Silent(), changed=False) == learned
 
 
+def test_weights_of_its_own_have_to_beat_what_it_would_take_over(settings: Settings) -> None:
+    """Fewer queries know less, unless they know otherwise beyond chance."""
+    true = Weights(0.25, 0.5)
+    queries = drawn(400, true)
+    near, far = (RankingWeights("base", each, {}) for each in (Weights(0.3, 0.4), Weights(0.9, 0.0)))
+    own, evidence = verdict(queries, 400, None, settings)
+    assert evidence["proven"]
+    weights, evidence = verdict(queries, 400, near, settings)
+    assert weights == near.weights
+    assert (evidence["proven"], evidence["inherited_from"]) == (False, "base")
+    weights, evidence = verdict(queries, 400, far, settings)
+    assert weights == own
+    assert evidence["proven"]
+    assert "over those of the model it was trained from" in evidence["reason"]
+    assert evidence["ndcg@10"]["held_out"] > evidence["ndcg@10"]["before"]
+
+
 def test_what_makes_its_own_queries_worse_is_not_taken_over(settings: Settings) -> None:
     """Where meaning alone decides, a little of something else does no harm, and much of it does."""
     queries = drawn(200, MEANING_ALONE)

@@ -3,8 +3,8 @@
 The weights are fitted and cross-validated (`fitting`). The differences to ranking by meaning alone, pooled
 over all folds, say what weights chosen this way gain on queries they have not seen; they are adopted only if
 the mean is above 0 beyond chance. A fine-tuned model has seen most queries, so that few are left to learn
-from: where they prove nothing, it takes over what was proven for the model it was trained from, unless that
-makes them worse beyond chance.
+from: it takes over what was proven for the model it was trained from, by all of them, unless its own queries
+say beyond chance that weights of its own are better, or that these are worse than none.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.evaluation.statistics import paired_bootstrap
+from pipeline.evaluation.statistics import Difference, paired_bootstrap
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.progress import Progress
 from pipeline.search.filters import Filters
@@ -135,31 +136,42 @@ def verdict(
             f" {settings.gate_min_queries} are needed{taken_over}"
         )
         return taken, {"proven": False, "reason": reason, **_source(inherited)}
-    alone = gains(judged, MEANING_ALONE)
+    alone, before = gains(judged, MEANING_ALONE), gains(judged, taken)
     choice = cross_validate(judged)
-    difference = paired_bootstrap(choice.held_out, alone, settings.bootstrap_resamples, settings.seed)
-    proven = difference.low > 0 and choice.weights != MEANING_ALONE
+
+    def compared(one: NDArray[np.float64], other: NDArray[np.float64]) -> Difference:
+        return paired_bootstrap(one, other, settings.bootstrap_resamples, settings.seed)
+
+    difference, over_alone = compared(choice.held_out, before), compared(choice.held_out, alone)
+    proven = min(difference.low, over_alone.low) > 0 and choice.weights != taken
     evidence: dict[str, Any] = {
         "proven": proven,
         "fitted": choice.weights._asdict(),
         "fitted_by_fold": [list(each) for each in choice.by_fold],
-        METRIC: {"alone": float(alone.mean()), "held_out": float(choice.held_out.mean())},
+        METRIC: {
+            "alone": float(alone.mean()),
+            "before": float(before.mean()),
+            "held_out": float(choice.held_out.mean()),
+        },
         "difference": asdict(difference),
     }
+    over = "meaning alone" if inherited is None else "those of the model it was trained from"
     reason = (
         f"weights fitted on other judged queries changed {METRIC} of {len(judged)} by {difference.mean:+.3f}"
-        f" (95% interval {difference.low:+.3f} to {difference.high:+.3f}), "
+        f" (95% interval {difference.low:+.3f} to {difference.high:+.3f}) over {over}, "
     )
     if proven:
         return choice.weights, {**evidence, "reason": f"{reason}which is better beyond chance"}
-    reason += "which is no proof"
+    reason += "which is no proof" if difference.low <= 0 else "but is no proof over meaning alone"
     if inherited is None:
         return MEANING_ALONE, {**evidence, "reason": reason}
-    under = paired_bootstrap(gains(judged, taken), alone, settings.bootstrap_resamples, settings.seed)
+    under = compared(before, alone)
     evidence |= {"difference_inherited": asdict(under)}
     if under.high < 0:
-        reason += "; those of the model it was trained from make them worse"
-        return MEANING_ALONE, {**evidence, "reason": reason}
+        return MEANING_ALONE, {
+            **evidence,
+            "reason": f"{reason}; and those make them worse than meaning alone",
+        }
     return taken, {**evidence, "reason": reason + taken_over, **_source(inherited)}
 
 
