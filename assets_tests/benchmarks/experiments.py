@@ -184,7 +184,7 @@ def verdict_on(bench: Workbench, trained: Trained) -> Verdict:
     for encoder in (base_encoder(bench), trained.encoder):
         if general is not None and general.name != test_set.name:
             evaluate_on(bench.db, encoder, general, bench.settings, bench.progress)
-        evaluate_model(bench.db, encoder, trained.training_set, bench.settings, bench.progress)
+        evaluate_model(bench.db, encoder, test_set, bench.settings, bench.progress)
     return judge(bench, trained.record, test_set.name, None if general is None else general.name)
 
 

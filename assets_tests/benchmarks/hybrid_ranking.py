@@ -18,15 +18,15 @@ from typing import Any
 
 from rich.table import Table
 
-from assets_tests.benchmarks.experiments import Indexed, base_encoder, train
+from assets_tests.benchmarks.experiments import Indexed, train
 from assets_tests.benchmarks.judged import (
     Judged,
     Judgement,
     Metrics,
     begin,
     difference,
-    import_judgements,
     judged_corpus,
+    learn_from,
     mean,
     measure_searches,
     parser,
@@ -42,7 +42,6 @@ from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.hybrid.weights import RankingWeights, store_weights
 from pipeline.terminal import TerminalProgress
-from pipeline.training.training_set import build_training_set
 from pipeline.workbench import Workbench
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -73,9 +72,7 @@ def run(
     """The figures of one seed."""
     learning, held_out = data.sides(seed, FOLD)
     with indexed.experiment(**{**OUTSIDE, **overrides}, seed=seed) as bench:
-        import_judgements(bench, learning)
-        build_training_set(bench.db, base_encoder(bench), bench.settings, bench.progress)
-        learned = learn_ranking(bench, serving_index(bench.db), bench.progress, changed=True)
+        learned = learn_from(bench, learning)
         base = searched(bench, held_out, MEANING_ALONE)
         found = {
             "base": base,

@@ -29,7 +29,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from assets_tests.benchmarks.experiments import Indexed, index_sources, kept_home, read_overrides
+from assets_tests.benchmarks.experiments import (
+    Indexed,
+    base_encoder,
+    index_sources,
+    kept_home,
+    read_overrides,
+)
 from assets_tests.benchmarks.provenance import provenance
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
@@ -42,9 +48,10 @@ from pipeline.feedback.importing import ImportReport, import_feedback
 from pipeline.index.embeddings import count_missing, load_vectors
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
-from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.exactly import search_order
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.line import learn_ranking
+from pipeline.search.hybrid.weights import RankingWeights
 from pipeline.search.query import search
 from pipeline.store.connections import Database
 from pipeline.training.copies import copy_groups
@@ -292,12 +299,12 @@ def measure(
     """
     documents = corpus_vectors(bench, encoder, held_out.hashes) if vectors is None else vectors
     with bench.db.connect() as connection:
-        order = SearchOrder(connection, held_out.hashes, documents, weights)
+        order = search_order(connection, held_out.hashes, documents, weights)
         ranks = rank_items(
             held_out.wanted,
             encoder.embed_queries(held_out.queries),
             documents,
-            rescore=None if weights == MEANING_ALONE else order.rescoring(held_out.queries),
+            rescore=None if order is None else order.rescoring(held_out.queries),
         )
     return [
         query_metrics(found, len(wanted.items)) for found, wanted in zip(ranks, held_out.wanted, strict=True)
@@ -307,9 +314,14 @@ def measure(
 def learned_weights(indexed: Indexed, learning: Iterable[Judgement], seed: int) -> Weights:
     """What words and crowds count in searches by the base model, learned from these judgements."""
     with indexed.experiment(max_documentation_pairs=0, hard_negatives=0, seed=seed) as bench:
-        import_judgements(bench, learning)
-        build_training_set(bench.db, bench.encoder(bench.base_model()), bench.settings, bench.progress)
-        return learn_ranking(bench, serving_index(bench.db), bench.progress, changed=True).weights
+        return learn_from(bench, learning).weights
+
+
+def learn_from(bench: Workbench, learning: Iterable[Judgement]) -> RankingWeights:
+    """Imports the judgements, and learns from them what counts in searches by the base, which serves."""
+    import_judgements(bench, learning)
+    build_training_set(bench.db, base_encoder(bench), bench.settings, bench.progress)
+    return learn_ranking(bench, serving_index(bench.db), bench.progress, changed=True)
 
 
 def measure_searches(bench: Workbench, encoder: Encoder, judgements: Iterable[Judgement]) -> Metrics:

@@ -18,7 +18,7 @@ from pipeline.evaluation.evaluating import evaluate_model, evaluate_on, freeze_t
 from pipeline.evaluation.frozen_sets import freeze
 from pipeline.evaluation.results import Evaluation, QueryResult
 from pipeline.index.embeddings import load_vectors
-from pipeline.progress import Silent
+from pipeline.progress import Progress, Silent
 from pipeline.promotion import registry
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
@@ -72,6 +72,13 @@ def training_set(pairs: Sequence[Pair]) -> TrainingSet:
     )
 
 
+def evaluate(
+    db: Database, encoder: Encoder, pairs: TrainingSet, settings: Settings, progress: Progress
+) -> Evaluation:
+    """On the test pairs, as the night does."""
+    return evaluate_model(db, encoder, freeze_test_set(db, pairs), settings, progress)
+
+
 def result_for(evaluation: Evaluation, query: str) -> QueryResult:
     return next(each for each in evaluation.per_query if each.query == query)
 
@@ -80,7 +87,7 @@ def test_every_documentation_query_ranks_its_code_without_its_documentation(
     indexed: Database, minilm: Encoder, quick: Settings
 ) -> None:
     asked = functions()[::3]
-    evaluation = evaluate_model(
+    evaluation = evaluate(
         indexed, minilm, training_set([documentation_pair(each) for each in asked]), quick, Silent()
     )
     hashes, vectors = load_vectors(indexed, minilm.version)
@@ -145,9 +152,9 @@ def test_other_code_with_the_same_documentation_stays_as_it_is(
 ) -> None:
     target = functions()[4]
     pair = documentation_pair(target)
-    alone = evaluate_model(indexed, minilm, training_set([pair]), quick, Silent())
+    alone = evaluate(indexed, minilm, training_set([pair]), quick, Silent())
     add_snippet(indexed, f'"""{target.documentation}"""\nx = 1', path="other.py", symbol="x")
-    joined = evaluate_model(indexed, minilm, training_set([pair]), quick, Silent())
+    joined = evaluate(indexed, minilm, training_set([pair]), quick, Silent())
     assert joined.test_set != alone.test_set
     assert joined.per_query[0].rank == alone.per_query[0].rank + 1
 
@@ -157,9 +164,9 @@ def test_the_same_code_without_documentation_elsewhere_is_the_same_answer(
 ) -> None:
     target = functions()[4]
     pair = documentation_pair(target)
-    alone = evaluate_model(indexed, minilm, training_set([pair]), quick, Silent())
+    alone = evaluate(indexed, minilm, training_set([pair]), quick, Silent())
     add_snippet(indexed, target.undocumented, path="stripped.py", symbol="x")
-    joined = evaluate_model(indexed, minilm, training_set([pair]), quick, Silent())
+    joined = evaluate(indexed, minilm, training_set([pair]), quick, Silent())
     assert joined.corpus == SIZE + 1
     assert joined.per_query[0].rank == alone.per_query[0].rank
 
@@ -174,7 +181,7 @@ def test_a_query_with_several_positives_is_one_query(
         feedback_pair("open a file", second.content_hash, second.code),
         replace(documentation_pair(third), query="open a file"),
     ]
-    evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert evaluation.queries == 2
     asked = next(each for each in evaluation.per_query if each.origin == "feedback")
     hashes, vectors = load_vectors(indexed, minilm.version)
@@ -189,7 +196,7 @@ def test_triplets_are_judged_by_the_texts_in_their_pairs(
     indexed: Database, minilm: Encoder, quick: Settings
 ) -> None:
     target, near, far = functions()[0], functions()[1], functions()[-1]
-    evaluation = evaluate_model(
+    evaluation = evaluate(
         indexed, minilm, training_set([documentation_pair(target, near, far)]), quick, Silent()
     )
     query = minilm.embed_queries([target.documentation])[0]
@@ -203,7 +210,7 @@ def test_a_query_without_triplets_has_no_triplet_accuracy(
     indexed: Database, minilm: Encoder, quick: Settings
 ) -> None:
     pairs = [documentation_pair(functions()[0]), documentation_pair(functions()[1], functions()[2])]
-    evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert evaluation.overall["triplet_accuracy"].count == 1
     assert evaluation.overall["ndcg@10"].count == 2
 
@@ -213,9 +220,9 @@ def test_a_worse_model_measures_worse_and_pairs_query_by_query(
 ) -> None:
     registry.ensure_registered(indexed, blurred, "/blurred")
     pairs = training_set([documentation_pair(each) for each in functions()])
-    good = evaluate_model(indexed, minilm, pairs, quick, Silent())
+    good = evaluate(indexed, minilm, pairs, quick, Silent())
     # None of the blurred model's vectors are there yet: they are made.
-    bad = evaluate_model(indexed, blurred, pairs, quick, Silent())
+    bad = evaluate(indexed, blurred, pairs, quick, Silent())
     assert bad.test_set == good.test_set
     assert [each.query_key for each in bad.per_query] == [each.query_key for each in good.per_query]
     comparison = compare(bad, good, quick)
@@ -230,14 +237,14 @@ def test_a_stored_evaluation_is_reused_until_the_corpus_or_the_questions_change(
     indexed: Database, minilm: Encoder, quick: Settings
 ) -> None:
     pairs = [documentation_pair(each) for each in functions()[:4]]
-    first = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
-    again = evaluate_model(indexed, minilm, training_set(list(reversed(pairs))), quick, Silent())
+    first = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
+    again = evaluate(indexed, minilm, training_set(list(reversed(pairs))), quick, Silent())
     assert not first.reused
     assert again == replace(first, reused=True, margins=again.margins)
-    fewer = evaluate_model(indexed, minilm, training_set(pairs[:3]), quick, Silent())
+    fewer = evaluate(indexed, minilm, training_set(pairs[:3]), quick, Silent())
     assert not fewer.reused
     add_snippet(indexed, "def quite_new(): ...", path="new.py", symbol="quite_new")
-    grown = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    grown = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert (grown.reused, grown.corpus) == (False, SIZE + 1)
     assert len({first.test_set, fewer.test_set, grown.test_set}) == 3
 
@@ -249,10 +256,10 @@ def test_code_that_is_gone_is_not_asked_for(indexed: Database, minilm: Encoder, 
             "UPDATE snippets SET vanished_at = now() WHERE content_hash = %s", [gone.content_hash]
         )
     pairs = [documentation_pair(gone), documentation_pair(kept)]
-    evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert (evaluation.queries, evaluation.corpus) == (1, SIZE - 1)
     with pytest.raises(HoneloopError, match="no test pair's code is in the corpus"):
-        evaluate_model(indexed, minilm, training_set(pairs[:1]), quick, Silent())
+        evaluate(indexed, minilm, training_set(pairs[:1]), quick, Silent())
 
 
 def test_only_test_pairs_are_measured(indexed: Database, minilm: Encoder, quick: Settings) -> None:
@@ -261,7 +268,7 @@ def test_only_test_pairs_are_measured(indexed: Database, minilm: Encoder, quick:
         replace(documentation_pair(functions()[1]), split="train"),
         replace(documentation_pair(functions()[2]), split="validation"),
     ]
-    evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert [each.query for each in evaluation.per_query] == [functions()[0].documentation]
 
 
@@ -275,7 +282,7 @@ def test_languages_and_origins_are_broken_down(indexed: Database, minilm: Encode
         ),
     ]
     assert sha(text) == pairs[-1].positive_hash
-    evaluation = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     assert {name: means["mrr@10"].count for name, means in evaluation.slices["language"].items()} == {
         "javascript": 1,
         "python": 2,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assets_tests.evaluation.small_corpus import Function, add_snippet, functions
-from assets_tests.evaluation.test_evaluating import documentation_pair, feedback_pair, training_set
+from assets_tests.evaluation.test_evaluating import documentation_pair, evaluate, feedback_pair, training_set
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
-from pipeline.evaluation.evaluating import evaluate_model, evaluate_on, freeze_test_set
+from pipeline.evaluation.evaluating import evaluate_on, freeze_test_set
 from pipeline.evaluation.frozen_sets import (
     FrozenSet,
     freeze,
@@ -69,7 +69,7 @@ def test_a_set_is_measured_again_after_its_code_is_gone(
     """A model that comes later meets the same corpus, although half of it has vanished meanwhile."""
     registry.ensure_registered(indexed, blurred, "/blurred")
     pairs = documented(functions()[:10])
-    before = evaluate_model(indexed, minilm, training_set(pairs), quick, Silent())
+    before = evaluate(indexed, minilm, training_set(pairs), quick, Silent())
     with indexed.connect() as connection:
         connection.execute("DELETE FROM evaluations")
     vanish(indexed, functions()[:20])
@@ -84,7 +84,7 @@ def test_a_set_is_measured_again_after_its_code_is_gone(
 
 
 def test_each_query_keeps_what_stood_first(indexed: Database, minilm: Encoder, quick: Settings) -> None:
-    evaluation = evaluate_model(indexed, minilm, training_set(documented(functions()[:10])), quick, Silent())
+    evaluation = evaluate(indexed, minilm, training_set(documented(functions()[:10])), quick, Silent())
     found = [each for each in evaluation.per_query if each.rank <= 10]
     assert found
     for each in evaluation.per_query:

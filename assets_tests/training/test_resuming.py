@@ -56,16 +56,12 @@ def same(one: FineTuned, other: FineTuned) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def staged_set(click_pairs: list[Pair]) -> TrainingSet:
+@pytest.fixture(scope="module")
+def staged(click_pairs: list[Pair]) -> TrainingSet:
     """Sixteen pairs of documentation, sixteen that pass for feedback, eight to validate."""
     training = [pair for pair in click_pairs if pair.split == "train"][:32]
     pairs = [replace(pair, origin="feedback") if i % 2 else pair for i, pair in enumerate(training)]
     return make_set([*pairs, *(pair for pair in click_pairs if pair.split == "validation")][:40])
-
-
-@pytest.fixture(scope="module")
-def staged(click_pairs: list[Pair]) -> TrainingSet:
-    return staged_set(click_pairs)
 
 
 # In a process of its own: what other tests leave behind in this one, such as a library's own rounding, would

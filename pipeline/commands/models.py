@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from pipeline.commands import exporting
 from pipeline.commands.common import Json, output, print_json, settings_in_force, shown_progress, working
-
-
-class RankedBy(StrEnum):
-    """What decides the order in which `honeloop evaluate` ranks."""
-
-    SEARCH = "search"
-    MEANING = "meaning"
 
 
 class ShowUnlessNamed(TyperGroup):
@@ -65,7 +57,7 @@ def evaluate(
         str, typer.Option(help="base, serving, a preset, or the beginning of a model version.")
     ] = "serving",
     ranked_by: Annotated[
-        RankedBy | None,
+        Literal["search", "meaning"] | None,
         typer.Option(
             help="search: as searches by this model rank, with what words and crowds count for it; meaning: "
             "by the cosine alone. By default search, but meaning for base, which is where learning began.",
@@ -79,10 +71,8 @@ def evaluate(
 
     with working(json) as bench:
         encoder = bench.encoder(bench.named_model(model))
-        by = ranked_by or (RankedBy.MEANING if model == "base" else RankedBy.SEARCH)
-        report = evaluate_queries(
-            bench.db, encoder, queries, bench.progress, bench.settings, ranked_by=by.value
-        )
+        by = ranked_by or ("meaning" if model == "base" else "search")
+        report = evaluate_queries(bench.db, encoder, queries, bench.progress, bench.settings, ranked_by=by)
     if json:
         print_json(report.to_json())
         return

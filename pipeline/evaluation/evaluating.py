@@ -26,8 +26,7 @@ from pipeline.evaluation.results import Evaluation, QueryResult, break_down, bre
 from pipeline.evaluation.store import find_evaluation, live_hashes, repositories_of, save_evaluation
 from pipeline.progress import Progress
 from pipeline.promotion import registry
-from pipeline.search.hybrid.exactly import Replacement, SearchOrder
-from pipeline.search.hybrid.fusion import MEANING_ALONE
+from pipeline.search.hybrid.exactly import Replacement, SearchOrder, search_order
 from pipeline.search.hybrid.weights import weights_in_force
 from pipeline.store.connections import Database
 
@@ -55,16 +54,10 @@ class _Documents:
 
 
 def evaluate_model(
-    db: Database, encoder: Encoder, training_set: TrainingSet, settings: Settings, progress: Progress
+    db: Database, encoder: Encoder, test_set: FrozenSet, settings: Settings, progress: Progress
 ) -> Evaluation:
-    """The metrics of `encoder` on the test pairs of `training_set`, reused if they are stored.
-
-    Every test query ranks all live contents; see `evaluate_on`. The model must be registered.
-
-    Raises:
-        HoneloopError: the training set has no test pair whose code is still there.
-    """
-    evaluation = evaluate_on(db, encoder, freeze_test_set(db, training_set), settings, progress)
+    """`evaluate_on` tonight's test set, with a summary of it in the registry."""
+    evaluation = evaluate_on(db, encoder, test_set, settings, progress)
     summary = {
         "test_set": evaluation.test_set,
         "queries": evaluation.queries,
@@ -120,8 +113,7 @@ def evaluate_on(
     hashes, vectors = load_vectors(db, encoder.version, test_set.corpus)
     documents = _documents(encoder, test_set.queries, hashes, vectors, progress)
     with db.connect() as connection:
-        alone = test_set.ranking == MEANING_ALONE
-        order = None if alone else SearchOrder(connection, hashes, vectors, test_set.ranking)
+        order = search_order(connection, hashes, vectors, test_set.ranking)
         per_query, margins = _measure(encoder, test_set.queries, documents, hashes, progress, order=order)
     breakdown = break_down(per_query, settings.bootstrap_resamples, settings.seed)
     evaluation = save_evaluation(

@@ -27,7 +27,7 @@ from pipeline.evaluation.query_lines import RelevantItem, read_queries, set_asid
 from pipeline.evaluation.ranking import RankedQuery, Vectors, rank_items
 from pipeline.evaluation.store import live_hashes
 from pipeline.progress import Progress
-from pipeline.search.hybrid.exactly import SearchOrder
+from pipeline.search.hybrid.exactly import SearchOrder, search_order
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.weights import weights_to_serve
 from pipeline.store.connections import Database
@@ -135,7 +135,7 @@ def evaluate_queries(
         )
     with db.connect() as connection:
         weights = weights_to_serve(connection, encoder.version) if ranked_by == "search" else MEANING_ALONE
-        order = None if weights == MEANING_ALONE else SearchOrder(connection, hashes, vectors, weights)
+        order = search_order(connection, hashes, vectors, weights)
         metrics = _means(encoder, matched, vectors, order, progress)
     return QueryFileReport(
         model_version=encoder.version,

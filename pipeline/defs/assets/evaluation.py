@@ -58,7 +58,7 @@ def model_evaluation(
             # First, so that a model's newest evaluation is the one on tonight's test set.
             if general is not None and general.name != test_set.name:
                 evaluate_on(db, encoder, general, settings, progress)
-            found[model.version] = evaluate_model(db, encoder, training_set, settings, progress)
+            found[model.version] = evaluate_model(db, encoder, test_set, settings, progress)
         give_up_old_sets(db, settings.keep_test_sets)
         comparison = compare(found[candidate.version], found[serving.version], settings)
         comparison = with_places(comparison, places_of(db, hashes_in(comparison)))

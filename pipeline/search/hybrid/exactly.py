@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.index.verifying import plan_by_keys
 from pipeline.search.hybrid.candidates import POOL, as_candidates
-from pipeline.search.hybrid.fusion import LATE, Weights, fused
+from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE, Weights, fused
 from pipeline.search.hybrid.matching import matches, matches_of_texts
 from pipeline.search.hybrid.words import query_words
 from pipeline.store.connections import Connection
@@ -95,6 +95,13 @@ class SearchOrder:
         scores = cosines.astype(np.float64) - LATE
         scores[positions] = fused(candidates, self._weights)
         return scores
+
+
+def search_order(
+    connection: Connection, hashes: Sequence[bytes], vectors: NDArray[np.float32], weights: Weights
+) -> SearchOrder | None:
+    """The order of searches under these weights; None where it is that of the cosines as they are."""
+    return None if weights == MEANING_ALONE else SearchOrder(connection, hashes, vectors, weights)
 
 
 def _nearest(cosines: NDArray[np.float32], count: int) -> list[int]:

@@ -27,7 +27,7 @@ from pipeline.search.hybrid.fitting import FOLDS, SHARPNESS, SHRINKAGE, Judged, 
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights, parts
 from pipeline.search.hybrid.matching import K1, B
 from pipeline.search.hybrid.questions import Question, fingerprint, judged_questions
-from pipeline.search.hybrid.weights import RankingWeights, ranking_weights, store_weights
+from pipeline.search.hybrid.weights import RankingWeights, base_weights, ranking_weights, store_weights
 from pipeline.search.hybrid.words import LOOKED_UP, count_words, words_are_counted
 from pipeline.store.connections import Connection, Database
 
@@ -177,10 +177,7 @@ def verdict(
 
 def _of_its_base(connection: Connection, model_version: str) -> RankingWeights | None:
     """What is in force for the model that this one was trained from, if it is more than meaning alone."""
-    row = connection.execute(
-        "SELECT base_version FROM model_versions WHERE version = %s", [model_version]
-    ).fetchone()
-    found = ranking_weights(connection, row[0]) if row is not None and row[0] is not None else None
+    found = base_weights(connection, model_version)
     return None if found is None or found.weights == MEANING_ALONE else found
 
 

@@ -17,8 +17,6 @@ from pipeline.store.connections import Connection
 # Section 3.4: how soon repetition stops to count, and how much length does. The customary values.
 K1 = 1.2
 B = 0.75
-
-
 # Of `w.words` and `w.length`. Only the positions of the query's words are unpacked, not those of a text.
 _BM25 = sql.SQL(
     "coalesce((SELECT sum(q.idf * tf.count * (%(k1)s + 1)"
@@ -62,7 +60,7 @@ def matches(
             " AND {passing})"
             " SELECT content_hash, {bm25}"
             " FROM candidates LEFT JOIN content_words w USING (content_hash)"
-        ).format(passing=_PASSES_ALL if filters is None else _passing(filters), bm25=_BM25),
+        ).format(passing=_passing(filters), bm25=_BM25),
         {"near": list(near), **_parameters(words), **({} if filters is None else filters.values)},
         prepare=False,
         binary=True,
@@ -88,10 +86,9 @@ def matches_of_texts(connection: Connection, words: QueryWords, texts: Sequence[
     return [Match(bm25 / most, has_rare) for bm25, has_rare in rows]
 
 
-_PASSES_ALL = sql.SQL("true")
-
-
-def _passing(filters: Filters) -> sql.Composable:
+def _passing(filters: Filters | None) -> sql.Composable:
+    if filters is None:
+        return sql.SQL("true")
     return sql.SQL("EXISTS (SELECT FROM snippets s WHERE s.content_hash = w.content_hash AND {})").format(
         filters.condition
     )

@@ -37,14 +37,18 @@ def ranking_weights(connection: Connection, model_version: str) -> RankingWeight
     return None if row is None else RankingWeights(model_version, Weights(row[0], row[1]), row[2])
 
 
-def weights_to_serve(connection: Connection, model_version: str) -> Weights:
-    """What counts in searches by this model; while nothing was learned for it, what it would take over."""
+def base_weights(connection: Connection, model_version: str) -> RankingWeights | None:
+    """Those in force for the model that this one was trained from; None without one, or none were learned."""
     row = connection.execute(
         "SELECT base_version FROM model_versions WHERE version = %s", [model_version]
     ).fetchone()
-    versions = [model_version, *(version for version in row or () if version is not None)]
-    known = (ranking_weights(connection, version) for version in versions)
-    return next((each.weights for each in known if each is not None), MEANING_ALONE)
+    return None if row is None or row[0] is None else ranking_weights(connection, row[0])
+
+
+def weights_to_serve(connection: Connection, model_version: str) -> Weights:
+    """What counts in searches by this model; while nothing was learned for it, what it would take over."""
+    known = ranking_weights(connection, model_version) or base_weights(connection, model_version)
+    return MEANING_ALONE if known is None else known.weights
 
 
 def weights_in_force(connection: Connection) -> Weights:
