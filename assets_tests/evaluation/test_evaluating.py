@@ -22,7 +22,7 @@ from pipeline.progress import Progress, Silent
 from pipeline.promotion import registry
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
-from pipeline.search.hybrid.words import count_words
+from pipeline.search.hybrid.words import count_words, query_words
 from pipeline.store.connections import Database
 from pipeline.training.pairs import Negative, Pair, TrainingSet
 
@@ -139,7 +139,8 @@ def test_code_that_is_ranked_without_its_documentation_has_the_words_of_what_is_
         hashes = [sha(each.undocumented), *(other.content_hash for other in others)]
         cosines = vectors @ minilm.embed_queries([each.documentation])[0]
         with indexed.connect() as connection:
-            scores = SearchOrder(connection, hashes, vectors, weights).rescored(each.documentation, cosines)
+            words = query_words(connection, each.documentation)
+            scores = SearchOrder(connection, hashes, vectors, weights).rescored(words, cosines)
         ranks.append(int((scores > scores[0] + 1e-6).sum()) + 1)
     assert [result_for(evaluation, each.documentation).rank for each in asked] == ranks
     assert ranks != [result_for(alone, each.documentation).rank for each in asked]

@@ -27,11 +27,14 @@ from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
 from pipeline.promotion import registry
 from pipeline.search.hybrid.fusion import Weights
+from pipeline.search.hybrid.words import count_words
 from pipeline.store.connections import Database
 from pipeline.training.pairs import Pair
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
+
+WEIGHTS = Weights(0.3, 0.2)
 
 
 @pytest.fixture
@@ -81,6 +84,56 @@ def test_a_set_is_measured_again_after_its_code_is_gone(
     assert (later.queries, later.corpus) == (before.queries, before.corpus)
     with pytest.raises(HoneloopError, match="nothing to measure with"):
         freeze_test_set(indexed, training_set(pairs))
+
+
+def test_a_set_ranks_by_words_as_they_were_counted_when_it_was_frozen(
+    indexed: Database, minilm: Encoder, quick: Settings
+) -> None:
+    """Else what came later would be measured otherwise than what it is compared with."""
+    pairs = documented(functions()[:10])
+    with indexed.connect() as connection:
+        count_words(connection)
+    meaning = freeze_test_set(indexed, training_set(pairs))
+    frozen = freeze(indexed, meaning.queries, meaning.corpus, WEIGHTS)
+    assert load_frozen(indexed, frozen.name) == frozen
+    first = evaluate_on(indexed, minilm, frozen, quick, Silent())
+    with indexed.connect() as connection:
+        connection.execute("DELETE FROM evaluations")
+    # A word that is rare in the set's corpus stands everywhere in today's, and texts are longer.
+    rare = frozen.queries[0].counted
+    assert rare is not None
+    for number in range(60):
+        code = f"def {' '.join(each.word for each in rare.words)}_{number}(): return {'x + ' * 200}0"
+        add_snippet(indexed, code, path=f"new{number}.py", symbol="new")
+    with indexed.connect() as connection:
+        count_words(connection)
+    today = freeze(indexed, meaning.queries, meaning.corpus, WEIGHTS)
+    assert today.name != frozen.name
+    again = evaluate_on(indexed, minilm, load_frozen(indexed, frozen.name), quick, Silent())
+    assert not again.reused
+    assert again.per_query == first.per_query
+    assert evaluate_on(indexed, minilm, today, quick, Silent()).per_query != first.per_query
+
+
+def test_a_set_whose_words_are_not_all_counted_is_refused(indexed: Database) -> None:
+    meaning = freeze_test_set(indexed, training_set(documented(functions()[:5])))
+    frozen = freeze(indexed, meaning.queries, meaning.corpus, WEIGHTS)
+    with indexed.connect() as connection:
+        # As `feedback forget` leaves it, with another query gone and this one spelt as others did.
+        connection.execute(
+            "DELETE FROM test_set_queries WHERE test_set = %s AND query_key = %s",
+            [frozen.name, frozen.queries[0].key],
+        )
+        connection.execute("UPDATE test_sets SET forgotten = 1 WHERE name = %s", [frozen.name])
+    assert len(load_frozen(indexed, frozen.name).queries) == 4
+    with indexed.connect() as connection:
+        connection.execute(
+            "UPDATE test_set_queries SET words = NULL, word_documents = NULL, word_weights = NULL,"
+            " mean_length = NULL WHERE test_set = %s AND query_key = %s",
+            [frozen.name, frozen.queries[1].key],
+        )
+    with pytest.raises(HoneloopError, match="not known for all its queries"):
+        load_frozen(indexed, frozen.name)
 
 
 def test_each_query_keeps_what_stood_first(indexed: Database, minilm: Encoder, quick: Settings) -> None:

@@ -19,7 +19,7 @@ from pipeline.progress import Silent
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.weights import RankingWeights, store_weights
-from pipeline.search.hybrid.words import count_words
+from pipeline.search.hybrid.words import count_words, query_words
 from pipeline.store.connections import Database
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def test_it_ranks_as_searches_do_with_what_was_learned_unless_meaning_alone_is_a
         reciprocals: list[float] = []
         for each in functions():
             cosines = vectors @ bench.encoder.embed_queries([each.documentation])[0]
-            ranked = [hashes[i] for i in np.argsort(-order.rescored(each.documentation, cosines))]
+            scores = order.rescored(query_words(connection, each.documentation), cosines)
+            ranked = [hashes[i] for i in np.argsort(-scores)]
             reciprocals.append(1 / (ranked.index(each.content_hash) + 1))
 
     searched = bench.evaluate(*asked)

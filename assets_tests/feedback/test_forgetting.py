@@ -149,7 +149,7 @@ def freeze_evaluated(db: Database) -> None:
         )
         connection.execute(
             "INSERT INTO test_set_queries SELECT 't', query_key, query, origin, language, 'demo', '{}', '{}',"
-            " '{}' FROM evaluation_queries"
+            " '{}', ARRAY[origin || ' ' || query], '{1}', '{2.0}', 9 FROM evaluation_queries"
         )
 
 
@@ -187,12 +187,16 @@ def test_no_trace_is_left_in_any_table(db: Database, settings: Settings) -> None
 def test_a_frozen_test_set_goes_on_without_their_queries(db: Database, settings: Settings) -> None:
     forget_user(db, settings, "ann")
     with db.connect() as connection:
-        left = connection.execute("SELECT origin, query FROM test_set_queries ORDER BY 1").fetchall()
+        left = connection.execute(
+            "SELECT origin, query, words IS NULL FROM test_set_queries ORDER BY 1"
+        ).fetchall()
         assert connection.execute("SELECT queries, forgotten FROM test_sets").fetchone() == (3, 1)
     assert len(left) == 2
-    assert left[0] == ("docstring", SHARED)
-    assert left[1][0] == "feedback"
-    assert "Parse a" not in left[1][1]
+    assert left[0] == ("docstring", SHARED, False)
+    origin, spelling, words_are_gone = left[1]
+    assert origin == "feedback"
+    assert "Parse a" not in spelling
+    assert words_are_gone, "another spelling can have other words"
 
 
 def test_what_was_removed_and_what_learned_from_it_is_told(

@@ -26,6 +26,7 @@ from pipeline.search.hybrid.weights import (
     weights_in_force,
     weights_to_serve,
 )
+from pipeline.search.hybrid.words import query_words
 from pipeline.search.query import search
 from pipeline.store.connections import Connection, Database
 from pipeline.workbench import Workbench
@@ -42,7 +43,7 @@ def rescored(
     """Cosines, and what searches would order by."""
     order = SearchOrder(connection, [f.content_hash for f in functions], vectors, WEIGHTS)
     cosines = vectors @ encoder.embed_queries([query])[0]
-    return cosines, order.rescored(query, cosines)
+    return cosines, order.rescored(query_words(connection, query), cosines)
 
 
 def weigh(connection: Connection, model_version: str, weights: Weights) -> None:
@@ -122,7 +123,9 @@ def test_tonights_test_set_is_ranked_as_searches_rank_now(
         weigh(connection, minilm.version, WEIGHTS)
     searched = freeze_test_set(served_with_words, pairs)
     assert searched.ranking == WEIGHTS
-    assert (searched.queries, searched.corpus) == (alone.queries, alone.corpus)
+    assert [replace(each, counted=None) for each in searched.queries] == list(alone.queries)
+    assert all(each.counted is not None for each in searched.queries)
+    assert searched.corpus == alone.corpus
     # What is held constant does not follow what is learned.
     documented = replace(searched, queries=tuple(replace(q, origin="docstring") for q in searched.queries))
     general = general_set(served_with_words, documented, pairs, settings)

@@ -247,6 +247,13 @@ def _ranked(c: Connection) -> None:
     c.execute("UPDATE test_sets SET words = 0.125, crowding = 0.25")
 
 
+def _frozen_words(c: Connection) -> None:
+    c.execute(
+        "UPDATE test_set_queries SET words = '{read,lines}', word_documents = '{1,2}',"
+        " word_weights = '{1.5,0.5}', mean_length = 12.25"
+    )
+
+
 FILL: dict[str, Callable[[Connection], None]] = {
     "0001.corpus": _code,
     "0002.models-and-indexes": _models,
@@ -260,6 +267,7 @@ FILL: dict[str, Callable[[Connection], None]] = {
     "0011.challengers": _challengers,
     "0013.crowding": _crowding,
     "0014.ranked-as-searches": _ranked,
+    "0015.frozen-words": _frozen_words,
 }
 
 

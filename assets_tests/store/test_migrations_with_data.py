@@ -35,12 +35,14 @@ REFUSED = {
     "0007.feedback-quality": "refusing to drop the promise to keep 1 people forgotten",
     "0009.evaluation-evidence": "refusing to drop which model the results of 1 interleaved",
     "0014.ranked-as-searches": "refusing to forget how 1 frozen test sets rank",
+    "0015.frozen-words": "refusing to forget how rare the words of 1 frozen queries were",
 }
 # What stands in the way of going back to before it, as the refusal says; then the rest is kept.
 CLEARED = {
     "0007.feedback-quality": ["search_day_ranks", "search_days", "forgotten"],
     "0009.evaluation-evidence": ["interleavings", "general_test_sets", "test_sets"],
     "0014.ranked-as-searches": ["general_test_sets", "test_sets"],
+    "0015.frozen-words": ["general_test_sets", "test_sets"],
 }
 
 

@@ -212,7 +212,8 @@ def _rescore(order: SearchOrder, queries: Sequence[MeasuredQuery], documents: _D
             for relevant in query.relevant
             if text_hash(relevant.text) != relevant.content_hash
         }
-        return order.rescored(query.query, cosines, instead)
+        assert query.counted is not None, "a set that ranks by more than meaning has its words counted"
+        return order.rescored(query.counted, cosines, instead)
 
     return rescore
 

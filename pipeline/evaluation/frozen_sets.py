@@ -10,20 +10,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.query_groups import RULES, MeasuredQuery, Relevant, Triplet, name_test_set
 from pipeline.feedback.grouping import group_key
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.words import QueryWords, Word, query_words
 from pipeline.store.connections import Connection, Database
 from pipeline.training.near_duplicates import NearDuplicates, tokens_of
 from pipeline.training.pairs import TrainingSet
 
 GENERAL_ORIGIN = "docstring"
 _HASH_BYTES = 32
+_QUERY_COLUMNS = {
+    "test_set": "text",
+    "query_key": "bytea",
+    "query": "text",
+    "origin": "text",
+    "language": "text",
+    "repository": "text",
+    "relevant": "bytea[]",
+    "ranked_by": "bytea[]",
+    "triplets": "bytea[]",
+    "words": "text[]",
+    "word_documents": "int4[]",
+    "word_weights": "float8[]",
+    "mean_length": "float8",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,13 @@ def freeze(
     corpus: Sequence[bytes],
     ranking: Weights = MEANING_ALONE,
 ) -> FrozenSet:
-    """The test set of these queries over this corpus, stored under its name unless it is there already."""
+    """The test set of these queries over this corpus, stored under its name unless it is there already.
+
+    Where words count in the ranking, how rare each is goes into the set as it is counted now.
+    """
+    if ranking != MEANING_ALONE:
+        with db.connect() as connection:
+            queries = [replace(each, counted=query_words(connection, each.query)) for each in queries]
     name = name_test_set(queries, corpus, ranking)
     frozen = FrozenSet(name, tuple(queries), tuple(sorted(corpus)), ranking)
     hashes = b"".join(frozen.corpus)
@@ -109,7 +133,8 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
         hashes = bytes(row[0])
         corpus = tuple(hashes[i : i + _HASH_BYTES] for i in range(0, len(hashes), _HASH_BYTES))
         rows = connection.execute(
-            "SELECT query_key, query, origin, language, repository, relevant, ranked_by, triplets"
+            "SELECT query_key, query, origin, language, repository, relevant, ranked_by, triplets,"
+            " words, word_documents, word_weights, mean_length"
             " FROM test_set_queries WHERE test_set = %s ORDER BY query_key",
             [name],
         ).fetchall()
@@ -126,6 +151,11 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
         raise HoneloopError(
             f"The test set {name[:12]} is not what it was when it was frozen.",
             hint="Its rows were changed by hand, or the rules of measuring changed; evaluate on today's.",
+        )
+    if frozen.ranking != MEANING_ALONE and any(each.counted is None for each in queries):
+        raise HoneloopError(
+            f"How rare the words of the test set {name[:12]} were is not known for all its queries.",
+            hint="Whoever asked one of them was forgotten, or it is older than that; evaluate on today's.",
         )
     return frozen
 
@@ -253,11 +283,12 @@ def _store_queries(connection: Connection, frozen: FrozenSet) -> None:
     with (
         connection.cursor() as cursor,
         cursor.copy(
-            "COPY test_set_queries (test_set, query_key, query, origin, language, repository, relevant,"
-            " ranked_by, triplets) FROM STDIN (FORMAT BINARY)"
+            sql.SQL("COPY test_set_queries ({}) FROM STDIN (FORMAT BINARY)").format(
+                sql.SQL(", ").join(map(sql.Identifier, _QUERY_COLUMNS))
+            )
         ) as copy,
     ):
-        copy.set_types(["text", "bytea", "text", "text", "text", "text", "bytea[]", "bytea[]", "bytea[]"])
+        copy.set_types(list(_QUERY_COLUMNS.values()))
         for query in frozen.queries:
             copy.write_row(
                 (
@@ -270,6 +301,7 @@ def _store_queries(connection: Connection, frozen: FrozenSet) -> None:
                     [relevant.content_hash for relevant in query.relevant],
                     [text_hash(relevant.text) for relevant in query.relevant],
                     [text_hash(t) for each in query.triplets for t in (each.positive, each.negative)],
+                    *_counted_columns(query.counted),
                 )
             )
 
@@ -284,8 +316,20 @@ def _texts(connection: Connection, hashes: Iterable[bytes]) -> dict[bytes, str]:
     return {bytes(content_hash): text for content_hash, text in rows}
 
 
+def _counted_columns(counted: QueryWords | None) -> tuple[Any, ...]:
+    if counted is None:
+        return None, None, None, None
+    words = counted.words
+    return (
+        [each.word for each in words],
+        [each.documents for each in words],
+        [each.weight for each in words],
+        counted.mean_length,
+    )
+
+
 def _query(row: tuple[Any, ...], texts: Mapping[bytes, str]) -> MeasuredQuery:
-    key, query, origin, language, repository, relevant, ranked_by, triplets = row
+    key, query, origin, language, repository, relevant, ranked_by, triplets, words, *of_words = row
     of_triplets = [texts[bytes(each)] for each in triplets]
     return MeasuredQuery(
         key=bytes(key),
@@ -298,4 +342,11 @@ def _query(row: tuple[Any, ...], texts: Mapping[bytes, str]) -> MeasuredQuery:
         ),
         triplets=tuple(map(Triplet, of_triplets[::2], of_triplets[1::2])),
         repository=repository,
+        counted=None if words is None else _counted(words, *of_words),
     )
+
+
+def _counted(
+    words: Sequence[str], documents: Sequence[int], weights: Sequence[float], mean_length: float
+) -> QueryWords:
+    return QueryWords(tuple(map(Word, words, documents, weights)), mean_length)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.feedback.grouping import normalise_query
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
+from pipeline.search.hybrid.words import QueryWords
 
 if TYPE_CHECKING:
     from pipeline.training.pairs import Pair
@@ -43,7 +44,8 @@ class Triplet:
 class MeasuredQuery:
     """One test query with all its relevant contents (at least one) and all its triplets (perhaps none).
 
-    `repository` is where most of its relevant contents stand; "" if that is not known.
+    `repository` is where most of its relevant contents stand; "" if that is not known. `counted` is what the
+    corpus said of its words when it was frozen; None where they do not count.
     """
 
     key: bytes
@@ -53,6 +55,7 @@ class MeasuredQuery:
     relevant: tuple[Relevant, ...]
     triplets: tuple[Triplet, ...]
     repository: str = ""
+    counted: QueryWords | None = None
 
     @property
     def words(self) -> int:
@@ -101,6 +104,8 @@ def name_test_set(
             add(b"relevant", relevant.content_hash, relevant.text.encode())
         for triplet in query.triplets:
             add(b"triplet", triplet.positive.encode(), triplet.negative.encode())
+        if query.counted is not None:
+            add(b"words", repr(query.counted).encode())
     add(b"corpus", *sorted(corpus))
     if ranking != MEANING_ALONE:
         add(b"ranking", *(repr(weight).encode() for weight in ranking))

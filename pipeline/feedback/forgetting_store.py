@@ -234,7 +234,8 @@ def redact_evaluations(connection: Connection, groups: Collection[bytes], left: 
                 [left[group], key, query],
             )
             connection.execute(
-                "UPDATE test_set_queries SET query = %s WHERE query_key = %s AND query = %s",
+                "UPDATE test_set_queries SET query = %s, words = NULL, word_documents = NULL,"
+                " word_weights = NULL, mean_length = NULL WHERE query_key = %s AND query = %s",
                 [left[group], key, query],
             )
             continue

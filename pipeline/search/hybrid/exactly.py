@@ -17,7 +17,7 @@ from pipeline.index.verifying import plan_by_keys
 from pipeline.search.hybrid.candidates import POOL, as_candidates
 from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE, Weights, fused
 from pipeline.search.hybrid.matching import matches, matches_of_texts
-from pipeline.search.hybrid.words import query_words
+from pipeline.search.hybrid.words import QueryWords, query_words
 from pipeline.store.connections import Connection
 
 
@@ -57,20 +57,19 @@ class SearchOrder:
         self._weights = weights
 
     def rescoring(self, queries: Sequence[str]) -> Callable[[int, NDArray[np.float32]], NDArray[np.float64]]:
-        """`rescored` for each of these queries, by its number."""
-        return lambda number, cosines: self.rescored(queries[number], cosines)
+        """`rescored` for each of these queries, by its number, with its words as they are counted now."""
+        return lambda number, cosines: self.rescored(query_words(self._connection, queries[number]), cosines)
 
     def rescored(
-        self, query: str, cosines: NDArray[np.float32], instead: Mapping[int, Replacement] = NOTHING
+        self, words: QueryWords, cosines: NDArray[np.float32], instead: Mapping[int, Replacement] = NOTHING
     ) -> NDArray[np.float64]:
         """What each text is ordered by, the more the better; shape (contents,).
 
         Args:
-            query: Its text.
+            words: The query's.
             cosines: Of each text to the query, shape (contents,).
             instead: Positions at which another text stands for this query, whose cosine `cosines` has.
         """
-        words = query_words(self._connection, query)
         near = _nearest(cosines, POOL)
         matched = matches(self._connection, words, None, near=[self._hashes[position] for position in near])
         if instead:
