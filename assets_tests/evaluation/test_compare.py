@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from assets_tests.evaluation.made import CANDIDATE, SERVING, Slice, evaluation
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.compare import compare, hashes_in, with_places
+from pipeline.evaluation.metrics import query_metrics
+from pipeline.evaluation.results import Evaluation
 
 SETTINGS = Settings(bootstrap_resamples=300)
 SERVED = evaluation(SERVING, Slice([2, 50, 1, 7], "feedback"), Slice([3, 3], language="go"))
@@ -30,6 +34,33 @@ def test_the_queries_that_moved_most_come_first_with_their_ranks() -> None:
     assert [(c.before, c.after) for c in comparison.harmed] == [(1, 4)]
     assert comparison.harmed[0].origin == "feedback"
     assert comparison.harmed[0].change < 0
+
+
+def test_a_query_is_improved_or_harmed_by_the_gates_metric_with_all_its_answers() -> None:
+    """Its first answer may stay where it is, or rise, while the others fall."""
+    ranks = {SERVING: ([1, 2, 3], [2, 3], [4, 90]), CANDIDATE: ([1, 40, 60], [1, 30], [4, 5])}
+
+    def several(version: str) -> Evaluation:
+        made = evaluation(version, Slice([1, 1, 1]))
+        results = [
+            replace(result, rank=found[0], metrics=query_metrics(found, len(found)))
+            for result, found in zip(made.per_query, ranks[version], strict=True)
+        ]
+        return replace(made, per_query=tuple(results))
+
+    comparison = compare(several(CANDIDATE), several(SERVING), SETTINGS)
+    assert [(c.before, c.after) for c in comparison.improved] == [(4, 4)]
+    assert [(c.before, c.after) for c in comparison.harmed] == [(1, 1), (2, 1)]
+    assert all(c.change < 0 for c in comparison.harmed)
+
+
+def test_ten_are_shown_of_each_kind() -> None:
+    before, after = Slice([*range(2, 14), *[1] * 15]), Slice([*[1] * 12, *range(2, 17)])
+    comparison = compare(evaluation(CANDIDATE, after), evaluation(SERVING, before), SETTINGS)
+    # Whoever moved within the first ten moved the metric; the further down from, the more.
+    assert [c.before for c in comparison.improved] == [*range(13, 3, -1)]
+    assert {c.after for c in comparison.harmed[:6]} == {16, 15, 14, 13, 12, 11}
+    assert [c.after for c in comparison.harmed[6:]] == [10, 9, 8, 7]
 
 
 def test_other_test_sets_are_refused() -> None:

@@ -69,6 +69,20 @@ def test_an_improvement_that_may_be_chance_is_rejected() -> None:
     assert "may be chance" in verdict.reasons[0]
 
 
+def test_how_sure_it_has_to_be_is_a_setting_of_test_and_interval_alike() -> None:
+    # Eighteen queries gain as much as twelve lose: one night in five looks like that by chance.
+    before, after = [Slice([3] * 18 + [1] * 12 + [2] * 30)], [Slice([1] * 18 + [3] * 12 + [2] * 30)]
+    assert judged(before, after).decision == "rejected"
+    lenient = judged(before, after, replace(THRESHOLDS, significance=0.5))
+    assert lenient.approved
+    assert lenient.difference is not None
+    assert lenient.difference.level == 0.5
+    assert "(50% interval +" in lenient.reasons[0]
+    strict = judged([Slice(BEFORE)], [Slice(AFTER)], replace(THRESHOLDS, significance=0.001))
+    assert "(99.9% interval +" in strict.reasons[0]
+    assert Verdict.from_json(json.loads(json.dumps(lenient.to_json()))) == lenient
+
+
 def test_an_improvement_below_the_asked_one_is_rejected() -> None:
     verdict = judged([Slice(BEFORE)], [Slice(AFTER)], replace(THRESHOLDS, min_improvement=0.4))
     assert verdict.decision == "rejected"

@@ -9,18 +9,22 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.evaluation.compare import Comparison, QueryChange
-from pipeline.evaluation.report import BETTER, STYLES, WORSE, escaped, shortened
+from pipeline.evaluation.report import BETTER, STYLES, WORSE, escaped, shortened, title_of
 
 _SHOWN_ABOVE = 2
 
 
 def changes_table(comparison: Comparison, limit: int = 5) -> Table:
-    """Each query with its answer, the answer's rank before → after, and what stood or stands above it."""
+    """Each query with its answer, that one's rank before → after, and what stood or stands above it.
+
+    Of several answers the metric counts all, the rank is the first one's.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
     table.add_column("")
     table.add_column("query, its answer, what stood above it", overflow="fold")
     table.add_column("origin", style="dim")
     table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column(title_of(comparison.metric), justify="right", no_wrap=True)
     for mark, change in _marked(comparison, limit):
         cell = Text(shortened(change.query))
         if change.answer:
@@ -35,6 +39,7 @@ def changes_table(comparison: Comparison, limit: int = 5) -> Table:
             cell,
             Text(change.origin),
             Text(f"{change.before:,} → {change.after:,}", style=STYLES[mark]),
+            Text(f"{change.change:+.3f}", style=STYLES[mark]),
         )
     return table
 
@@ -42,9 +47,9 @@ def changes_table(comparison: Comparison, limit: int = 5) -> Table:
 def changes_markdown(comparison: Comparison, limit: int = 10) -> str:
     """`changes_table` as a Markdown table, with up to nine contents that stood above."""
     lines = [
-        "| | query | origin | language | answer | rank before | rank after | above it before "
-        "| above it after |",
-        "|---|---|---|---|---|---:|---:|---|---|",
+        f"| | query | origin | language | answer | {title_of(comparison.metric)} | rank before | rank after "
+        "| above it before | above it after |",
+        "|---|---|---|---|---|---:|---:|---:|---|---|",
     ]
     for mark, change in _marked(comparison, limit):
         cells = [
@@ -53,6 +58,7 @@ def changes_markdown(comparison: Comparison, limit: int = 10) -> str:
             escaped(change.origin),
             escaped(change.language),
             _code(change.answer) if change.answer else "–",
+            f"{change.change:+.3f}",
             f"{change.before:,}",
             f"{change.after:,}",
             _numbered(change.above_before),

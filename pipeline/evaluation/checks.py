@@ -62,7 +62,7 @@ def no_significant_regression(candidate: Evaluation, serving: Evaluation, settin
     return Outcome(
         difference.high >= 0,
         f"{settings.gate_metric} of the candidate less that of the serving model: {difference.mean:+.3f} "
-        f"(95% interval {difference.low:+.3f} to {difference.high:+.3f}) over {difference.count} queries.",
+        f"({difference.interval}) over {difference.count} queries.",
         {
             "mean": round(difference.mean, 4),
             "low": round(difference.low, 4),

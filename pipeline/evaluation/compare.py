@@ -11,7 +11,7 @@ from pipeline.errors import HoneloopError
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Evaluation, QueryResult
 from pipeline.evaluation.slices import DIMENSIONS, Dimension, slice_names, slice_of
-from pipeline.evaluation.statistics import Difference, paired_bootstrap, paired_difference
+from pipeline.evaluation.statistics import LEVEL, Difference, paired_bootstrap, paired_difference
 
 Differences = dict[str, Difference]
 Pairs = Sequence[tuple[QueryResult, QueryResult]]
@@ -20,7 +20,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class QueryChange:
-    """One query whose first relevant content moved.
+    """One query that is answered better or worse.
 
     Attributes:
         query: What was asked.
@@ -28,7 +28,7 @@ class QueryChange:
         language: Of most of its relevant contents.
         before: The rank of its first relevant content under the serving model, from 1.
         after: The same under the candidate.
-        change: Of the gate's metric.
+        change: Of the gate's metric, all relevant contents counted; 0 where only the rank moved, far down.
         answer: The relevant content that stands first under the candidate.
         top_before: What stood first under the serving model, best first.
         top_after: The same under the candidate.
@@ -45,6 +45,11 @@ class QueryChange:
     answer: str = ""
     top_before: tuple[str, ...] = ()
     top_after: tuple[str, ...] = ()
+
+    @property
+    def better(self) -> bool:
+        """Whether the gate's metric rose or, where it did not move, the rank."""
+        return self.change > 0 or (self.change == 0 and self.after < self.before)
 
     @property
     def above_before(self) -> tuple[str, ...]:
@@ -117,8 +122,8 @@ def compare(candidate: Evaluation, serving: Evaluation, settings: Settings) -> C
             }
             for dimension in DIMENSIONS
         },
-        improved=tuple([each for each in changes if each.after < each.before][:SHOWN]),
-        harmed=tuple([each for each in reversed(changes) if each.after > each.before][:SHOWN]),
+        improved=tuple([each for each in changes if each.better][:SHOWN]),
+        harmed=tuple([each for each in reversed(changes) if not each.better][:SHOWN]),
     )
 
 
@@ -149,11 +154,11 @@ def paired_queries(candidate: Evaluation, serving: Evaluation) -> list[tuple[Que
 
 
 def metric_difference(
-    pairs: Pairs, metric: str, resamples: int, permutations: int, seed: int
+    pairs: Pairs, metric: str, resamples: int, permutations: int, seed: int, *, level: float = LEVEL
 ) -> Difference | None:
     """The paired difference of one metric over those queries that have it; None if none has."""
     values = _values(pairs, metric)
-    return None if values is None else paired_difference(*values, resamples, permutations, seed)
+    return None if values is None else paired_difference(*values, resamples, permutations, seed, level=level)
 
 
 def hashes_in(comparison: Comparison) -> set[bytes]:
@@ -193,7 +198,7 @@ def _values(pairs: Pairs, metric: str) -> tuple[list[float], list[float]] | None
 
 
 def _changes(pairs: Pairs, metric: str) -> list[QueryChange]:
-    """The queries whose rank moved, the most improved first."""
+    """The queries for which the metric or the rank moved, the most improved first."""
     changes = [
         QueryChange(
             query=after.query,
@@ -207,6 +212,6 @@ def _changes(pairs: Pairs, metric: str) -> list[QueryChange]:
             top_after=tuple(each.hex() for each in after.top),
         )
         for after, before in pairs
-        if after.rank != before.rank
+        if after.rank != before.rank or after.metrics.get(metric) != before.metrics.get(metric)
     ]
     return sorted(changes, key=lambda c: (-c.change, 1 / c.before - 1 / c.after, c.query))

@@ -76,7 +76,7 @@ def _headline(report: RunReport) -> Panel:
         lines.append(
             Text(
                 f"{tables.title_of(verdict.metric)} {found.mean:+.3f} on {found.count:,} {queries} "
-                f"(95% interval {found.low:+.3f} to {found.high:+.3f})",
+                f"({found.interval})",
                 style="dim",
             )
         )

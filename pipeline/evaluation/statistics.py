@@ -43,11 +43,12 @@ class Difference:
 
     Attributes:
         mean: Candidate − serving, where nothing else is said.
-        low: The lower end of its bootstrap interval (95%).
+        low: The lower end of its bootstrap interval.
         high: The upper end.
         p_value: Two-sided, of the paired bootstrap test.
         count: Over how many queries.
         permutation_p: Two-sided, of the paired sign-flip test; None where it was not asked for.
+        level: How sure the interval is, a share.
     """
 
     mean: float
@@ -56,6 +57,12 @@ class Difference:
     p_value: float
     count: int
     permutation_p: float | None = None
+    level: float = LEVEL
+
+    @property
+    def interval(self) -> str:
+        """`95% interval +0.004 to +0.041`."""
+        return f"{self.level * 100:g}% interval {self.low:+.3f} to {self.high:+.3f}"
 
     @property
     def significant(self) -> bool:
@@ -74,8 +81,10 @@ def mean_with_interval(values: ArrayLike, resamples: int, seed: int) -> Interval
     return Interval(float(sample.mean()), *_percentiles(means), len(sample))
 
 
-def paired_bootstrap(candidate: ArrayLike, serving: ArrayLike, resamples: int, seed: int) -> Difference:
-    """The mean difference of two models over the same queries in the same order.
+def paired_bootstrap(
+    candidate: ArrayLike, serving: ArrayLike, resamples: int, seed: int, *, level: float = LEVEL
+) -> Difference:
+    """The mean difference of two models over the same queries in the same order, its interval at `level`.
 
     Raises:
         ValueError: the lengths differ, there is no value, or one that is not finite.
@@ -89,18 +98,25 @@ def paired_bootstrap(candidate: ArrayLike, serving: ArrayLike, resamples: int, s
     # Under "no difference" the resampled means scatter around zero as they do here around `mean`. The
     # observed sample itself counts as one resample, so that p is never zero.
     as_extreme = int(np.count_nonzero(np.abs(means - mean) >= abs(mean) - 1e-12))
-    return Difference(mean, *_percentiles(means), (as_extreme + 1) / (resamples + 1), len(differences))
+    p_value = (as_extreme + 1) / (resamples + 1)
+    return Difference(mean, *_percentiles(means, level), p_value, len(differences), level=level)
 
 
 def paired_difference(
-    candidate: ArrayLike, serving: ArrayLike, resamples: int, permutations: int, seed: int
+    candidate: ArrayLike,
+    serving: ArrayLike,
+    resamples: int,
+    permutations: int,
+    seed: int,
+    *,
+    level: float = LEVEL,
 ) -> Difference:
     """`paired_bootstrap`, with the p-value of the sign-flip test beside it.
 
     Raises:
         ValueError: the lengths differ, there is no value, or one that is not finite.
     """
-    difference = paired_bootstrap(candidate, serving, resamples, seed)
+    difference = paired_bootstrap(candidate, serving, resamples, seed, level=level)
     moved = np.asarray(candidate, dtype=np.float64) - np.asarray(serving, dtype=np.float64)
     return replace(difference, permutation_p=sign_flip_test(moved, permutations, seed))
 
@@ -117,8 +133,8 @@ def resampled_means(sample: NDArray[np.float64], resamples: int, seed: int) -> N
     return np.concatenate(blocks)
 
 
-def _percentiles(means: NDArray[np.float64]) -> tuple[float, float]:
-    tail = (1 - LEVEL) / 2
+def _percentiles(means: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

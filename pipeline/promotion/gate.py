@@ -156,7 +156,7 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
 def describe(difference: Difference) -> str:
     """`+0.023 (95% interval +0.004 to +0.041, p 0.012)`; p is the permutation test's."""
     p = "" if difference.permutation_p is None else f", p {_p(difference.permutation_p)}"
-    return f"{difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}{p})"
+    return f"{difference.mean:+.3f} ({difference.interval}{p})"
 
 
 def _gain(over: str, difference: Difference, primary: str, thresholds: GateThresholds) -> Finding:
@@ -284,8 +284,14 @@ def _unusable(measured: Measurements, metric: str) -> list[str]:
 
 
 def _difference(pairs: Pairs, thresholds: GateThresholds) -> Difference | None:
+    # The interval is as sure as the test, or one would decide alone, whatever is asked of the other.
     return metric_difference(
-        pairs, thresholds.metric, thresholds.resamples, thresholds.permutations, thresholds.seed
+        pairs,
+        thresholds.metric,
+        thresholds.resamples,
+        thresholds.permutations,
+        thresholds.seed,
+        level=1 - thresholds.significance,
     )
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from pipeline.evaluation.interleaving import OnlineOutcome
 from pipeline.promotion.verdict import Finding, Verdict
 
-FINDINGS = ("", "looked at", "queries", "found", "95% interval", "p", "asked for")
+FINDINGS = ("", "looked at", "queries", "found", "interval", "p", "asked for")
 PASSED, FAILED, UNDECIDED = "✓", "✗", "·"
 _STYLES = {PASSED: "green", FAILED: "red", UNDECIDED: "dim"}
 

@@ -21,7 +21,10 @@ class GateSettings(BaseSettings):
     gate_metric: str = Field(default="ndcg@10", description="The primary metric: what a gain is measured in.")
     gate_min_queries: int = Field(default=50, ge=1, description="Fewer test queries: not enough evidence.")
     gate_significance: float = Field(
-        default=0.05, gt=0, le=0.5, description="A permutation test's p-value must be below this."
+        default=0.05,
+        gt=0,
+        le=0.5,
+        description="A permutation test's p-value must be below this; the gate's intervals are as sure.",
     )
     gate_min_improvement: float = Field(
         default=0.01,

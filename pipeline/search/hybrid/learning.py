@@ -158,7 +158,7 @@ def verdict(
     over = "meaning alone" if inherited is None else "those of the model it was trained from"
     reason = (
         f"weights fitted on other judged queries changed {METRIC} of {len(judged)} by {difference.mean:+.3f}"
-        f" (95% interval {difference.low:+.3f} to {difference.high:+.3f}) over {over}, "
+        f" ({difference.interval}) over {over}, "
     )
     if proven:
         return choice.weights, {**evidence, "reason": f"{reason}which is better beyond chance"}
