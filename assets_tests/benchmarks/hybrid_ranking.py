@@ -20,6 +20,7 @@ from rich.table import Table
 
 from assets_tests.benchmarks.experiments import Indexed, train
 from assets_tests.benchmarks.judged import (
+    OUTSIDE,
     Judged,
     Judgement,
     Metrics,
@@ -32,7 +33,7 @@ from assets_tests.benchmarks.judged import (
     parser,
     shown,
 )
-from assets_tests.benchmarks.judged_learning import FOLD, OUTSIDE
+from assets_tests.benchmarks.judged_learning import FOLD
 from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index, verified_index

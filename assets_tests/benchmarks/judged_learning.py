@@ -43,6 +43,7 @@ from assets_tests.benchmarks.experiments import (
     train,
 )
 from assets_tests.benchmarks.judged import (
+    OUTSIDE,
     Judged,
     Metrics,
     corpus_vectors,
@@ -64,7 +65,6 @@ from pipeline.terminal import TerminalProgress
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
 GOAL = 3.0
 FOLD = 0
-OUTSIDE = {"test_percent": "1"}
 FEEDBACK_ONLY = {"max_documentation_pairs": "0"}
 UNMINED = {"hard_negatives": "0"}
 ARMS: dict[str, dict[str, str]] = {

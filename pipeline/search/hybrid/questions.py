@@ -18,12 +18,14 @@ WITH RECURSIVE line AS (
 )
 """
 # Documentation is no evidence either: it shares its words with its own code, which flatters ranking by words.
+# Test stays test: the gate ranks those queries by what is learned here.
 _QUESTIONS = (
     _LINEAGE
     + """
 SELECT p.group_key, min(p.query), array_agg(DISTINCT p.positive_hash ORDER BY p.positive_hash), max(p.weight)
 FROM training_pairs p
 WHERE p.training_set_id = (SELECT max(id) FROM training_sets) AND p.origin = 'feedback'
+    AND p.split <> 'test'
     AND (p.split <> 'train' OR NOT EXISTS (SELECT FROM line WHERE training_set_id IS NOT NULL))
     AND NOT EXISTS (
         SELECT FROM training_pairs seen JOIN line ON line.training_set_id = seen.training_set_id
@@ -54,8 +56,8 @@ class Question:
 def judged_questions(connection: Connection, model_version: str) -> list[Question]:
     """The questions of the newest training set that the model has not seen, in the order of their keys.
 
-    For a model that was fine-tuned these are of the test and validation splits, less what any model of its
-    line was trained on under other settings; for a base model all.
+    None is of the test split. For a model that was fine-tuned these are of the validation split, less what
+    any model of its line was trained on under other settings; for a base model of both others.
     """
     rows = connection.execute(_QUESTIONS, {"version": model_version}).fetchall()
     return [Question(key, text, tuple(relevant), weight) for key, text, relevant, weight in rows]
