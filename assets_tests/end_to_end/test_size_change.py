@@ -92,7 +92,7 @@ def test_backfills_change_the_size_and_change_it_back(
     assert searcher.wrong == []
     assert searcher.models == [small.model_version, large, small.model_version]
     assert tables(db) == {(small.model_version, "halfvec(384)"), (large, "halfvec(2560)")}
-    # The run that embedded first made the frozen member's export, and what served used it.
+    # The frozen member's: made once, by whichever of the processes loaded it first.
     assert len(list(settings.onnx_path.glob("*/export.json"))) == 1
 
 
