@@ -94,7 +94,11 @@ class Workbench:
 
     def named_model(self, name: str) -> ModelRecord:
         """The model version that a person means by `name`; see `registry.resolve`."""
-        return self.base_model() if name == "base" else registry.resolve(self.db, name, self.settings)
+        return (
+            self.base_model()
+            if name == "base"
+            else registry.resolve(self.db, name, self.settings, self.progress)
+        )
 
     def serving_model(self) -> ModelRecord:
         """The model version that serves, else the base encoder, which is then the first to serve."""
@@ -117,7 +121,7 @@ class Workbench:
             encoder = self._encoders.pop(location, None)
             if encoder is None:
                 with self.progress.stage(f"Loading {source}"):
-                    encoder = load_as_set(location, self.settings)
+                    encoder = load_as_set(location, self.settings, self.progress)
             self._encoders[location] = encoder  # the one used last stands last
             while len(self._encoders) > ENCODERS_KEPT:
                 del self._encoders[next(iter(self._encoders))]

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from pipeline.encoders.loading import load_as_set, load_encoder, located_members
 from pipeline.encoders.onnx_export import export_member
 from pipeline.encoders.onnx_files import OnnxExport, OnnxExports
 from pipeline.errors import HoneloopError
+from pipeline.locking import locked
 from pipeline.progress import Silent
 
 TEXTS = ["def one(): return 1", "read the rows of a csv file", "", "größe = 名前", "x = 1\n" * 90]
@@ -87,6 +90,59 @@ def test_settings_choose_the_backend(copied: OnnxExports, tmp_path: Path) -> Non
             Settings.model_validate({"onnx_min_cosine": value})
 
 
+@pytest.fixture
+def made(exported: OnnxExport, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The members exported from now on. Making an export is tested by all the others: here it is copied."""
+    versions: list[str] = []
+
+    def make(member: Any, directory: Path, *_: Any) -> OnnxExport:
+        versions.append(member.version)
+        shutil.copytree(exported.directory, directory, dirs_exist_ok=True)
+        return exported
+
+    monkeypatch.setattr(onnx_export, "_make", make)
+    return versions
+
+
+@pytest.mark.usefixtures("small_hub")
+def test_frozen_members_are_exported_by_who_loads_them_first_if_the_settings_say_so(
+    exported: OnnxExport, made: list[str], tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, device="cpu", backend="onnx")
+    assert load_as_set("qodo+jina", settings).backends == ("torch", "onnx")
+    assert made == [exported.member_version]  # and not the member that trains
+    # The frozen member of another encoder is the same: it is there.
+    assert load_as_set("jina", settings).backends == ("onnx",)
+    assert len(made) == 1
+    elsewhere = settings.model_copy(update={"home": tmp_path / "elsewhere", "backend": "auto"})
+    assert load_as_set("jina", elsewhere).backends == ("torch",)
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("small_hub")
+def test_who_asks_for_onnx_and_cannot_have_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(onnx_export.util, "find_spec", lambda _: None)
+    with pytest.raises(HoneloopError, match="onnx, onnxscript, onnxruntime"):
+        load_as_set("jina", Settings(home=tmp_path, device="cpu", backend="onnx"))
+
+
+@pytest.mark.usefixtures("small_hub")
+def test_who_waited_for_an_export_uses_it_and_leaves_it_in_place(
+    exported: OnnxExport, made: list[str], tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, device="cpu", backend="onnx")
+    with ThreadPoolExecutor(1) as threads:
+        with locked(settings.onnx_path / onnx_export.LOCK):
+            waiting = threads.submit(load_as_set, "jina", settings)
+            time.sleep(1)
+            assert not waiting.done()
+            shutil.copytree(exported.directory, settings.onnx_path / exported.member_version)
+        assert waiting.result().backends == ("onnx",)
+    assert made == []
+
+
 def test_with_an_export_torch_is_not_loaded(exported: OnnxExport, small_hub: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -107,7 +163,7 @@ def test_with_an_export_torch_is_not_loaded(exported: OnnxExport, small_hub: Pat
 @pytest.mark.usefixtures("small_hub")
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "export.json"])
 def test_a_damaged_export_is_refused_by_name_and_replaced_by_exporting(
-    copied: OnnxExports, exported: OnnxExport, monkeypatch: pytest.MonkeyPatch, name: str
+    copied: OnnxExports, exported: OnnxExport, made: list[str], name: str
 ) -> None:
     file = copied.directory / exported.member_version / name
     file.write_bytes(file.read_bytes()[:-20])
@@ -115,18 +171,9 @@ def test_a_damaged_export_is_refused_by_name_and_replaced_by_exporting(
         load_encoder("jina", device="cpu", exports=copied)
     assert str(file) in error.value.message
     assert str(file.parent) in error.value.hint
-    made: list[Path] = []
-
-    def make(member: Any, directory: Path, *_: Any) -> OnnxExport:
-        made.append(directory)
-        shutil.copytree(exported.directory, directory, dirs_exist_ok=True)
-        return exported
-
-    # Making it is tested by all the others.
-    monkeypatch.setattr(onnx_export, "_make", make)
     _, (member,) = located_members("jina")
     export_member(member, copied, Silent())
-    assert len(made) == 1
+    assert made == [exported.member_version]
     assert load_encoder("jina", device="cpu", exports=copied).backends == ("onnx",)
 
 

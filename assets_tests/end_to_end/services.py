@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Mapping
@@ -71,6 +72,39 @@ class Services:
     def graphql(self, query: str) -> dict[str, Any]:
         """What Dagster's web server answers."""
         return post(f"{self.dagster}/graphql", {"query": query})["data"]
+
+
+class Searcher(threading.Thread):
+    """Searches all along, and keeps which models answered, in order, and whatever went wrong."""
+
+    def __init__(self, up: Services) -> None:
+        super().__init__(daemon=True)
+        self._up, self._ended = up, threading.Event()
+        self.models: list[str] = []
+        self.wrong: list[str] = []
+        self.count = 0
+
+    def run(self) -> None:
+        while not self._ended.wait(0.3):
+            try:
+                answer = self._up.searched(f"seconds of a duration {self.count}")
+                assert answer["results"]
+            except Exception as error:  # everything that a user would have seen
+                self.wrong.append(repr(error))
+                continue
+            self.count += 1
+            if [answer["model_version"]] != self.models[-1:]:
+                self.models.append(answer["model_version"])
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def backfills(up: Services) -> list[dict[str, str]]:
+    """Those that the web page shows, the newest first."""
+    query = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status title } } } }"
+    return up.graphql(query)["partitionBackfillsOrError"]["results"]
 
 
 def post(url: str, body: Mapping[str, Any]) -> dict[str, Any]:

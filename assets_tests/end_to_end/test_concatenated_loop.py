@@ -15,9 +15,11 @@ from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
 from pipeline.defs.in_process import run_loop
+from pipeline.encoders.loading import load_as_set, located_members
 from pipeline.encoders.presets import PRESETS
 from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
+from pipeline.promotion.registry import get_record
 from pipeline.store.connections import Database
 from pipeline.training.training_set import load_training_set
 
@@ -26,11 +28,12 @@ FILES = ("utils.py", "termui.py", "formatting.py")
 
 @pytest.fixture
 def concatenated(settings: Settings) -> Settings:
-    """Settings for `qodo+jina` and a loop that is short."""
+    """Settings for `qodo+jina`, its frozen member by ONNX Runtime, and a loop that is short."""
     return settings.model_copy(
         update={
             "encoder": "qodo+jina",
             "device": "cpu",
+            "backend": "onnx",
             "min_pairs": 20,
             "max_documentation_pairs": 24,
             "max_test_documentation_pairs": 20,
@@ -62,12 +65,18 @@ def taught_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(make_hub(tmp_path / "hub", taught=True), monkeypatch)
 
 
+def exports_in(settings: Settings) -> list[str]:
+    """The versions of the members that have an export."""
+    return sorted(path.parent.name for path in settings.onnx_path.glob("*/export.json"))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("taught_hub")
 def test_it_is_mined_for_trained_measured_judged_promoted_and_searched(
     concatenated: Settings, db: Database, source: Path
 ) -> None:
     dims = PRESETS["qodo+jina"].dims
+    _, (_, frozen) = located_members("qodo+jina")
     add_repository(db, "clicked", str(source), kind="directory")
 
     done = run_loop(concatenated, Silent())
@@ -78,6 +87,12 @@ def test_it_is_mined_for_trained_measured_judged_promoted_and_searched(
     measured = done.training["model_evaluation"]
     candidate, base = measured["model_version"], measured["base_version"]
     assert candidate != base
+    # Exported once, by the first to load it; the trained encoder has the same frozen member.
+    assert exports_in(concatenated) == [frozen.version]
+    assert done.sources["clicked"]["computed_by"] == "torch + onnx"  # by the base
+    assert measured["computed_by"] == "torch + onnx"  # by the candidate
+    for version in (base, candidate):
+        assert load_as_set(get_record(db, version).location, concatenated).backends == ("torch", "onnx")
     assert {model["dims"] for model in (done.training["model_checkpoint"], done.index)} == {dims}
     # It knows nothing of this code, and so little is learned from two dozen pairs that chance may be all.
     assert done.training["promoted_model"]["decision"] in ("rejected", "not enough evidence")
@@ -98,3 +113,8 @@ def test_it_is_mined_for_trained_measured_judged_promoted_and_searched(
     found = json.loads(runner.invoke(app, ["search", "wrap text to a width", "--json"]).stdout)
     assert found["model_version"] == candidate
     assert len(found["results"]) == 10
+    # Searches ask the export too: without its weights there are none.
+    weights = concatenated.onnx_path / frozen.version / "model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-20])
+    refused = runner.invoke(app, ["search", "wrap text to a width", "--json"])
+    assert (refused.exit_code, str(weights) in refused.stderr) == (1, True)

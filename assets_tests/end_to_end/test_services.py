@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from assets_tests.corpus.making import GitRepository
 from assets_tests.defs.conftest import CODE
-from assets_tests.end_to_end.services import Services, services, wait_for
+from assets_tests.end_to_end.services import Searcher, Services, backfills, services, wait_for
 from assets_tests.evaluation.small_corpus import blur
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
@@ -31,42 +30,10 @@ def longest_word(text):
 '''
 
 
-class Searcher(threading.Thread):
-    """Searches all along, and keeps which models answered, in order, and whatever went wrong."""
-
-    def __init__(self, up: Services) -> None:
-        super().__init__(daemon=True)
-        self._up, self._ended = up, threading.Event()
-        self.models: list[str] = []
-        self.wrong: list[str] = []
-        self.count = 0
-
-    def run(self) -> None:
-        while not self._ended.wait(0.3):
-            try:
-                answer = self._up.searched(f"seconds of a duration {self.count}")
-                assert answer["results"]
-            except Exception as error:  # everything that a user would have seen
-                self.wrong.append(repr(error))
-                continue
-            self.count += 1
-            if [answer["model_version"]] != self.models[-1:]:
-                self.models.append(answer["model_version"])
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join()
-
-
 def runs(up: Services, job: str) -> list[dict[str, str]]:
     """The newest first."""
     query = f'{{ runsOrError(filter: {{pipelineName: "{job}"}}) {{ ... on Runs {{ results {{ runId status'
     return up.graphql(query + " tags { key value } } } } }")["runsOrError"]["results"]
-
-
-def backfills(up: Services) -> list[dict[str, str]]:
-    query = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status title } } } }"
-    return up.graphql(query)["partitionBackfillsOrError"]["results"]
 
 
 @pytest.mark.timeout(3600)

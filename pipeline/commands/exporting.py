@@ -22,6 +22,7 @@ EXAMPLES = (
     "From then on ONNX Runtime computes it on the CPU; HONELOOP_BACKEND=torch goes back. It is the same "
     "model version, as an export is accepted only if the cosine of its vectors to torch's is at least "
     "HONELOOP_ONNX_MIN_COSINE (0.9999), over real code and in both roles.\n\n"
+    "With HONELOOP_BACKEND=onnx, whatever loads a frozen member first exports it.\n\n"
     "To undo it, delete its directory. It needs [cyan]pip install 'honeloop\\[onnx]'[/cyan]."
 )
 

@@ -172,7 +172,7 @@ def promote(
             from pipeline.workbench import Workbench
 
             bench = Workbench(settings, progress)
-            record = approve(bench.db, settings, version, reason)
+            record = approve(bench.db, settings, version, reason, progress=progress)
             progress.note(f"{record.name} ({record.version[:12]}) is approved.")
             record, built = wait_until_it_serves(
                 bench,
@@ -184,7 +184,7 @@ def promote(
             from pipeline.defs.in_process import Loop
 
             with Loop.running(settings, progress) as loop:
-                record = approve(loop.workbench.db, settings, version, reason)
+                record = approve(loop.workbench.db, settings, version, reason, progress=progress)
                 progress.note(f"{record.name} ({record.version[:12]}) is approved.")
                 loop.finish_promotion()
                 loop.result.raise_for_failure()

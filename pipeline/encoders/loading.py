@@ -25,6 +25,7 @@ from pipeline.encoders.sources import Located, locate
 from pipeline.encoders.spec import EncoderSpec, MemberSpec
 from pipeline.encoders.tokenizing import TextTokenizer, read_tokenizer
 from pipeline.errors import BadInputError
+from pipeline.progress import Silent
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
     from pipeline.encoders.member import Member
     from pipeline.encoders.onnx_files import OnnxExports
+    from pipeline.progress import Progress
 
 _HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)@(\S+)")
 
@@ -68,8 +70,11 @@ class LocatedMember:
         return member_version(self.spec, self.files)
 
 
-def load_as_set(source: str, settings: Settings) -> Encoder:
-    """`load_encoder` on the device, with the batch size and by the backend that the settings say."""
+def load_as_set(source: str, settings: Settings, progress: Progress | None = None) -> Encoder:
+    """`load_encoder` on the device, with the batch size and by the backend that the settings say.
+
+    `progress` is told of exporting, which takes minutes of a large model.
+    """
     from pipeline.encoders.onnx_files import exports_in_force
 
     return load_encoder(
@@ -77,11 +82,19 @@ def load_as_set(source: str, settings: Settings) -> Encoder:
         device=settings.device,
         batch_size=settings.embed_batch_size,
         exports=exports_in_force(settings),
+        export_frozen=settings.backend == "onnx",
+        progress=progress,
     )
 
 
 def load_encoder(
-    source: str, *, device: str | None = None, batch_size: int = 16, exports: OnnxExports | None = None
+    source: str,
+    *,
+    device: str | None = None,
+    batch_size: int = 16,
+    exports: OnnxExports | None = None,
+    export_frozen: bool = False,
+    progress: Progress | None = None,
 ) -> Encoder:
     """Loads an encoder, verifying every file that decides its vectors.
 
@@ -93,10 +106,13 @@ def load_encoder(
         batch_size: texts per forward pass.
         exports: members that have an ONNX export among these are computed by it on the CPU; None: torch
             computes all of them. The version is that of the weights either way.
+        export_frozen: frozen members that have none there yet are exported first.
+        progress: told of that.
 
     Raises:
         BadInputError: nothing has that name, or the device is not there.
         DamagedModelError: a file is missing, truncated, damaged or of the wrong shape; it is named.
+        HoneloopError: a frozen member cannot be exported, or its export is too far from torch.
     """
     resolved = _resolve(source)
     located = _verified(resolved)
@@ -107,6 +123,11 @@ def load_encoder(
     target = best_device(device)
     # Where torch has something faster than the CPU, that is used.
     usable = exports if target == "cpu" else None
+    if usable is not None and export_frozen:
+        # Before any member is loaded: exporting a large one takes several times its size in memory.
+        from pipeline.encoders.onnx_export import export_frozen_members
+
+        export_frozen_members(located, usable, progress or Silent())
     members = [_load_member(member, target, usable) for member in located]
     return Encoder(resolved.spec, members, _names(located), batch_size, source)
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 _UNFINISHED = ".unfinished-"
+_LET_TORCH = "Let torch compute it, as it does with HONELOOP_BACKEND=torch."
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime", "torch", "transformers")
 _ORDINARY = [text for sample in SAMPLES for text in (sample.code, sample.documentation)]
 # What a graph gets wrong most easily: no token, one, other scripts, and more than fits.
@@ -72,15 +73,16 @@ def export_member(
     _require_libraries()
     target = exports.directory / member.version
     precision: Precision = "int8" if int8 else "float32"
-    try:
-        known = exports.of(member.version)
-    except HoneloopError:  # damaged, or too far from torch by today's settings
-        known = None
-    if known is not None and known.precision == precision:
-        progress.note(f"{member.spec.source} was exported before.")
-        return known
     unfinished = exports.directory / f"{_UNFINISHED}{uuid4().hex}"
     with _clear_errors(exports.directory), locked(exports.directory / LOCK):
+        # Asked while nobody else writes: whoever waited finds what the other made, and leaves it in place.
+        try:
+            known = exports.of(member.version)
+        except HoneloopError:  # damaged, or too far from torch by today's settings
+            known = None
+        if known is not None and known.precision == precision:
+            progress.note(f"{member.spec.source} was exported before.")
+            return known
         for leftover in unfinished_exports(exports.directory):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
@@ -91,6 +93,25 @@ def export_member(
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return replace(made, directory=target)
+
+
+def export_frozen_members(members: Sequence[LocatedMember], exports: OnnxExports, progress: Progress) -> None:
+    """Exports each frozen member that has no export yet, of whatever precision.
+
+    It is the same night after night and in all that is trained beside it: one export is for good. Trainable
+    members are other weights after each training, and are exported on request only.
+
+    Done where the settings ask for it, and not by default. The architecture of `jina` with six layers and
+    0.56 GB of float32 took 68 s and 4.3 GB at the highest, of which 2.2 GB grow with the weights: about 11 GB
+    for the 2.3 GB of the real one. And torch with packed weights (`linear.py`) was 1.2 times as fast.
+
+    Raises:
+        HoneloopError: as `export_member`.
+    """
+    for member in members:
+        # Whether what is there is whole, loading verifies: hashing it here too would be twice the reading.
+        if not member.spec.trainable and not exports.has(member.version):
+            export_member(member, exports, progress)
 
 
 def unfinished_exports(directory: Path) -> list[Path]:
@@ -115,7 +136,7 @@ def _make(
     with progress.stage(f"Comparing {source} with torch"):
         if precision == "float32":
             export = replace(export, nearness=_measure(torch_member, export))
-            require_near(export.nearness, min_cosine, f"The export of {source}", "Let torch compute it.")
+            require_near(export.nearness, min_cosine, f"The export of {source}", _LET_TORCH)
         else:
             export = _quantized(torch_member, export, min_cosine)
     account = account_of(
@@ -143,7 +164,7 @@ def _write_float32(member: LocatedMember, path: Path) -> None:
         reason = " ".join(str(error).split())[:300]
         raise HoneloopError(
             f"The model {member.spec.source} cannot be exported: {type(error).__name__}: {reason}",
-            hint="Let torch compute it.",
+            hint=_LET_TORCH,
         ) from error
     # A large model is about to be loaded a second time.
     del model

@@ -89,6 +89,10 @@ class OnnxExports:
     directory: Path
     min_cosine: float
 
+    def has(self, member_version: str) -> bool:
+        """Whether the member has an export, whole or damaged."""
+        return (self.directory / member_version / ACCOUNT).is_file()
+
     def of(self, member_version: str) -> OnnxExport | None:
         """The export of a member; None if it has none.
 
@@ -96,9 +100,9 @@ class OnnxExports:
             DamagedModelError: it is damaged.
             HoneloopError: it is further from torch than it may be.
         """
-        directory = self.directory / member_version
-        if not (directory / ACCOUNT).is_file():
+        if not self.has(member_version):
             return None
+        directory = self.directory / member_version
         export = read_export(directory)
         if export.member_version != member_version:
             raise DamagedModelError(

@@ -43,6 +43,10 @@ class Engine(Protocol):
         """How many of `texts` to put into one chunk."""
         ...
 
+    def backends(self, encoder: Encoder) -> tuple[str, ...]:
+        """What computes each member of `encoder` in `embed`: `torch` or `onnx`."""
+        ...
+
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
     ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:

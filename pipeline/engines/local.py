@@ -34,6 +34,10 @@ class LocalEngine:
         del texts
         return self._settings.embed_chunk_size
 
+    def backends(self, encoder: Encoder) -> tuple[str, ...]:
+        """See `Engine.backends`."""
+        return encoder.backends
+
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
     ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:

@@ -55,10 +55,14 @@ class RayEngine:
         each = -(-texts // (max(1, workers) * _CHUNKS_EACH))
         return min(max(each, _LEAST_CHUNK), self._settings.embed_chunk_size)
 
+    def backends(self, encoder: Encoder) -> tuple[str, ...]:
+        """See `Engine.backends`. Torch, whatever was exported to ONNX here."""
+        return ("torch",) * len(encoder.spec.members)
+
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
     ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:
-        """See `Engine.embed`. Torch computes, whatever was exported to ONNX here."""
+        """See `Engine.embed`."""
         job = Job(
             worker=Embedder,
             slots=self._devices,

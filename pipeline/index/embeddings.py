@@ -44,12 +44,14 @@ class EmbeddingReport:
         embedded: Texts embedded and stored now.
         reused: Texts that had their vector already.
         seconds: Wall time.
+        backends: What computed each member of the encoder: `torch` or `onnx`; none if nothing was embedded.
     """
 
     model_version: str
     embedded: int
     reused: int
     seconds: float
+    backends: tuple[str, ...] = ()
 
     @property
     def snippets_per_second(self) -> float:
@@ -89,7 +91,7 @@ def embed_missing(
         table = ensure_embedding_table(connection, encoder, settings.index_tablespace)
         wanted = _set_aside_missing(connection, table, repository, hashes)
         todo = _count(connection, sql.SQL("SELECT count(*) FROM to_embed"))
-        embedded = 0
+        embedded, backends = 0, ()
         if todo:
             with progress.stage(f"Embedding with {encoder.spec.name}", todo) as advance:
                 engine = engine_for(settings)
@@ -97,11 +99,12 @@ def embed_missing(
                 with closing(engine.embed(encoder, chunks, advance)) as results:
                     for chunk, vectors in results:
                         embedded += copy_vectors(connection, table, encoder.version, chunk.hashes, vectors)
+                backends = engine.backends(encoder)
             _require_nothing_left(connection, table)
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.identifier))
     seconds = time.perf_counter() - started
     progress.note(f"{embedded} texts embedded, {wanted - embedded} had their vector already.")
-    return EmbeddingReport(encoder.version, embedded, wanted - embedded, seconds)
+    return EmbeddingReport(encoder.version, embedded, wanted - embedded, seconds, backends)
 
 
 def count_missing(db: Database, model_version: str, repository: Repository | None = None) -> int:

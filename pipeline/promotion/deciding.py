@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
+from pipeline.progress import Progress
 from pipeline.promotion import registry
 from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.verdict import Verdict
@@ -50,7 +51,13 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
 
 
 def promote(
-    db: Database, settings: Settings, version: str, reason: str, actor: str = "person"
+    db: Database,
+    settings: Settings,
+    version: str,
+    reason: str,
+    *,
+    actor: str = "person",
+    progress: Progress | None = None,
 ) -> ModelRecord:
     """Approves `version` by a person's decision, whatever the gate said; the next index build lets it serve.
 
@@ -63,6 +70,7 @@ def promote(
         version: Anything `registry.resolve` understands.
         reason: Recorded with the decision; not empty.
         actor: Who decided.
+        progress: Told of an export, should one be made.
 
     Raises:
         BadInputError: no reason is given, no such version is known, or it serves already.
@@ -70,10 +78,10 @@ def promote(
     """
     if not reason.strip():
         raise BadInputError("A promotion needs a reason.", hint="Say why with --reason.")
-    record = registry.resolve(db, version, settings)
+    record = registry.resolve(db, version, settings, progress)
     if record.state == "serving":
         raise BadInputError(f"{record.name} ({record.version[:12]}) serves already.")
-    passed = require_sound(db, record, settings)
+    passed = require_sound(db, record, settings, progress)
     reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
     if record.state in ("rejected", "retired"):
         reasons.append(f"It was {record.state} before.")
@@ -82,7 +90,9 @@ def promote(
         return registry.get_model(connection, record.version)
 
 
-def require_sound(db: Database, record: ModelRecord, settings: Settings) -> int:
+def require_sound(
+    db: Database, record: ModelRecord, settings: Settings, progress: Progress | None = None
+) -> int:
     """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed.
 
     Raises:
@@ -92,7 +102,7 @@ def require_sound(db: Database, record: ModelRecord, settings: Settings) -> int:
     from pipeline.promotion.sanity import check_anew, require_sane
 
     try:
-        encoder = load_as_set(record.location, settings)
+        encoder = load_as_set(record.location, settings, progress)
     except BadInputError as error:  # the name was good; what it stood for is gone
         raise HoneloopError(
             f"{record.name} ({record.version[:12]}) cannot be loaded: {error.message}",

@@ -17,6 +17,7 @@ from pipeline.store.connections import Connection, Database
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
+    from pipeline.progress import Progress
 
 State = Literal["base", "candidate", "approved", "serving", "retired", "rejected"]
 STATES: tuple[State, ...] = get_args(State)
@@ -196,12 +197,12 @@ def serving_model(db: Database) -> ModelRecord | None:
         return None if row is None else _record(row, _indexes(connection, row[0]))
 
 
-def resolve(db: Database, name: str, settings: Settings) -> ModelRecord:
+def resolve(db: Database, name: str, settings: Settings, progress: Progress | None = None) -> ModelRecord:
     """The model version that `name` means.
 
     `name` is "base" (the encoder of the settings), "serving", a version or a unique beginning of one
     (6 hexadecimal digits or more), a registered model's name, a preset, a directory, or hub-name@revision.
-    What is not registered yet but can be loaded is registered.
+    What is not registered yet but can be loaded is registered; `progress` is told if that takes an export.
 
     Raises:
         BadInputError: nothing goes by that name, or more than one version begins so.
@@ -213,17 +214,17 @@ def resolve(db: Database, name: str, settings: Settings) -> ModelRecord:
             raise HoneloopError("No model serves yet: nothing is indexed.", hint="Run `honeloop run`.")
         return serving
     if name == "base":
-        return _load_and_register(db, settings.encoder, settings)
+        return _load_and_register(db, settings.encoder, settings, progress)
     from pipeline.encoders.presets import PRESETS
 
     if name in PRESETS:
-        return _load_and_register(db, name, settings)
+        return _load_and_register(db, name, settings, progress)
     found = _find(db, name)
     if found is not None:
         return found
     # No name is an empty one, though Path("") is the current directory.
     if name and (Path(name).expanduser().is_dir() or ("/" in name and "@" in name)):
-        return _load_and_register(db, name, settings)
+        return _load_and_register(db, name, settings, progress)
     known = ", ".join(f"{model.version[:12]} ({model.name}, {model.state})" for model in list_models(db))
     raise BadInputError(
         f"No model goes by {name!r}.",
@@ -323,7 +324,9 @@ def _find(db: Database, name: str) -> ModelRecord | None:
         return get_model(connection, rows[0][0]) if rows else None
 
 
-def _load_and_register(db: Database, source: str, settings: Settings) -> ModelRecord:
+def _load_and_register(
+    db: Database, source: str, settings: Settings, progress: Progress | None
+) -> ModelRecord:
     """What `source` holds now, by the hashes of its files; loaded only if it is not registered yet."""
     from pipeline.encoders.loading import load_as_set, version_of
 
@@ -335,7 +338,7 @@ def _load_and_register(db: Database, source: str, settings: Settings) -> ModelRe
         ).fetchone()
         if known is not None:
             return get_model(connection, version)
-    encoder = load_as_set(source, settings)
+    encoder = load_as_set(source, settings, progress)
     lineage = _checkpoint_lineage(source)
     if lineage is None:
         return ensure_registered(db, encoder, source)

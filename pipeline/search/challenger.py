@@ -48,7 +48,7 @@ def challenge(bench: Workbench, name: str | None) -> tuple[ModelRecord, ServingI
         name = undecided[0]
     model = bench.named_model(name)
     if model.version != serving.model_version:  # else it is refused below, before it costs anything
-        require_sound(bench.db, model, bench.settings)
+        require_sound(bench.db, model, bench.settings, bench.progress)
         build_challenger(bench, model, bench.progress)
     with bench.db.connect() as connection:
         choose_challenger(connection, model.version)

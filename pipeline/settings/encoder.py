@@ -15,10 +15,11 @@ class EncoderSettings(BaseSettings):
         default="minilm", description="Base encoder: a preset, a directory, or hub-name@revision."
     )
     device: str | None = Field(default=None, description="cuda, mps or cpu; unset: the best that torch has.")
-    backend: Literal["auto", "torch"] = Field(
+    backend: Literal["auto", "onnx", "torch"] = Field(
         default="auto",
         description="auto: on the CPU, models that were exported (`honeloop models export`) are computed by "
-        "ONNX Runtime; torch: all are computed by torch.",
+        "ONNX Runtime; onnx: and frozen members are exported when they are first loaded; torch: all are "
+        "computed by torch.",
     )
     onnx_min_cosine: float = Field(
         default=0.9999,

@@ -9,6 +9,7 @@ from pipeline.defs.assets.training import model_checkpoint
 from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import candidate_of, evaluated, training_set_of
+from pipeline.engines.engine import engine_for
 from pipeline.evaluation import plots, report
 from pipeline.evaluation.changes import changes_markdown
 from pipeline.evaluation.compare import compare, hashes_in, with_places
@@ -51,6 +52,7 @@ def model_evaluation(
         test_set = freeze_test_set(db, training_set)
         general = general_set(db, test_set, training_set, settings)
         found: dict[str, Evaluation] = {}
+        computed: dict[str, str] = {}
         for model in (base, serving, candidate):
             if model.version in found:
                 continue
@@ -59,6 +61,8 @@ def model_evaluation(
             if general is not None and general.name != test_set.name:
                 evaluate_on(db, encoder, general, settings, progress)
             found[model.version] = evaluate_model(db, encoder, test_set, settings, progress)
+            if not found[model.version].reused:  # else it was not even loaded
+                computed[model.version] = " + ".join(engine_for(settings).backends(encoder))
         give_up_old_sets(db, settings.keep_test_sets)
         comparison = compare(found[candidate.version], found[serving.version], settings)
         comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
@@ -78,6 +82,7 @@ def model_evaluation(
                 "queries": measured.queries,
                 "corpus": measured.corpus,
                 "ranked": measured.ranking.said,
+                **({"computed_by": computed[candidate.version]} if candidate.version in computed else {}),
                 "reused": all(evaluation.reused for evaluation in found.values()),
                 **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
                 "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),

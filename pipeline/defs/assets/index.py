@@ -65,6 +65,7 @@ def snippet_embeddings(
                 "reused": report.reused,
                 "embedding_seconds": round(report.seconds, 3),
                 "snippets_per_second": round(report.snippets_per_second, 1),
+                **({"computed_by": " + ".join(report.backends)} if report.backends else {}),
             },
             data_version=dg.DataVersion(f"{model.version}:{seen}"),
         )
