@@ -1,6 +1,7 @@
 """The benchmarks, one after the other: a table at the end, and a file with all figures.
 
-    python -m assets_tests.benchmarks [--size quick|full] [--only NAME …] [--results DIRECTORY]
+    python -m assets_tests.benchmarks [--size quick|full] [--only NAME …] [--root DIRECTORY …]
+        [--results DIRECTORY]
 
 Each compares in turns within one run, so what counts are the ratios. Optional peers are measured where a
 variable names the interpreter they are installed for: HONELOOP_COCOINDEX_PYTHON.
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets_tests.benchmarks.comparing import Comparison, Found, Size
+from assets_tests.benchmarks.installed_files import ROOTS, named_roots
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
 
 # By what they are called on the command line, in the order of the loop; each is a module with `run(size)`.
@@ -91,8 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=("quick", "full"), default="quick", help="minutes, or hours")
     parser.add_argument("--only", nargs="+", choices=tuple(BENCHMARKS), metavar="NAME", help="these alone")
+    parser.add_argument(
+        "--root",
+        action="append",
+        type=Path,
+        metavar="DIRECTORY",
+        help=f"code of more languages, for extraction; or in {ROOTS}, separated by {os.pathsep!r}",
+    )
     parser.add_argument("--results", type=Path, default=Path("bench-results"), help="where figures go")
     given = parser.parse_args(arguments)
+    if given.root:
+        os.environ[ROOTS] = os.pathsep.join(map(str, given.root))
+    named_roots()  # what is no directory is said now, not after an hour
     console = Console(stderr=True)
     found = run(given.only or list(BENCHMARKS), given.size, lambda line: console.print(line, style="dim"))
     show(table_of(found))
