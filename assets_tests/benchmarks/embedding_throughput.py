@@ -13,8 +13,6 @@ import argparse
 import ast
 import importlib.metadata
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -29,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from assets_tests.benchmarks.machine import machine
 
 if TYPE_CHECKING:
     from pipeline.encoders.onnx_files import OnnxExports
@@ -180,31 +180,6 @@ def measure(
         "default_ratio": next((t.ratio for t in timings if t.name == TORCH and t.batch_size == 16), None),
         "machine": machine(),
     }
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on, and with which versions."""
-    import torch
-
-    names = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def show(report: dict[str, Any]) -> None:

