@@ -23,7 +23,6 @@ from assets_tests.benchmarks import (
     installed_files,
     machine,
     reindexing,
-    search_growth,
 )
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal
 from assets_tests.benchmarks.installed_files import files_by_language
@@ -200,12 +199,6 @@ def test_indexing() -> None:
 def test_reindexing() -> None:
     ratios = said(reindexing.measure(600, 40, 2))
     assert len(ratios) == 5
-
-
-@pytest.mark.slow
-def test_search_growth() -> None:
-    ratios = said(search_growth.measure(100, 40, 20))
-    assert len(ratios) == 2
 
 
 @pytest.mark.slow
