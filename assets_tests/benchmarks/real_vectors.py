@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +83,9 @@ def fresh_database(kept: Path | None = None) -> Generator[tuple[Database, Settin
             get_server(settings.home_path / "postgres").cleanup()
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """`--functions` and `--cache`, which every benchmark of vectors takes."""
+def arguments(description: str, given: Sequence[str] | None = None) -> argparse.Namespace:
+    """`--functions` and `--cache`, which every benchmark of vectors takes; None: of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--functions", type=int, default=3000, help="How many real functions.")
     parser.add_argument("--cache", type=Path, help="A .npz file to keep their vectors in between runs.")
-    return parser.parse_args()
+    return parser.parse_args(given)
