@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -75,21 +76,36 @@ def figures(found: Mapping[str, Found], size: Size) -> dict[str, Any]:
     }
 
 
-def run(names: Sequence[str], size: Size, say: Callable[[str], None]) -> dict[str, Found]:
-    """Runs the benchmarks of these names."""
+def run(
+    names: Sequence[str], size: Size, say: Callable[[str], None], keep: Callable[[dict[str, Found]], None]
+) -> dict[str, Found]:
+    """Runs the benchmarks of these names. One that fails is said, and takes no other along.
+
+    Args:
+        names: Of `BENCHMARKS`.
+        size: Of each.
+        say: Told what is under way.
+        keep: Given all figures whenever there are more of them.
+    """
     found: dict[str, Found] = {}
     for name in names:
         say(f"{name} …")
         started = time.perf_counter()
-        module = import_module(f"assets_tests.benchmarks.{BENCHMARKS[name]}")
-        found[name] = module.run(size)
+        try:
+            module = import_module(f"assets_tests.benchmarks.{BENCHMARKS[name]}")
+            found[name] = module.run(size)
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+            found[name] = Found([Comparison(name, "", f"failed: {reason}")], {"failed": reason})
         seconds = found[name].details["benchmark_seconds"] = round(time.perf_counter() - started, 1)
         say(f"{name}: {seconds:.0f} s")
+        keep(found)
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what is asked for. A goal that is missed is shown, and is no failure: machines differ."""
+    """Runs what is asked for; 1 if a benchmark failed. Missing a goal is no failure: machines differ."""
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=("quick", "full"), default="quick", help="minutes, or hours")
     parser.add_argument("--only", nargs="+", choices=tuple(BENCHMARKS), metavar="NAME", help="these alone")
@@ -106,12 +122,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[ROOTS] = os.pathsep.join(map(str, given.root))
     named_roots()  # what is no directory is said now, not after an hour
     console = Console(stderr=True)
-    found = run(given.only or list(BENCHMARKS), given.size, lambda line: console.print(line, style="dim"))
-    show(table_of(found))
     written = given.results / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.json"
-    write_figures(written, figures(found, given.size))
+    found = run(
+        given.only or list(BENCHMARKS),
+        given.size,
+        lambda line: console.print(line, style="dim"),
+        lambda so_far: write_figures(written, figures(so_far, given.size)),
+    )
+    show(table_of(found))
     print(f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors. All figures: {written}")
-    return 0
+    return int(any("failed" in each.details for each in found.values()))
 
 
 if __name__ == "__main__":

@@ -158,6 +158,25 @@ def test_extraction_and_the_runner(
     assert file.name in shown
 
 
+def test_a_benchmark_that_fails_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: str) -> Found:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(extraction, "run", broken)
+    monkeypatch.setattr(reindexing, "run", lambda _: Found([Comparison("reindexed", "1 s", "2 s", 2.0)]))
+    asked = ["--only", "extraction", "reindexing", "--results", str(tmp_path)]
+    assert __main__.main(asked) == 1
+    (file,) = tmp_path.glob("*.json")
+    written = json.loads(file.read_text("utf-8"))["benchmarks"]
+    assert written["extraction"]["details"]["failed"] == "RuntimeError: the disk is full"
+    assert written["reindexing"]["lines"][0]["ratio"] == 2.0
+    shown = capsys.readouterr().out
+    assert "failed: RuntimeError: the disk is full" in shown
+    assert "reindexed" in shown
+
+
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
     ours, plain = (fine_tuning.train(who, 8) for who in ("honeloop", "plain"))
     assert ours["pairs"] == plain["pairs"] == 8
