@@ -44,8 +44,8 @@ audit: $(VENV)/.installed-audit ## Known vulnerabilities of the pinned packages;
 licences: $(VENV)/.installed-audit ## The licences of all that is installed; fails on one that does not fit
 	@$(BIN)/python .ci/licences
 
-bench: $(VENV)/.installed ## Side-by-side measurements (minutes); SIZE=full takes hours, ONLY="NAME …" these alone
-	@$(BIN)/python -m assets_tests.benchmarks --size $(SIZE) $(if $(ONLY),--only $(ONLY))
+bench: $(VENV)/.installed-bench ## Side-by-side measurements (minutes); SIZE=full takes hours, ONLY="NAME …" these alone
+	@$(BIN)/python -m assets_tests.benchmarks --size $(SIZE) $(if $(ONLY),--only $(ONLY)) $(ROOTS:%=--root %)
 
 clean: ## Remove the virtual environment (never the data under .honeloop)
 	rm -rf $(VENV) *.egg-info
@@ -68,6 +68,12 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-audit: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e ".[test,audit]"
 	@touch $@
+
+# What of the extras is compared: ONNX Runtime.
+$(VENV)/.installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Honeloop, its pinned dependencies and ONNX Runtime into $(VENV) …"
+	@$(PIP) -e ".[onnx]"
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e ".[lint]"

@@ -58,6 +58,8 @@ def near_duplicate_noise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     some = vectors[:10_000]
     cosine = np.triu(some @ some.T, 1)
     one, other = np.nonzero((cosine > NEAR_DUPLICATES[0]) & (cosine < NEAR_DUPLICATES[1]))
+    if not len(one):
+        raise ValueError(f"No two of {len(some)} texts are near-duplicates: embed more.")
     differences = some[one] - some[other]
     return np.concatenate([differences, -differences])
 
@@ -128,7 +130,7 @@ def fill(
                 sorted(paths),
             )
         with db.connect() as connection:
-            copy_vectors(connection, table, encoder.version, hashes, _vectors(vectors, ways, numbers, rng))
+            copy_vectors(connection, table, encoder.version, hashes, repeated(vectors, ways, numbers, rng))
         if start % (20 * CHUNK) == 0 and start:
             print(f"  {start:,} snippets stored after {time.perf_counter() - started:.0f} s", flush=True)
     with db.connect(autocommit=True) as connection:
@@ -146,12 +148,16 @@ def _text(code: list[Code], number: int) -> tuple[Code, str]:
     return each, each.text if number < len(code) else f"{each.text}\n# copy {number // len(code)}"
 
 
-def _vectors(
+def repeated(
     vectors: NDArray[np.float32],
     ways: NDArray[np.float32] | None,
     numbers: range,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
+    """The vectors of these rows: the real ones, and beyond them each again with a difference of `ways`.
+
+    Without `ways` with isotropic noise.
+    """
     chosen = vectors[np.array(numbers) % len(vectors)]
     if ways is None:
         noise = rng.standard_normal(chosen.shape).astype(np.float32) * (NOISE / np.sqrt(chosen.shape[1]))

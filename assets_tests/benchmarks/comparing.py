@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import PROJECT_ROOT
 from pipeline.training.memory import process_peak_bytes
 
+# Not asked of `pipeline.config`, which loads a fifth of a second of libraries: `alone` times a start, too.
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 Size = Literal["quick", "full"]
 
 
@@ -107,31 +108,64 @@ class Alone:
     Attributes:
         result: As JSON has it.
         whole_seconds: From before that process was started until after its end.
-        peak_mb: The most memory that it had.
+        peak_mb: The most memory that it had, without the processes that it started.
+        started_at: `time.time()` before that process was started, to compare with one that it gives.
+        tree_peak_mb: The most memory that it and those processes had together; 0 if nobody watched.
     """
 
     result: Any
     whole_seconds: float
     peak_mb: float
+    started_at: float
+    tree_peak_mb: float = 0.0
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> Alone:
+def alone(function: Callable[..., Any], *arguments: Any, watched: bool = False) -> Alone:
     """Calls a function of a module in a new interpreter; arguments and result are JSON.
 
     A process' peak of memory never falls, so what is to be compared by it needs one each.
+
+    Args:
+        function: Of a module.
+        arguments: Its.
+        watched: Also look at the memory of the processes that it starts, which takes some time itself.
     """
     said = json.dumps([function.__module__, function.__name__, arguments])
-    started = time.perf_counter()
-    done = subprocess.run(
+    started, started_at = time.perf_counter(), time.time()
+    printed, tree = outcome(
         [sys.executable, "-m", "assets_tests.benchmarks.comparing"],
-        input=said,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+        os.environ | {"PYTHONPATH": str(PROJECT_ROOT)},
+        said,
+        watched=watched,
     )
-    result, peak = json.loads(done.stdout.strip().rpartition("\n")[2])
-    return Alone(result, time.perf_counter() - started, peak)
+    result, peak = json.loads(printed.strip().rpartition("\n")[2])
+    return Alone(result, time.perf_counter() - started, peak, started_at, tree)
+
+
+def outcome(
+    command: Sequence[str], environment: Mapping[str, str], said: str = "", *, watched: bool
+) -> tuple[str, float]:
+    """What a command prints, and the most memory in MB that its processes had together (0 if not watched).
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment)
+    ) as process:
+        if watched:
+            # Not imported above: what `alone` starts imports this module first, and is timed.
+            from assets_tests.benchmarks.process_memory import TreeWatch
+
+            with TreeWatch(process.pid) as watch:
+                printed, _ = process.communicate(said)
+            tree = watch.peak_mb
+        else:
+            printed, _ = process.communicate(said)
+            tree = 0.0
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command), printed)
+    return printed, tree
 
 
 def peak_mb() -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets_tests.benchmarks.comparing import Comparison, Found, Rounds, Size, in_turns
-from assets_tests.benchmarks.indexing import change, copied, registered
+from assets_tests.benchmarks.index_runs import change, copied, registered
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.repositories import list_repositories

@@ -13,8 +13,6 @@ import argparse
 import ast
 import importlib.metadata
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -24,15 +22,21 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from assets_tests.benchmarks.machine import machine
+
+if TYPE_CHECKING:
+    from pipeline.encoders.onnx_files import OnnxExports
+
 DISTRIBUTIONS = ("networkx", "rich", "click")
 LARGEST_DIFFERENCE = 1e-5
 SEED = 17
+PEER, TORCH, ONNX = "SentenceTransformer.encode", "Encoder.embed_documents", "ONNX, Encoder.embed_documents"
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,10 @@ def timed(way: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(texts: Sequence[str], batch_sizes: Sequence[int], repetitions: int) -> dict[str, Any]:
-    """Times every way of embedding, the ways taking turns.
+def measure(
+    texts: Sequence[str], batch_sizes: Sequence[int], repetitions: int, exports: OnnxExports | None = None
+) -> dict[str, Any]:
+    """Times every way of embedding, the ways taking turns; with an export of the encoder, ONNX Runtime too.
 
     A way's ratio is the median over the repetitions of (seconds of SentenceTransformer at its best batch
     size) / (seconds of the way), both of the same repetition.
@@ -133,8 +139,12 @@ def measure(texts: Sequence[str], batch_sizes: Sequence[int], repetitions: int) 
 
     ways: dict[tuple[str, int], Callable[[], np.ndarray]] = {}
     for size in batch_sizes:
-        ways["SentenceTransformer.encode", size] = lambda size=size: encode(size)
-        ways["Encoder.embed_documents", size] = lambda size=size: encoders[size].embed_documents(texts)
+        ways[PEER, size] = lambda size=size: encode(size)
+        ways[TORCH, size] = lambda size=size: encoders[size].embed_documents(texts)
+        if exports is not None:
+            exported = load_encoder("minilm", device="cpu", batch_size=size, exports=exports)
+            assert exported.backends == ("onnx",)
+            ways[ONNX, size] = lambda exported=exported: exported.embed_documents(texts)
     vectors = {way: call() for way, call in ways.items()}  # also warms everything up
     expected = next(iter(vectors.values()))
     difference = max(float(np.abs(found - expected).max()) for found in vectors.values())
@@ -145,7 +155,7 @@ def measure(texts: Sequence[str], batch_sizes: Sequence[int], repetitions: int) 
         for way in order if repetition % 2 == 0 else reversed(order):
             seconds[way].append(timed(ways[way]))
     medians = {way: statistics.median(each) for way, each in seconds.items()}
-    best_peer = min((way for way in ways if way[0].startswith("Sentence")), key=medians.__getitem__)
+    best_peer = min((way for way in ways if way[0] == PEER), key=medians.__getitem__)
     timings = [
         Timing(
             name=way[0],
@@ -166,37 +176,10 @@ def measure(texts: Sequence[str], batch_sizes: Sequence[int], repetitions: int) 
         "max_abs_difference": difference,
         "matmul_gigaflops": matmul_ceilings(),
         "timings": [asdict(timing) for timing in timings],
-        "best_ratio": max(t.ratio for t in timings if t.name.startswith("Encoder")),
-        "default_ratio": next(
-            (t.ratio for t in timings if t.name.startswith("Encoder") and t.batch_size == 16), None
-        ),
+        "best_ratio": max(t.ratio for t in timings if t.name == TORCH),
+        "default_ratio": next((t.ratio for t in timings if t.name == TORCH and t.batch_size == 16), None),
         "machine": machine(),
     }
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on, and with which versions."""
-    import torch
-
-    names = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def show(report: dict[str, Any]) -> None:
@@ -208,7 +191,7 @@ def show(report: dict[str, Any]) -> None:
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for timing in report["timings"]:
         table.add_row(
-            timing["name"].partition(".")[0],
+            timing["name"].rpartition(".")[0],
             str(timing["batch_size"]),
             f"{timing['texts_per_second']:.1f}",
             f"{timing['tokens_per_second']:,.0f}",

@@ -3,6 +3,9 @@
 What is measured is everything between a file's bytes and its snippets: decoding, secrets, parsing within its
 limits in as many processes as there are processors, splitting, counting tokens. Bare parsing makes a tree and
 drops it, in one thread. The splitter, too, works in one thread.
+
+Files are those of the installed distributions and of the directories that `--root` names. A language of which
+there is too little is listed as not measured.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import psutil
 import tree_sitter
 
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal, Peer, Size, in_turns, speed_ratio
-from assets_tests.benchmarks.installed_files import files_by_language
+from assets_tests.benchmarks.installed_files import LEAST_BYTES, files_by_language, named_roots
 from pipeline.config import Settings
 from pipeline.corpus.bounded.pool import CutterPool
 from pipeline.corpus.decoding import decode
-from pipeline.corpus.languages import get_language
+from pipeline.corpus.languages import LANGUAGES, get_language
 from pipeline.corpus.secrets import Detector
 from pipeline.encoders.loading import token_budget
 
@@ -29,8 +32,8 @@ GOAL = Goal(0.5)
 
 
 def run(size: Size) -> Found:
-    """Every language that is installed."""
-    return measure(files_by_language(MOST_BYTES[size]), ROUNDS[size])
+    """Every language of which there is enough here."""
+    return measure(files_by_language(MOST_BYTES[size], more=named_roots()), ROUNDS[size])
 
 
 def measure(files: dict[str, list[Path]], rounds: int) -> Found:
@@ -62,6 +65,16 @@ def measure(files: dict[str, list[Path]], rounds: int) -> Found:
                     figures["ratios"]["processor"],
                 )
             )
+    if missing := [each.name for each in LANGUAGES if each.name not in files]:
+        least = f"{LEAST_BYTES // 1000} kB"
+        found.lines.append(
+            Comparison(
+                f"extraction of {', '.join(missing)}",
+                "",
+                f"not measured: less than {least} of each here; name directories that hold some by --root",
+            )
+        )
+        found.details["not measured"] = missing
     if absence is not None:
         found.lines.append(Comparison("extraction", "", absence))
     return found

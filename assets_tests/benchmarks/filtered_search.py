@@ -91,8 +91,8 @@ def recall(found: Sequence[Sequence[float]], exact: Sequence[Sequence[float]]) -
     return float(np.mean(shares))
 
 
-def main() -> None:
-    asked = arguments("Filtered searches: graph against row by row.")
+def main(given: Sequence[str] | None = None) -> None:
+    asked = arguments("Filtered searches: graph against row by row.", given)
     real = real_vectors(asked.functions, asked.cache)
     with fresh_database() as (db, settings, table):
         fill(db, table, real)

@@ -11,6 +11,7 @@ Measured (16,000 functions, 384 dimensions, on 2 cores that eight other processe
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from psycopg import sql
 
@@ -48,8 +49,8 @@ def recall(db: Database, settings: Settings, table: VectorTable, real: RealVecto
         ).recall_at_10
 
 
-def main() -> None:
-    asked = arguments("COPY binary against text; HNSW after the load against before.")
+def main(given: Sequence[str] | None = None) -> None:
+    asked = arguments("COPY binary against text; HNSW after the load against before.", given)
     real = real_vectors(asked.functions, asked.cache)
     rows = len(real.hashes)
     with fresh_database() as (db, settings, own):

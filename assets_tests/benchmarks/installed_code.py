@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackagePath, files
+from importlib.metadata import PackagePath, distributions, files
+from itertools import chain
+from pathlib import Path
 
 PACKAGES = (
     "networkx",
@@ -47,9 +50,12 @@ class Code:
 
 
 def real_code(count: int, packages: Sequence[str] = PACKAGES) -> list[Code]:
-    """Up to `count` functions of different texts; a smaller count gives the beginning of a larger one's."""
+    """Up to `count` functions of different texts; a smaller count gives the beginning of a larger one's.
+
+    Once there are no more in `packages`, those of all others follow that are installed.
+    """
     found: dict[str, Code] = {}
-    for package, file in _python_files(packages):
+    for package, file in chain(_python_files(packages), _python_files_of_others(packages)):
         for code in _functions(package, file):
             found.setdefault(code.text, code)
         if len(found) >= count:
@@ -68,13 +74,26 @@ def _python_files(packages: Sequence[str]) -> list[tuple[str, PackagePath]]:
     return sorted(found, key=lambda each: hashlib.sha256(str(each[1]).encode()).digest())
 
 
+def _python_files_of_others(packages: Sequence[str]) -> Iterator[tuple[str, PackagePath]]:
+    """Looked for only when somebody asks for the first."""
+    known = {_normal(name) for name in packages}
+    yield from _python_files(
+        sorted({each.name for each in distributions() if _normal(each.name) not in known})
+    )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _functions(package: str, file: PackagePath) -> Iterator[Code]:
-    source = file.locate().read_text("utf-8", errors="replace")  # type: ignore[union-attr]
     try:
+        source = Path(str(file.locate())).read_text("utf-8", errors="replace")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what old code's string escapes deserve is not the matter here
             tree = ast.parse(source)
-    except SyntaxError:  # of another version of Python: templates, and tests of its newest syntax
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        # Gone since; of another version of Python, or a template; with a null byte; nested beyond reason.
         return
     lines = source.split("\n")
     for node in _statements(tree):

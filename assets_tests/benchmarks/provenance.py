@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from assets_tests.benchmarks.embedding_throughput import machine
+from assets_tests.benchmarks.machine import machine
 
 WIDE = 200  # characters, where nobody's terminal says how many there are
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from assets_tests.benchmarks.installed_code import queries_of, real_code
 from pipeline.config import Settings
+from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import load_encoder
 from pipeline.index.embeddings import ensure_embedding_table
 from pipeline.index.tables import VectorTable
 from pipeline.promotion.registry import ensure_registered
 from pipeline.store.connections import Database, open_database
+
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,42 @@ def real_vectors(count: int, cache: Path | None) -> RealVectors:
     """Vectors by the default encoder of `count` functions; kept in and taken from `cache`."""
     if cache is not None and cache.exists():
         stored = np.load(cache)
-        hashes = [bytes.fromhex(text) for text in stored["hashes"][:count]]
-        return RealVectors(
-            hashes, list(stored["packages"][:count]), stored["vectors"][:count], stored["queries"]
-        )
+        # Fewer than were asked for then are all that there are.
+        if count <= (int(stored["asked"]) if "asked" in stored else len(stored["hashes"])):
+            hashes = [bytes.fromhex(text) for text in stored["hashes"][:count]]
+            return RealVectors(
+                hashes, list(stored["packages"][:count]), stored["vectors"][:count], stored["queries"]
+            )
     code = real_code(count)
     encoder = load_encoder("minilm")
     made = RealVectors(
         [hashlib.sha256(each.text.encode()).digest() for each in code],
         [each.package for each in code],
-        encoder.embed_documents([each.text for each in code]),
+        _embedded(encoder, [each.text for each in code]),
         encoder.embed_queries(queries_of(code, 200)),
     )
     if cache is not None:
         np.savez(
             cache,
+            asked=count,
             hashes=[each.hex() for each in made.hashes],
             packages=made.packages,
             vectors=made.vectors,
             queries=made.queries,
         )
     return made
+
+
+def _embedded(encoder: Encoder, texts: list[str]) -> NDArray[np.float32]:
+    """Vectors of the texts; says how far it is, as many take an hour."""
+    made: list[NDArray[np.float32]] = []
+    for chunk in encoder.stream_documents(texts, CHUNK):
+        made.append(chunk)
+        if len(texts) > CHUNK:
+            print(
+                f"  {min(len(made) * CHUNK, len(texts)):,} of {len(texts):,} functions embedded", flush=True
+            )
+    return np.concatenate(made)
 
 
 @contextmanager
@@ -83,9 +101,9 @@ def fresh_database(kept: Path | None = None) -> Generator[tuple[Database, Settin
             get_server(settings.home_path / "postgres").cleanup()
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """`--functions` and `--cache`, which every benchmark of vectors takes."""
+def arguments(description: str, given: Sequence[str] | None = None) -> argparse.Namespace:
+    """`--functions` and `--cache`, which every benchmark of vectors takes; None: of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--functions", type=int, default=3000, help="How many real functions.")
     parser.add_argument("--cache", type=Path, help="A .npz file to keep their vectors in between runs.")
-    return parser.parse_args()
+    return parser.parse_args(given)

@@ -248,7 +248,7 @@ def prepared(
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Latency and throughput of searches.")
     parser.add_argument("--snippets", type=int, default=10_000, help="How many snippets are indexed.")
     parser.add_argument("--embedded", type=int, default=2000, help="How many of them are really embedded.")
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="Keep the database here, and take it from here.")
     parser.add_argument("--cache", type=Path, help="A .npz file to keep vectors in between runs.")
     parser.add_argument("--json", type=Path, help="Where to write the figures.")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     encoder = load_encoder("minilm")
     with fresh_database(asked.home) as (db, own, _):
         settings = own.model_copy(update={"min_recall": 0.0})

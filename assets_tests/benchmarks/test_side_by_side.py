@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from assets_tests.benchmarks import (
     dagster_overhead,
     extraction,
     fine_tuning,
+    index_runs,
     indexing,
+    installed_files,
+    machine,
     reindexing,
-    search_growth,
 )
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal
 from assets_tests.benchmarks.installed_files import files_by_language
@@ -55,10 +59,19 @@ def test_a_process_of_its_own_gives_its_result_and_its_memory() -> None:
     assert done.result == 5.0
     assert 0 < done.peak_mb < 500
     assert done.whole_seconds > 0
+    assert done.tree_peak_mb == 0  # nobody watched
+
+
+def test_the_memory_of_processes_that_were_started_counts() -> None:
+    code = "import time; held = b'x' * 150_000_000; time.sleep(2)"
+    done = comparing.alone(subprocess.call, [sys.executable, "-c", code], watched=True)
+    assert done.result == 0
+    assert done.tree_peak_mb > 150
+    assert done.tree_peak_mb > done.peak_mb + 100
 
 
 def test_seconds_of_a_stage_within_another_count_once() -> None:
-    watch = indexing.Stopwatch()
+    watch = index_runs.Stopwatch()
     with watch.stage("Embedding with minilm"):
         with watch.stage("Loading minilm"):
             time.sleep(0.05)
@@ -81,11 +94,42 @@ def test_the_files_are_real_and_always_the_same() -> None:
     assert sum(path.stat().st_size for path in files) >= 100_000
 
 
+def test_machine_and_versions_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HONELOOP_COCOINDEX_PYTHON", raising=False)
+    said = machine.machine()
+    assert all(value not in {"", None} for value in said.values())
+    assert json.dumps(said)
+    for name in ("postgres", "pgvector", "dagster", "tree-sitter", "sentence-transformers", "onnxruntime"):
+        assert said[name][0].isdigit()
+    assert said["cocoindex"] == "not measured"
+    assert said["commit"] == "not a checkout" or len(said["commit"].removesuffix("+dirty")) == 40
+    monkeypatch.setattr(machine, "PROJECT_ROOT", tmp_path)
+    assert machine.commit() == "not a checkout"
+
+
+def test_directories_of_other_languages_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / ".git").mkdir()
+    function = "func Add(a int, b int) int {\n\treturn a + b\n}\n\n"
+    for name in ("add.go", "tests/add_test.go", ".git/hidden.go"):
+        (tmp_path / name).write_text("package add\n\n" + function * 1000, "utf-8")
+    header = "namespace one {\nclass Two;\n}\n"
+    (tmp_path / "two.h").write_text(header * 2000, "utf-8")
+    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path))
+    found = files_by_language(100_000, tmp_path / "tests", more=installed_files.named_roots())
+    assert {path.name for path in found["go"]} == {"add.go", "add_test.go"}
+    assert [path.name for path in found["cpp"]] == ["two.h"]
+    assert found.keys() == {"cpp", "go"}
+    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path / "nothing"))
+    with pytest.raises(NotADirectoryError, match="nothing"):
+        installed_files.named_roots()
+
+
 def test_extraction_and_the_runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = {"python": files_by_language(60_000, only="python")["python"]}
-    monkeypatch.setattr(extraction, "files_by_language", lambda *_: some)
+    monkeypatch.setattr(extraction, "files_by_language", lambda *_, **__: some)
     monkeypatch.setitem(extraction.ROUNDS, "quick", 1)
     assert __main__.main(["--only", "extraction", "--results", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*.json")
@@ -104,7 +148,28 @@ def test_extraction_and_the_runner(
     shown = capsys.readouterr().out
     assert "extraction of python" in shown
     assert "cocoindex: not measured" in shown
+    assert "rust" in found["details"]["not measured"]
+    assert "not measured: less than 50 kB" in shown
     assert file.name in shown
+
+
+def test_a_benchmark_that_fails_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: str) -> Found:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(extraction, "run", broken)
+    monkeypatch.setattr(reindexing, "run", lambda _: Found([Comparison("reindexed", "1 s", "2 s", 2.0)]))
+    asked = ["--only", "extraction", "reindexing", "--results", str(tmp_path)]
+    assert __main__.main(asked) == 1
+    (file,) = tmp_path.glob("*.json")
+    written = json.loads(file.read_text("utf-8"))["benchmarks"]
+    assert written["extraction"]["details"]["failed"] == "RuntimeError: the disk is full"
+    assert written["reindexing"]["lines"][0]["ratio"] == 2.0
+    shown = capsys.readouterr().out
+    assert "failed: RuntimeError: the disk is full" in shown
+    assert "reindexed" in shown
 
 
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
@@ -128,25 +193,26 @@ def test_fine_tuning() -> None:
 def test_indexing() -> None:
     found = indexing.measure(20_000)
     said(found)
-    runs = found.details["runs"]
-    assert runs["from nothing"]["result"]["embedded"] > 10
-    assert runs["nothing changed"]["result"]["embedded"] == 0
-    assert runs["nothing changed"]["result"]["action"] == "reused"
-    assert runs["1% changed"]["result"]["files_parsed"] == 1
-    assert 1 <= runs["1% changed"]["result"]["embedded"] <= 3
-    assert runs["ten times as many"]["result"]["snippets"] > 5 * runs["from nothing"]["result"]["snippets"]
+    for corpus in ("small", "large"):
+        runs = {name: only["result"] for name, (only,) in found.details[corpus]["honeloop"].items() if only}
+        assert runs["from nothing"]["embedded"] > 10
+        assert runs["nothing changed"]["embedded"] == 0
+        assert runs["nothing changed"]["action"] == "reused"
+        changed = runs["1% changed"]
+        assert 1 <= changed["files_parsed"] <= 3
+        assert 1 <= changed["embedded"] <= 3 * changed["files_parsed"]
+    small, large = (found.details[corpus]["honeloop"]["from nothing"][0] for corpus in ("small", "large"))
+    assert large["result"]["snippets"] > 5 * small["result"]["snippets"]
+    for each in (small, large):
+        # Of the one process alone, mapped files count whole; together, what is shared counts once.
+        assert 0.3 * each["peak_mb"] < each["tree_peak_mb"] < 10 * each["peak_mb"]
+    assert any(line.what.startswith("the fixed start") for line in found.lines)
 
 
 @pytest.mark.slow
 def test_reindexing() -> None:
     ratios = said(reindexing.measure(600, 40, 2))
-    assert len(ratios) == 2
-
-
-@pytest.mark.slow
-def test_search_growth() -> None:
-    ratios = said(search_growth.measure(100, 40, 20))
-    assert len(ratios) == 2
+    assert len(ratios) == 5
 
 
 @pytest.mark.slow
