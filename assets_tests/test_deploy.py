@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from assets_tests.chart import Deployment, K8sRunLauncher, Values
+from assets_tests.end_to_end.services import two_free_ports
 from pipeline.config import Settings
 from pipeline.encoders.onnx_files import OnnxExport, exports_in_force
 
@@ -240,16 +242,55 @@ def test_a_run_is_the_pod_that_is_meant(plain: dict[str, Any], tmp_path: Path) -
     assert container.resources.requests == {"cpu": "2", "memory": "4Gi"}
 
 
+def test_the_code_server_starts_as_the_chart_starts_it(deployment: Deployment, tmp_path: Path) -> None:
+    """`dagster api grpc` with these very arguments, asked for what it serves."""
+    from dagster._grpc.client import DagsterGrpcClient
+
+    (port, _) = two_free_ports()
+    command = [sys.executable, "-m", "dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(port)]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            [*command, *deployment.dagster_api_grpc_args],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=said,
+            stderr=said,
+        ) as server,
+    ):
+        try:
+            client = DagsterGrpcClient(host="127.0.0.1", port=port)
+            deadline = time.monotonic() + 300
+            while not _answers(client):
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+            assert "__repository__" in client.list_repositories()
+        finally:
+            server.terminate()
+
+
+def _answers(client: Any) -> bool:
+    from dagster._core.errors import DagsterUserCodeUnreachableError
+
+    try:
+        return client.ping("here")["echo"] == "here"
+    except DagsterUserCodeUnreachableError:
+        return False
+
+
+def environment(home: Path) -> dict[str, str]:
+    """A pod's: nothing of whoever runs the tests."""
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HONELOOP_HOME": str(home / "home")}
+
+
 def test_workspace_and_code_location_are_valid(tmp_path: Path) -> None:
     """As `dagster definitions validate` finds them, in a process of its own, as a code server loads them."""
     done = subprocess.run(
         [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")],
         cwd=ROOT,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
-            "HONELOOP_HOME": str(tmp_path / "home"),
-        },
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         check=False,
