@@ -11,9 +11,11 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from psycopg.conninfo import conninfo_to_dict
 
 from pipeline.config import Settings
-from pipeline.defs.dead_runs import close_dead_runs
+from pipeline.defs.dead_runs import close_dead_runs, is_in_process
+from pipeline.defs.in_process import Loop
 from pipeline.defs.instance import open_instance
 from pipeline.defs.launcher import HOST_TAG, this_host
+from pipeline.progress import Silent
 
 
 def begun_long_ago(instance: dg.DagsterInstance, tags: dict[str, str]) -> str:
@@ -72,3 +74,19 @@ def test_on_the_embedded_server_every_run_is_of_this_machine(settings: Settings)
     with open_instance(settings) as instance:
         run_id = begun_long_ago(instance, {})
         assert [run.run_id for run in close_dead_runs(instance, others_in_process=False)] == [run_id]
+
+
+def test_a_step_of_the_loop_that_is_executed_again_is_a_run_of_its_own(settings: Settings) -> None:
+    """As from the web page: a launcher's process does it, and Dagster gives it all tags of the first."""
+    with Loop.running(settings, Silent()) as loop:
+        assert not loop.refresh_index()  # there is nothing to index, which fails it
+        run_id = loop.result.run_ids[0]
+    with open_instance(settings) as instance:
+        first = instance.get_run_by_id(run_id)
+        assert first is not None
+        assert is_in_process(first)
+        again = instance.add_run(
+            dg.DagsterRun(job_name=first.job_name, status=dg.DagsterRunStatus.STARTED, tags=first.tags)
+        )
+        instance.report_engine_event("Started", again, EngineEventData.in_process(os.getpid()))
+        assert close_dead_runs(instance, others_in_process=False) == []

@@ -86,8 +86,11 @@ def named(run: dg.DagsterRun) -> str:
 
 
 def is_in_process(run: dg.DagsterRun) -> bool:
-    """Whether it is a step of the loop in one process, which a lock stands for."""
-    return IN_PROCESS_TAG in run.tags
+    """Whether it is a step of the loop in one process, which a lock stands for.
+
+    The tag names the run: Dagster gives a run that is executed again, by a launcher, all tags of the first.
+    """
+    return run.tags.get(IN_PROCESS_TAG) == run.run_id
 
 
 def _process_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
