@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner, Result
 
 from assets_tests.end_to_end.services import two_free_ports
@@ -240,6 +241,36 @@ def test_migrations_go_back_and_forth(cli: Cli):
     assert reverted["ran"] == [applied["applied"][-1]]
     assert only_json(cli("migrate", "--json"))["ran"] == reverted["ran"]
     assert "at" in one_sentence(cli("migrate", "--down", "99"), 2)
+
+
+def test_migrating_tells_dagster_its_pools(cli: Cli, settings: Settings):
+    """Nobody else does on Kubernetes, and of unknown pools all runs would be launched at once."""
+    from pipeline.defs.instance import open_instance
+
+    only_json(cli("migrate", "--json"))
+    with open_instance(settings) as instance:
+        limits = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+    assert limits == {"training": 1, "embedding": 1}
+
+
+def test_migrating_does_without_dagsters_database(cli: Cli, db: Database, monkeypatch: pytest.MonkeyPatch):
+    """The user may not make one, as on many a server of a cloud's."""
+    role = f"{conninfo_to_dict(db.url)['dbname']}_role"
+    with db.connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOCREATEDB").format(sql.Identifier(role)))
+        connection.execute(
+            sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(role))
+        )
+    try:
+        monkeypatch.setenv("HONELOOP_DATABASE_URL", db.url.replace("//postgres:", f"//{role}:"))
+        migrated = cli("migrate", "--json")
+        assert only_json(migrated)["applied"]
+        assert "was not told its pools" in migrated.stderr
+        assert "CREATE DATABASE" in migrated.stderr
+    finally:
+        with db.connect() as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 def test_checks_of_an_empty_database_find_nothing_wrong(cli: Cli):

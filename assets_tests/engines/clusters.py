@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,19 @@ _PATIENT = {
 _STORE = 150 << 20
 
 
+@dataclass(frozen=True)
+class AddedNode:
+    """A node of the cluster.
+
+    Attributes:
+        id: By which Ray knows it.
+        kill: Ends its processes, without a warning.
+    """
+
+    id: str
+    kill: Callable[[], None]
+
+
 class RealCluster:
     """Its address, and nodes that can be added and killed."""
 
@@ -34,10 +48,10 @@ class RealCluster:
         )
         self.address: str = self._cluster.address
 
-    def add_node(self, cpus: int = 1, **said: Any) -> Callable[[], None]:
-        """Starts a node; what is returned kills its processes."""
+    def add_node(self, cpus: int = 1, **said: Any) -> AddedNode:
+        """Starts a node."""
         node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE, **_ports(), **said)
-        return lambda: self._cluster.remove_node(node, allow_graceful=False)
+        return AddedNode(node.node_id, lambda: self._cluster.remove_node(node, allow_graceful=False))
 
     def shut_down(self) -> None:
         import_module("ray").shutdown()

@@ -10,21 +10,22 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.engines.clusters import RealCluster, real_cluster
+from assets_tests.engines.clusters import AddedNode, RealCluster, real_cluster
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.repositories import add_repository, get_repository
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
+from pipeline.engines import ray_engine
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.pool import Job, Pool, Slot
+from pipeline.engines.pool import Job, Pool, Slot, Work
 from pipeline.errors import HoneloopError
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
@@ -48,24 +49,64 @@ def on(cluster: RealCluster, settings: Settings) -> Settings:
     return settings.model_copy(update={**said, "embed_chunk_size": 8})
 
 
-class KillsMidway(Silent):
-    """Kills a node when a third of the texts are done."""
+class WatchedPool(Pool[Work]):
+    """Notes which node did what. Nothing is given out before both nodes' workers are ready: a node that is
+    killed while its worker still loads torch has nothing to lose.
+    """
 
-    def __init__(self, kill: Callable[[], None]) -> None:
-        self._kill = kill
-        self.killed_at = 0
+    made: ClassVar[list[WatchedPool[Any]]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.done: list[tuple[int, str]] = []  # the piece's number, the node that did it
+        self.lost: list[tuple[int, str]] = []  # the same of what was taken back
+        self._given: dict[int, str] = {}
+        self.made.append(self)
+
+    def held_by(self, node: str) -> set[int]:
+        return {
+            number
+            for worker in self._workers.values()
+            if worker.node.id == node
+            for number, _ in worker.holds.values()
+        }
+
+    def _give(self, argument: Callable[[Work], Any]) -> None:
+        ready = {worker.node.id for worker in self._workers.values() if worker.ready}
+        if not self.done and len(ready) < 2:
+            return
+        super()._give(argument)
+        for node in ready:
+            self._given |= dict.fromkeys(self.held_by(node), node)
+
+    def _wait(self) -> Iterator[tuple[int, Work, Any]]:
+        for number, piece, result in super()._wait():
+            self.done.append((number, self._given[number]))
+            yield number, piece, result
+
+    def _bury(self, slot: tuple[str, int], worker: Any, error: Exception) -> None:
+        self.lost += [(number, worker.node.id) for number, _ in worker.holds.values()]
+        super()._bury(slot, worker, error)
+
+
+class KillsMidway(Silent):
+    """Kills a node as soon as it and the other one have given a result, and it holds two pieces of work."""
+
+    def __init__(self, node: AddedNode) -> None:
+        self._node = node
+        self.held: set[int] = set()
 
     @contextmanager
     def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
-        del description
-        done = 0
+        del description, total
 
         def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if not self.killed_at and total is not None and done * 3 >= total:
-                self.killed_at = done
-                self._kill()
+            del count
+            (pool,) = WatchedPool.made
+            held = pool.held_by(self._node.id)
+            if not self.held and len({node for _, node in pool.done}) == 2 and len(held) == 2:
+                self.held = held
+                self._node.kill()
 
         yield advance
 
@@ -78,7 +119,9 @@ def test_a_node_killed_while_it_embeds_costs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     functions = some_functions()[:TEXTS]
-    kill = cluster.add_node()
+    killed = cluster.add_node()
+    monkeypatch.setattr(ray_engine, "Pool", WatchedPool)
+    monkeypatch.setattr(WatchedPool, "made", [])
     register(db, minilm)
     add_functions(db, functions)
     stored: dict[bytes, NDArray[np.float32]] = {}
@@ -97,10 +140,20 @@ def test_a_node_killed_while_it_embeds_costs_nothing(
         return new
 
     monkeypatch.setattr(embeddings, "copy_vectors", kept)
-    progress = KillsMidway(kill)
+    progress = KillsMidway(killed)
     report = embed_missing(db, minilm, on(cluster, settings), progress)
 
-    assert 0 < progress.killed_at < len(functions)
+    # It had worked, and held work when it was killed; that was taken back, and the other node did it.
+    (pool,) = WatchedPool.made
+    assert killed.id in {node for _, node in pool.done}
+    lost = {number for number, _ in pool.lost}
+    assert {node for _, node in pool.lost} == {killed.id}
+    assert lost
+    assert lost <= progress.held
+    done = dict(pool.done)
+    assert len(done) == len(pool.done)
+    assert killed.id not in {done[number] for number in lost}
+
     assert report.embedded == len(functions) == len(stored)
     assert embed_missing(db, minilm, settings, Silent()).embedded == 0
     local = minilm.embed_documents([function.code for function in functions])

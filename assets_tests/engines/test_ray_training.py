@@ -142,7 +142,7 @@ def test_a_node_killed_while_it_trains_costs_no_saved_step(
     cluster: RealCluster, job: Job, minilm: Encoder
 ) -> None:
     del minilm
-    kill = cluster.add_node()
+    kill = cluster.add_node().kill
     here = replace(job, settings=job.settings.model_copy(update=ALWAYS))
     train_together(here, Silent(), count=2)
     there = over(cluster, here)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -259,15 +260,21 @@ def test_runs_and_slots(settings: Settings, db: Database, doctor: Doctor) -> Non
     job = dg.GraphDefinition("embed").to_job()
     with open_instance(settings) as instance:
 
-        def started(tags: dict[str, str], pid: int | None) -> str:
-            run = instance.create_run_for_job(job_def=job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        def started(pid: int | None, *, of_loop: bool = False) -> str:
+            run_id = str(uuid4())
+            run = instance.create_run_for_job(
+                job_def=job,
+                run_id=run_id,
+                tags={IN_PROCESS_TAG: run_id} if of_loop else {},
+                status=dg.DagsterRunStatus.STARTED,
+            )
             if pid is not None:
                 instance.report_engine_event("started", run, EngineEventData.in_process(pid))
             return run.run_id
 
-        of_loop = started({IN_PROCESS_TAG: "true"}, None)
-        dead = started({}, ended.pid)
-        living, unknown = started({}, os.getpid()), started({}, None)
+        of_loop = started(None, of_loop=True)
+        dead = started(ended.pid)
+        living, unknown = started(os.getpid()), started(None)
         storage = instance.event_log_storage
         storage.set_concurrency_slots("gpu", 2)
         over = instance.create_run_for_job(job_def=job, status=dg.DagsterRunStatus.CANCELED).run_id

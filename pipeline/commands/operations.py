@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.commands.common import Json, output, print_json, settings_in_force, working
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -86,7 +89,8 @@ def migrate(
 ) -> None:
     """Brings the database's schema up to date, or reverts the last migrations.
 
-    Reverting refuses what would lose data that cannot be made again, such as feedback.
+    Reverting refuses what would lose data that cannot be made again, such as feedback. Going forward also
+    tells Dagster its pools, so that from the first run on, one at a time fine-tunes, and one embeds.
     """
     from pipeline.store import migrations
     from pipeline.store.connections import create_database
@@ -98,6 +102,7 @@ def migrate(
         create_database(settings, DATABASE)
     if down is None:
         report = migrations.apply(url, settings.sql_path)
+        _tell_pools(settings)
     else:
         report = migrations.revert(url, settings.sql_path, down)
     if json:
@@ -106,3 +111,14 @@ def migrate(
     done = "Reverted" if down is not None else "Applied"
     output().print(f"{done}: {', '.join(report.ran)}." if report.ran else "The schema is up to date.")
     output().print(f"In force: {', '.join(report.applied) or 'none'}.")
+
+
+def _tell_pools(settings: Settings) -> None:
+    """Where `honeloop up` does not run, nobody else would. Without Dagster's database, that is said."""
+    from pipeline.defs.instance import make_pools
+    from pipeline.errors import HoneloopError
+
+    try:
+        make_pools(settings)
+    except HoneloopError as error:
+        typer.echo(f"Dagster was not told its pools: {error}", err=True)

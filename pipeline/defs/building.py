@@ -8,8 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline.config import load_settings
 from pipeline.defs.assets import all_assets
 from pipeline.defs.checks import asset_checks
+from pipeline.defs.executor import executor_named
 from pipeline.defs.resources import default_resources
 
 
@@ -19,6 +21,9 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     Args:
         resource_overrides: Resources by name that stand in for the default ones: a test's workbench, the one
             whose progress goes to the terminal.
+
+    Raises:
+        BadInputError: HONELOOP_EXECUTOR names none that is there.
     """
     from pipeline.defs.jobs import jobs
     from pipeline.defs.schedules import schedules
@@ -31,6 +36,5 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         schedules=schedules,
         sensors=sensors,
         resources={**default_resources(), **(resource_overrides or {})},
-        # One process per run: torch and the encoder are loaded once, not once for each step.
-        executor=dg.in_process_executor,
+        executor=executor_named(load_settings().executor),
     )

@@ -14,6 +14,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline.defs.launcher import HOST_TAG, this_host
 from pipeline.defs.run_processes import process_of
+from pipeline.defs.storage import is_on_this_machine
 
 IN_PROCESS_TAG = "honeloop/in_process"
 LOOKED_AT = 1000
@@ -85,13 +86,27 @@ def named(run: dg.DagsterRun) -> str:
 
 
 def is_in_process(run: dg.DagsterRun) -> bool:
-    """Whether it is a step of the loop in one process, which a lock stands for."""
-    return IN_PROCESS_TAG in run.tags
+    """Whether it is a step of the loop in one process, which a lock stands for.
+
+    The tag names the run: Dagster gives a run that is executed again, by a launcher, all tags of the first.
+    """
+    return run.tags.get(IN_PROCESS_TAG) == run.run_id
 
 
 def _process_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """What runs elsewhere, or has no process yet, has not."""
-    if run.status not in _HAS_PROCESS or run.tags.get(HOST_TAG, this_host()) != this_host():
+    """What runs elsewhere, or may, or has no process yet, has not."""
+    if run.status not in _HAS_PROCESS or not _was_here(instance, run):
         return False
     process = process_of(instance, run.run_id)
     return process is not None and not process.is_alive()
+
+
+def _was_here(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether it is certain that a run's process is, or was, of this machine.
+
+    Only WatchedRunLauncher and the loop say where they are. K8sRunLauncher's runs are in a pod each, where
+    the process is number 1, as another is in every other pod. Where nobody else can reach the storage, also
+    what says no place was here, as `dagster job execute`.
+    """
+    host = run.tags.get(HOST_TAG)
+    return is_on_this_machine(instance) if host is None else host == this_host()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 
@@ -297,12 +298,14 @@ class Loop:
     def _execute(
         self, assets: Sequence[str], partition: str | None, config: dict[str, Any] | None
     ) -> dg.ExecuteInProcessResult:
+        run_id = str(uuid4())
         executed = self._job.execute_in_process(
             instance=self._instance,
+            run_id=run_id,
             partition_key=partition,
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={**_QUIET, **(config or {})},
-            tags={IN_PROCESS_TAG: "true", HOST_TAG: this_host()},
+            tags={IN_PROCESS_TAG: run_id, HOST_TAG: this_host()},
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)

@@ -117,7 +117,6 @@ def the_whole_loop(
     description="The whole loop once: every repository, the index, fine-tuning, the gate, and what it "
     "approves; or a part of it. Each step is a run of its own. `honeloop run`, `index` and `train` launch it "
     "while `honeloop up` runs.",
-    executor_def=dg.in_process_executor,
 )
 def whole_loop() -> None:
     """One op does it all: a run has one partition or none, and the loop has them all."""
@@ -146,7 +145,6 @@ def give_up_runs(context: dg.OpExecutionContext, workbench: dg.ResourceParam[Wor
 @dg.job(
     description="Deletes searches older than HONELOOP_SEARCH_RETENTION_DAYS that nobody judged, and takes "
     "the names from the others; then Dagster's runs older than HONELOOP_RUN_RETENTION_DAYS.",
-    executor_def=dg.in_process_executor,
 )
 def expire() -> None:
     """Two ops: neither concerns an asset."""

@@ -16,7 +16,7 @@ from pipeline.errors import BadInputError
 NEVER_SENT = frozenset(
     (
         *("home", "database_url", "search_database_url", "index_tablespace", "ui_port", "search_port"),
-        *("timezone", "engine", "ray_address", "ray_patience_seconds"),
+        *("timezone", "engine", "executor", "ray_address", "ray_patience_seconds"),
         *("device", "run_threads", "background_niceness"),
         *("api_token", "alert_webhook"),
     )

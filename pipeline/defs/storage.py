@@ -8,14 +8,17 @@ A class of our own, so that `dagster dev -w workspace.yaml` finds the server wit
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 from dagster import StringSource
 from dagster._config import Field, UserConfigSchema
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresRunStorage
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
@@ -23,6 +26,7 @@ from pipeline.config import Settings, load_settings
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import create_database
 from pipeline.store.server import dagster_database, database_url
+from pipeline.store.server_leftovers import running_postmaster
 
 
 def dagster_url(settings: Settings) -> str:
@@ -46,6 +50,22 @@ def dagster_url(settings: Settings) -> str:
     scheme, _, rest = url.partition("://")
     # SQLAlchemy 2.1 would take a bare postgresql:// to psycopg 3, which dagster-postgres cannot use.
     return f"postgresql+psycopg2://{rest}" if scheme in ("postgresql", "postgres") else f"{scheme}://{rest}"
+
+
+def is_on_this_machine(instance: dg.DagsterInstance) -> bool:
+    """Whether only processes of this machine can reach an instance's storage: the embedded server has it.
+
+    A socket alone does not say so: a proxy listens at one, too, for a server that is anywhere.
+    """
+    storage = instance.run_storage
+    if not isinstance(storage, PostgresRunStorage):
+        return False
+    directory = make_url(storage.postgres_url).query.get("host")
+    return (
+        isinstance(directory, str)
+        and directory.startswith("/")
+        and running_postmaster(Path(directory).resolve()) is not None
+    )
 
 
 @event.listens_for(QueuePool, "checkout")

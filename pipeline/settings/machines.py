@@ -1,4 +1,4 @@
-"""On which machines files are cut, texts embedded and models trained."""
+"""On which machines files are cut, texts embedded and models trained, and in which processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from pydantic_settings import BaseSettings
 
 
 class MachineSettings(BaseSettings):
-    """On which machines files are cut, texts embedded and models trained."""
+    """On which machines files are cut, texts embedded and models trained, and in which processes."""
 
     engine: Literal["local", "ray"] = Field(
         default="local",
         description="Where files are cut, texts embedded and models trained: on this machine, or on a Ray "
         "cluster.",
+    )
+    executor: str = Field(
+        default="in-process",
+        pattern=r"^(in-process|multiprocess|k8s-job|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="What carries out the steps of a run that Dagster launches: in-process, all of them in "
+        "the run's own process; multiprocess, a process for each; k8s-job, a pod for each; or the "
+        "module:attribute of another executor.",
     )
     ray_address: str = Field(
         default="auto",
