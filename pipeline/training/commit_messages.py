@@ -46,7 +46,10 @@ _MARKUP = re.compile(
 )
 _LINK = re.compile(r"!?\[([^\[\]]+)\]\([^)]*\)")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
-_REFERENCE = re.compile(rf"{_URL.pattern}|(?<![\w(\[&])#\d+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{7,40}}\b")
+# D12345 is a change in Phabricator.
+_REFERENCE = re.compile(
+    rf"{_URL.pattern}|\bD\d{{5,}}\b|(?<![\w(\[&])#\d+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{7,40}}\b"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(`])")
 _NUMBER = re.compile(r"\d[\d.,]*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -71,7 +74,7 @@ _RELEASE = re.compile(
     r"^(?:(?:version|bump|tag)\b.*\bv?\d+\.\d+|v?\d+\.\d+[\w.+-]*\s*$"
     rf"|release\b{_NO_RELEASE}.*\bv?\d+\.\d+"
     r"|(?:prepare|preparing|start|begin)\b(?: (?:for|the|a|new|next|with|on|of|to|work\w*|dev\w*|release"
-    r"|version|branch))* v?\d+\.\d+"
+    r"|candidate|version|branch))* v?\d+\.\d+"
     r"|bump(?:s|ed|ing)?\b(?!.*\b(?:when(?:ever)?|if|unless|while|until|each|every|per|instead)\b)"
     r"(?:$|.*\b(?:versions?|dep(?:s|endenc\w+)|requirements?|msrv|sub-?modules?|lock ?files?|copyright|years?"
     r"|toolchain|(?:pre-?)?release|revision|changelog|snapshot|edition|plugins?|sdk)\b"

@@ -47,6 +47,7 @@ _SAID_OF_TICKETS = re.compile(
 )
 _AT_START = re.compile(rf"^\s*{_TICKETS}\s*(?:[:|,–—]|-\s|$)\s*")
 _AT_END = re.compile(rf"{_TICKETS}\s*$")
+_LONG_NUMBER = re.compile(r"-\d{3}")
 _MARKS = "-–—:;,|/.!?…)"
 # After one of these a sentence goes on: "decode it as LORA-16", "the first of ABC-12".
 _BINDING = frozenset(
@@ -98,8 +99,12 @@ def without_tickets(text: str) -> str:
     text = _AT_START.sub("", text)
     if found := _AT_END.search(text):
         before = text[: found.start()].rstrip()
-        if before.endswith(tuple(_MARKS)) or before.rpartition(" ")[2].lower() not in _BINDING:
+        rest, _, last = before.rpartition(" ")
+        if before.endswith(tuple(_MARKS)) or last.lower() not in _BINDING:
             return before
+        # "Update the test for ABC-1234": technical names with numbers so long are known ones.
+        if last.lower() in ("for", "from", "in", "via") and _LONG_NUMBER.search(text, found.start()):
+            return rest
     return text
 
 
