@@ -76,6 +76,128 @@ def test_a_formatter_changes_nothing(made: GitRepository) -> None:
     assert symbols(change(made, {"a.py": before}, {"a.py": after})) == []
 
 
+LOOP = """\
+def total(rows):
+    \"\"\"Adds them.\"\"\"
+    total = 0
+    for row in rows:
+        # Blank ones are skipped.
+        if row.amount:
+            total += row.amount
+            if row.last:
+                break
+        else:
+            total += row.estimate
+
+        return total
+
+
+def other(rows):
+    if rows: return 1
+    return rows
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("        return total\n", "    return total\n", id="out of a loop"),
+        pytest.param(
+            "            if row.last:\n                break\n",
+            "        if row.last:\n            break\n",
+            id="out of a condition",
+        ),
+        pytest.param(
+            "        else:\n            total", "    else:\n        total", id="the else of the loop"
+        ),
+        pytest.param(
+            "                break\n", "                break\n            total = 0\n", id="one more"
+        ),
+        pytest.param("        return total\n", "        return\n        total\n", id="a line broken in two"),
+    ],
+)
+def test_what_moves_to_another_block_is_a_change(made: GitRepository, old: str, new: str) -> None:
+    assert symbols(change(made, {"a.py": LOOP}, {"a.py": LOOP.replace(old, new)})) == ["a.py:total"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(LOOP.replace("    ", "  "), id="two spaces"),
+        pytest.param(LOOP.replace("    ", "\t"), id="tabs"),
+        pytest.param(
+            LOOP.replace("if rows: return 1", "if rows:\n        return 1"), id="a block on its own line"
+        ),
+        pytest.param(
+            LOOP.replace("\n\n        return", "\n# Even here.\n        # And here.\n        return"),
+            id="comments",
+        ),
+        pytest.param(
+            LOOP.replace("                break\n", "                break\n# At the end.\n"),
+            id="a comment ends it",
+        ),
+        pytest.param(LOOP.replace("+= row.amount", "+= (\n  row.amount\n            )"), id="a line wrapped"),
+        pytest.param(LOOP.replace("+= row.amount", "+= \\\n  row.amount"), id="a line continued"),
+        pytest.param(LOOP.replace("if row.last:", "if (\n  row.last\n    ):"), id="a condition wrapped"),
+        pytest.param(
+            "class Sums:\n" + "".join(f"    {line}\n" if line else "\n" for line in LOOP.splitlines()),
+            id="into a class",
+        ),
+    ],
+)
+def test_the_width_of_an_indentation_is_no_change(after: str) -> None:
+    before, now = (functions_in(each.encode(), get_language("python")) for each in (LOOP, after))
+    assert [each.essence for each in before.values()] == [each.essence for each in now.values()]
+
+
+def test_black_changes_nothing(made: GitRepository) -> None:
+    before = """\
+def call(one, two):
+  with open(one) as f, open(two) as g:
+    for line in f: g.write(line); yield line
+    return go(one, two, [1, 2,
+       3], key=lambda x: x)
+"""
+    after = """\
+def call(
+    one,
+    two,
+):
+    with open(one) as f, open(two) as g:
+        for line in f: g.write(line); yield line
+        return go(
+            one,
+            two,
+            [1, 2, 3],
+            key=lambda x: x,
+        )
+"""
+    assert symbols(change(made, {"a.py": before}, {"a.py": after})) == []
+    assert symbols(change(made, {"b.py": before}, {"b.py": after.replace("        return", "    return")}))
+
+
+SCALA = """\
+object Sums:
+  def total(rows: Seq[Row]) =
+    for row <- rows do
+      log(row)
+      count(row)
+    rows.size
+  def first(rows: Seq[Row]) = rows.head
+"""
+
+
+def test_scala_without_braces_is_read_the_same_way() -> None:
+    def essences(source: str) -> list[bytes]:
+        return [each.essence for each in functions_in(source.encode(), get_language("scala")).values()]
+
+    assert len(essences(SCALA)) == 2
+    wider = SCALA.replace("  ", "    ").replace("= rows.head", "=\n        rows.head")
+    assert essences(wider) == essences(SCALA)
+    moved = essences(SCALA.replace("      count", "    count"))
+    assert [one == other for one, other in zip(moved, essences(SCALA), strict=True)] == [False, True]
+
+
 def test_a_change_inside_an_inner_function_is_not_one_of_the_outer(made: GitRepository) -> None:
     before = """\
 def outer():

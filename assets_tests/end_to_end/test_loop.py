@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
+import numpy as np
 import pygit2
 import pytest
 from typer.testing import CliRunner
@@ -28,6 +30,7 @@ from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
 from pipeline.promotion.registry import list_models
 from pipeline.store.connections import Database
+from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
 
 # Little enough to embed in a moment; the others have enough documented functions to train on.
@@ -176,6 +179,78 @@ def as_environment(settings: Settings) -> dict[str, str]:
     """The variables that make these settings."""
     values = settings.model_dump(exclude_defaults=True)
     return {f"HONELOOP_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def assert_margins_and_thresholds_are_told(settings: Settings, db: Database) -> None:
+    """What Dagster holds of the training set materialized last, against the set itself."""
+    with open_instance(settings) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("training_set"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    built = load_training_set(db, int(str(metadata["training_set_id"].value)))
+
+    def rows(title: str) -> list[list[str]]:
+        (text,) = [str(value.value) for name, value in metadata.items() if name.startswith(title)]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()][2:]
+
+    margins = [
+        negative.positive_score - negative.negative_score
+        for pair in built.pairs
+        for negative in pair.negatives
+        if negative.positive_score is not None and negative.negative_score is not None
+    ]
+    assert len(margins) > 15
+    (mined,) = rows("margins before training")
+    assert mined[:3] == ["mined", str(len(margins)), "0"]
+    assert float(mined[5]) == pytest.approx(float(np.median(margins)), abs=1e-3)
+    bars = rows("histogram of the margins")
+    assert sum(int(count) for _, count, _ in bars) == len(margins)
+    for span, count, bar in bars:
+        low, high = map(float, span.split(" to "))
+        assert int(count) == sum(low <= margin < high for margin in margins)
+        assert bool(bar) == bool(int(count))
+    thresholds = rows("what thresholds reject")
+    assert {origin for origin, *_ in thresholds} == {"docstring"}
+    assert [each[1] for each in thresholds if "in force" in each[1]] == ["0.95 (in force)"]
+    rejected = [int(each[2].split(" of ")[0].replace(",", "")) for each in thresholds]
+    assert rejected == sorted(rejected, reverse=True)
+    assert rejected[0] > rejected[-1] > 0
+
+
+def test_recipes_are_compared_and_no_model_comes_of_it(small: Settings, db: Database, repository: Path):
+    copy_from_click(DOCUMENTED, repository)
+    commit_all(repository, "Add more")
+    add_repository(db, "clicked", str(repository))
+    few = small.model_copy(update={"max_documentation_pairs": 16, "train_max_tokens": 32})
+    with Loop.running(few, Silent()) as loop:
+        assert loop.index()
+    names = ["multiple-negatives", "triplet"]
+
+    ran = CliRunner(env=as_environment(few)).invoke(app, ["train", "--compare", ",".join(names), "--json"])
+
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert [each["recipe"] for each in told["recipes"]] == names
+    assert [each["made"] for each in told["recipes"]] == ["trained", "trained"]
+    assert told["failed"] == {}
+    (base,) = list_models(db)  # nothing else was registered
+    assert told["base_version"] == base.version
+    measured = {each["recipe"]: each["validation"][told["metric"]] for each in told["recipes"]}
+    assert told["best"] == max(names, key=measured.__getitem__)  # of equals the first
+    assert not few.checkpoints_path.exists()
+    assert_margins_and_thresholds_are_told(few, db)
+
+    # Again it is only looked up, whoever asks, and in the order they ask in.
+    with Loop.running(few, Silent()) as loop:
+        comparison = loop.compare(names[::-1])
+        built = loop.result.training["training_set"]
+    assert [(each.name, each.made) for each in comparison.compared] == [(n, "waiting") for n in names[::-1]]
+    assert comparison.training_set_id == told["training_set_id"] == built["training_set_id"]
+    assert {each.name: each.validation[told["metric"]] for each in comparison.compared} == measured
+    assert comparison.best is not None
+    assert comparison.best.name == max(names[::-1], key=measured.__getitem__)
+    assert list_models(db) == [base]
 
 
 def test_two_runs_do_not_meet(settings: Settings):

@@ -358,6 +358,23 @@ def test_general_queries_whose_code_the_candidate_learned_are_left_out() -> None
     assert "40 left out as the candidate learned from their code" in lost.sentence
 
 
+def test_queries_whose_code_a_model_before_the_candidate_learned_decide_nothing() -> None:
+    # The sixty queries that had been learned gain, sixty others do not: those it is judged by.
+    before, after = [Slice([3] * 60), Slice([2] * 60, "commit")], [Slice([1] * 60), Slice([2] * 60, "commit")]
+    found = measured(evaluation(CANDIDATE, *after), evaluation(SERVING, *before))
+    assert decide(found, THRESHOLDS, SOUND).approved
+    keys = {result.query_key for result in found.candidate.per_query if result.origin == "docstring"}
+    verdict = decide(replace(found, learned_from=frozenset(keys)), THRESHOLDS, SOUND)
+    assert verdict.decision == "rejected"
+    assert verdict.difference is not None
+    assert verdict.difference.count == 60
+    assert "on 60 test queries (60 of all left out, as a model before it learned" in verdict.reasons[0]
+    most = frozenset(result.query_key for result in found.candidate.per_query[:100])
+    verdict = decide(replace(found, learned_from=most), THRESHOLDS, SOUND)
+    assert verdict.decision == "not enough evidence"
+    assert verdict.reasons[0].endswith("100 were left out, as a model before it learned from their code.")
+
+
 def test_one_query_is_never_enough() -> None:
     verdict = judged([Slice([100])], [Slice([1])])
     assert verdict.decision == "not enough evidence"

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 
+SMALL = {
+    "bootstrap_resamples": 200,
+    "permutations": 1000,
+    "gate_min_queries": 5,
+    "gate_slice_min_queries": 5,
+    "general_min_queries": 5,
+    "gate_floors": {},
+    "min_metric": 0.0,
+}
+
+
 def stored(db: Database, model_version: str, fingerprint: str, *, learned: int, added: bool) -> TrainingSet:
     """A training set with ten documentation queries to test; people judged the code of some of them since."""
     asked = functions()[:10]
@@ -61,17 +72,7 @@ def test_a_second_night_compares_with_what_serves_the_base_and_the_constant_set(
     blur(tmp_path / "worse", noise=4)
     worse = load_encoder(str(tmp_path / "worse"), device="cpu")
     add_functions(db, functions())
-    small = settings.model_copy(
-        update={
-            "bootstrap_resamples": 200,
-            "permutations": 1000,
-            "gate_min_queries": 5,
-            "gate_slice_min_queries": 5,
-            "general_min_queries": 5,
-            "gate_floors": {},
-            "min_metric": 0.0,
-        }
-    )
+    small = settings.model_copy(update=SMALL)
     bench = Workbench(small, Silent(), db)
     assert bench.base_model().version == minilm.version
     with db.connect() as connection:
@@ -120,3 +121,68 @@ def test_a_second_night_compares_with_what_serves_the_base_and_the_constant_set(
     outcome = gate_agrees(bench, forged)
     assert not outcome.passed
     assert "The gate said 'approved' and says 'rejected' now" in outcome.message
+
+
+def test_what_a_model_before_the_candidate_learned_from_is_no_test_of_it(
+    db: Database, minilm: Encoder, blurred: Encoder, settings: Settings, tmp_path: Path
+) -> None:
+    from pipeline.encoders.loading import load_encoder
+
+    blur(tmp_path / "tuned", noise=1)
+    tuned = load_encoder(str(tmp_path / "tuned"), device="cpu")
+    add_functions(db, functions())
+    small = settings.model_copy(update=SMALL)
+    bench = Workbench(small, Silent(), db)
+    assert bench.base_model().version == minilm.version
+
+    def registered(encoder: Encoder, of: TrainingSet, base: str) -> registry.ModelRecord:
+        return registry.ensure_registered(
+            db, encoder, str(tmp_path), "candidate", base_version=base, training_set_id=of.id
+        )
+
+    # What serves learned from the code of three functions that people had judged. They took that back since,
+    # and the documentation of the same functions tests what is trained from it.
+    first = stored(db, minilm.version, "one", learned=3, added=False)
+    general = general_set(db, freeze_test_set(db, first), first, small)
+    second = stored(db, minilm.version, "two", learned=0, added=False)
+    add_snippet(db, "def quite_new(): ...", path="new.py", symbol="quite_new")
+    tonight = freeze_test_set(db, second)
+    assert general is not None
+    assert general.name != tonight.name
+    assert len(tonight.queries) == 10
+    serving = registered(blurred, first, minilm.version)
+    with db.connect() as connection:
+        registry.set_state(connection, serving.version, "approved", "index", ["it passed"])
+        registry.set_state(connection, serving.version, "serving", "index", ["it passed"])
+    candidate = registered(tuned, second, serving.version)
+    assert registry.training_sets_of(db, candidate) == (second.id, first.id)
+    for encoder in (minilm, blurred, tuned):
+        for each in (general, tonight):
+            evaluate_on(db, encoder, each, small, Silent())
+
+    verdict = judge(bench, candidate, tonight.name, general.name)
+    counts = {
+        each.about: each.difference.count
+        for each in verdict.findings
+        if each.difference is not None and each.about.split()[0] in ("gain", "general")
+    }
+    assert counts == {
+        "gain over serving": 7,
+        "gain over base": 7,
+        "general set over serving": 7,
+        "general set over base": 7,
+    }
+    assert "(3 of all left out, as a model before it learned from their code)" in verdict.reasons[0]
+    # The same set from the base is judged by all that it holds out.
+    cousin = replace(candidate, base_version=minilm.version)
+    verdict = judge(bench, cousin, tonight.name, general.name)
+    assert verdict.difference is not None
+    assert verdict.difference.count == 10
+    # A general set of which too little is a test for the whole line is replaced.
+    strict = small.model_copy(update={"general_min_queries": 8})
+    more = stored(db, minilm.version, "three", learned=0, added=True)
+    frozen = freeze_test_set(db, more)
+    assert general_set(db, frozen, second, strict) == general
+    replaced = general_set(db, frozen, second, strict, [first])
+    assert replaced is not None
+    assert replaced.name == frozen.name

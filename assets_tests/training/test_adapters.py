@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import Qwen2Model
 
+from assets_tests.training.click_pairs import make_set
 from assets_tests.training.notes import Notes
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
@@ -19,7 +21,6 @@ from pipeline.progress import Silent
 from pipeline.training.adapters import (
     Adapters,
     checkpoint_gradients,
-    chosen_rank,
     parameter_count,
     set_trained_tensors,
     trained_tensors,
@@ -78,13 +79,6 @@ def test_a_model_trained_by_lora_is_a_plain_checkpoint(
     np.testing.assert_allclose(encoder.embed_documents(texts), tuned.model.encode(texts), atol=1e-5)
 
 
-def test_large_encoders_are_trained_by_lora_unless_something_else_is_set() -> None:
-    assert chosen_rank(None, large=True) == 16
-    assert chosen_rank(None, large=False) == 0
-    assert chosen_rank(0, large=True) == 0
-    assert chosen_rank(4, large=False) == 4
-
-
 def test_how_large_a_large_encoder_is_is_a_setting(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path
 ) -> None:
@@ -125,6 +119,37 @@ def test_checkpointed_gradients_are_the_same(minilm: Encoder, click_pairs: list[
     kept, computed_again = gradients(checkpointed=False), gradients(checkpointed=True)
     assert kept.keys() == computed_again.keys()
     assert all(torch.equal(kept[name], computed_again[name]) for name in kept)
+
+
+def test_adapters_with_checkpointed_gradients_train_the_qwen_of_a_concatenated_encoder(
+    qodo_jina: Encoder, small_hub: Path, click_pairs: list[Pair], small: Settings, tmp_path: Path
+) -> None:
+    pairs = make_set([*click_pairs[:16], *click_pairs[48:56]])
+    settings = small.model_copy(
+        update={"lora_rank": 4, "gradient_checkpointing": "on", "validations_per_epoch": 1}
+    )
+    tuned = fine_tune(qodo_jina, pairs, settings, tmp_path / "1.work", Silent())
+    assert tuned.lora_rank == 4
+    layers = next(module for module in tuned.model.modules() if isinstance(module, Qwen2Model))
+    assert layers.is_activation_checkpointing
+    # Gradients that are computed twice are the same.
+    plain = fine_tune(
+        qodo_jina,
+        pairs,
+        settings.model_copy(update={"gradient_checkpointing": "off"}),
+        tmp_path / "2.work",
+        Silent(),
+    )
+    assert plain.history == tuned.history
+
+    checkpoint = write_checkpoint(tuned, qodo_jina, pairs, tmp_path / "checkpoints")
+    loaded = load_encoder(str(checkpoint.path), device="cpu")
+    assert loaded.version == checkpoint.version
+    texts = [pair.positive_text for pair in pairs.pairs[:4]]
+    before, after = (np.split(each.embed_documents(texts), [1536], axis=1) for each in (qodo_jina, loaded))
+    np.testing.assert_allclose(after[0] * np.sqrt(2), tuned.model.encode(texts), atol=1e-5)
+    assert np.abs(after[0] - before[0]).max() > 1e-3
+    np.testing.assert_allclose(after[1], before[1], atol=1e-6)
 
 
 def test_gradient_checkpointing_is_a_setting(

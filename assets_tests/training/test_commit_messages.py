@@ -71,6 +71,105 @@ def test_a_message_becomes_a_query(message: str, query: str) -> None:
     assert query_of(message) == query
 
 
+# A technical name within a sentence is what the sentence is about, however much it looks like a ticket.
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Support GPT-4 in the client of completions",
+        "Round halves as IEEE-754 says they are",
+        "Decode BASE-64 with or without padding",
+        "Read PKCS-12 files",
+        "Hash names with SHA-256",
+        "Print dates as ISO-8601",
+        "Send a cookie as RFC-6265 has it",
+        "GPT-4 answers are streamed",
+        "Fix SHA-256 of empty files",
+        "Fix UTF-8",
+        "Names of files are decoded (UTF-8)",
+        "UTF-16: read the byte order mark",
+        "Prefer GPT-4.5 to GPT-4",
+        "Round numbers in IEEE-754-2008 mode",
+        "Run on MIPS-32, ARM-64 and X86-64",
+        # Names that nobody told of: where they stand says that they are no tickets
+        "Train adapters of LORA-16 on the encoder",
+        "Read frames of MODBUS-2 from the socket",
+        "Write the archive as TAPE-9",
+        "Fix LORA-16 in the encoder",
+        "Pass the LORA-16 adapters on",
+        "Look at the issue tracker for COBALT-60 sources",
+    ],
+)
+def test_a_technical_name_stays(message: str) -> None:
+    assert query_of(message) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "PROJ-123: Double the wait of a request",
+        "PROJ-123 - Double the wait of a request",
+        "PROJ-123 | Double the wait of a request",
+        "PROJ-123, ABC-12: Double the wait of a request",
+        "[ABC-12] Double the wait of a request",
+        "fix(http): ABC-12 Double the wait of a request",
+        "Fix ABC-12: Double the wait of a request",
+        "Double the wait of a request (ABC-12)",
+        "Double the wait of a request [ABC-12]",
+        "Double the wait of a request (ABC-12, ABC-13)",
+        "Double the wait of a request (fixes ABC-12)",
+        "Double the wait of a request ABC-12",
+        "Double the wait of a request - ABC-12",
+        "Double the wait of a request for ABC-1234",
+        "Double the wait of a request, fixes ABC-12",
+        "Double the wait of a request, see ABC-12 and ABC-13",
+        "Double the wait of a request, issue ABC-12",
+        "Double the wait of a request #123",
+        "Double the wait of a request (#123)",
+    ],
+)
+def test_a_ticket_goes(message: str) -> None:
+    assert query_of(message) == "Double the wait of a request"
+
+
+WAIT = "The wait doubles each time until the limit."
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        # What git takes for trailers: all lines of the last paragraph
+        (f"{WAIT}\n\nBug: 12\nReviewed-on: https://example.org/1\nTested-by: Ann\n at the office", WAIT),
+        (f'{WAIT}\n\nFixes: 0123abc ("Wait")\nCc: stable@example.org', WAIT),
+        (f"{WAIT}\nReviewed-by: Ann", WAIT),
+        (f"{WAIT}\nIssue: ABC-12", WAIT),
+        ("Cc: Ann\nCloses-Bug: #1", ""),
+        # What is a sentence, or stands elsewhere
+        (
+            "Fix: the wait doubles each time until the limit",
+            "Fix: the wait doubles each time until the limit",
+        ),
+        (
+            "See: the wait doubles each time.\nThat was not so.",
+            "See: the wait doubles each time. That was not so.",
+        ),
+        (
+            f"Applies-to: requests that were sent again.\n\n{WAIT}",
+            "Applies-to: requests that were sent again.",
+        ),
+        # The fields of a review
+        (
+            "Summary: the wait doubles each time until the limit.\n\nTest Plan: ran every test there is of it"
+            "\n\nReviewers: ann, bob\n\nDifferential Revision: https://example.org/D12",
+            "the wait doubles each time until the limit.",
+        ),
+        (f"Summary:\nSimilar to D1019016. {WAIT}\n\nReviewed By: ann", WAIT),
+        ("Test Plan:\nStarted the server and looked at its log for a while.", ""),
+    ],
+)
+def test_trailers_and_fields_of_a_review_go_and_sentences_stay(body: str, kept: str) -> None:
+    assert query_of(f"Retry a request\n\n{body}") == f"Retry a request. {kept}".removesuffix(". ")
+
+
 def test_a_long_message_is_cut_after_a_sentence() -> None:
     query = query_of("Retry a request\n\n" + "Each of these sentences has just eight words. " * 30)
     assert query.endswith("words.")
@@ -95,6 +194,26 @@ def test_a_long_message_is_cut_after_a_sentence() -> None:
         ("chore(deps): pin the version of the client", "housekeeping"),
         ("Bump pytest from 7.3.1 to 7.4.0", "housekeeping"),
         ("Release 1.2", "housekeeping"),
+        ("Release the connections of HTTP/1.1 after each request", None),
+        ("Release candidate", "housekeeping"),
+        ("Prepare for 1.2", "housekeeping"),
+        ("Prepare for the release candidate 3.20.0 RC2", "housekeeping"),
+        ("Start 1.3 development", "housekeeping"),
+        ("Bump", "housekeeping"),
+        ("Bump version", "housekeeping"),
+        ("bump the version of the package to 2", "housekeeping"),
+        ("Bump actions/checkout in the workflow of releases", "housekeeping"),
+        ("Bump urllib3 and requests", "housekeeping"),
+        ("Bump retries", "housekeeping"),
+        ("Bump the counter when a request fails", None),
+        ("Bump the limit of open files to 100", None),
+        ("Bump counters of failed requests by their host", None),
+        ("Release the lock on failure", None),
+        ("Release memory of closed pools", None),
+        ("Start the timer after 0.5 seconds", None),
+        ("Prepare a request for HTTP/1.1", None),
+        ("Upgrade to node 18", "housekeeping"),
+        ("Switch the default to 5 retries", None),
         ("v1.4.0", "housekeeping"),
         ("Update to clap 4.1", "housekeeping"),
         ("Run black over everything", "formatting only"),

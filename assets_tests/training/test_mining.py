@@ -235,6 +235,48 @@ def test_no_negative_is_better_than_one_over_the_threshold(
     assert miner.tally.over_threshold == SETTINGS.hard_negative_pool
 
 
+def test_copies_of_the_positive_are_never_mined_and_are_counted(
+    minilm: Encoder, chosen: list[Function], contents: dict[bytes, Content]
+) -> None:
+    positive = named("heappop")
+    assert positive.undocumented is not None
+    # The very same under another name; and without its documentation, with the variable renamed as well.
+    same = [
+        text.replace("def heappop(", "def heappop_of_all(") for text in (positive.text, positive.undocumented)
+    ]
+    renamed = positive.undocumented.replace("def heappop(", "def work_it_out(").replace("lastelt", "end")
+    planted = [
+        replace(positive, symbol="heappop_of_all", text=same[0], undocumented=same[1]),
+        replace(positive, symbol="work_it_out", text=renamed, documentation=None, undocumented=None),
+    ]
+    separated = separate([candidate("smallest item of a heap", positive)], SETTINGS)
+    # Everything is looked at, and taken but for what is over the positive's own score or no fair negative.
+    settings = SETTINGS.model_copy(update={"hard_negative_pool": 2000, "hard_negative_max_ratio": 1.0})
+
+    def mined_from(functions: list[Function]) -> tuple[Miner, set[bytes]]:
+        hashes = [function.hash for function in functions]
+        corpus = Corpus(hashes, embed(minilm, functions), {each: row for row, each in enumerate(hashes)})
+        known = contents | {
+            copy.hash: Content(
+                copy.text, copy.undocumented, copy.undocumented is not None, frozenset({copy.symbol})
+            )
+            for copy in planted
+        }
+        miner = Miner(minilm, corpus, separated.kept, settings, Silent())
+        (found,) = miner.mine([2000], Fairness(separated, known), known)
+        return miner, {each.content_hash for each in found}
+
+    without, taken = mined_from(chosen)
+    with_copies, taken_then = mined_from([*chosen, *planted])
+    assert len(taken) > 100
+    assert taken_then == taken
+    assert with_copies.tally.over_threshold == without.tally.over_threshold
+    assert with_copies.tally.passed - without.tally.passed == {
+        "same code as the positive": 1,
+        "near-duplicate of an answer": 1,
+    }
+
+
 def test_what_somebody_liked_is_never_mined(
     minilm: Encoder, corpus: Corpus, contents: dict[bytes, Content]
 ) -> None:

@@ -16,13 +16,22 @@ from sentence_transformers.sentence_transformer.losses import (
     GISTEmbedLoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
+    TripletDistanceMetric,
+    TripletLoss,
 )
 
 from assets_tests.training.one_batch import computed, reference, with_own_negatives
 from pipeline.encoders.encoder import Encoder
 from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.guide import Guide
-from pipeline.training.losses import embed_batch, matryoshka_dims, matryoshka_loss, ranking_loss, triplet_loss
+from pipeline.training.losses import (
+    Loss,
+    embed_batch,
+    matryoshka_dims,
+    matryoshka_loss,
+    ranking_loss,
+    triplet_loss,
+)
 from pipeline.training.memory import peak_bytes, reset_peak
 from pipeline.training.pairs import Pair
 
@@ -123,14 +132,26 @@ def test_nested_is_sentence_transformers_matryoshka(
     same(computed(minilm, pairs, NESTED, cached=cached), reference(minilm, pairs, make))
 
 
+def test_nested_triplets_are_sentence_transformers_matryoshka_around_its_triplet_loss(
+    minilm: Encoder, pairs: list[Pair]
+) -> None:
+    def make(model: Any) -> MatryoshkaLoss:
+        inner = TripletLoss(model, distance_metric=TripletDistanceMetric.COSINE, triplet_margin=0.5)
+        return MatryoshkaLoss(model, inner, matryoshka_dims(384, 3))
+
+    ours = partial(matryoshka_loss, loss=partial(triplet_loss, margin=0.5), halvings=3)
+    same(computed(minilm, pairs, ours), reference(minilm, pairs, make))
+
+
 def test_dimensions_are_halved_as_long_as_there_are_any() -> None:
     assert matryoshka_dims(384, 3) == [384, 192, 96, 48]
     assert matryoshka_dims(5, 8) == [5, 2, 1]
 
 
+@pytest.mark.parametrize("halvings", [0, 3])
 @pytest.mark.parametrize("cached", [False, True])
 def test_guided_is_sentence_transformers_gist_without_its_further_terms(
-    minilm: Encoder, pairs: list[Pair], *, cached: bool
+    minilm: Encoder, pairs: list[Pair], *, cached: bool, halvings: int
 ) -> None:
     # So wide a margin takes out some candidates, and leaves some.
     margin, temperature = 0.3, 0.5
@@ -144,7 +165,7 @@ def test_guided_is_sentence_transformers_gist_without_its_further_terms(
 
     def make(model: Any) -> Any:
         kind = partial(CachedGISTEmbedLoss, mini_batch_size=2) if cached else GISTEmbedLoss
-        return kind(
+        gist = kind(
             model,
             minilm.sentence_transformer().eval(),
             temperature=temperature,
@@ -152,8 +173,11 @@ def test_guided_is_sentence_transformers_gist_without_its_further_terms(
             contrast_anchors=False,
             contrast_positives=False,
         )
+        return MatryoshkaLoss(model, gist, matryoshka_dims(384, halvings)) if halvings else gist
 
-    loss = partial(ranking_loss, temperature=temperature)
+    loss: Loss = partial(ranking_loss, temperature=temperature)
+    if halvings:
+        loss = partial(matryoshka_loss, loss=loss, halvings=halvings)
     same(
         computed(minilm, pairs, loss, guide=guide, cached=cached),
         reference(minilm, pairs, make),

@@ -7,11 +7,19 @@ from dataclasses import replace
 import pytest
 
 from assets_tests.training.click_pairs import content_hash, make_set, plain_pairs
+from assets_tests.training.standard_library import Function, add_functions
 from pipeline.config import Settings
-from pipeline.training.pairs import Negative, Pair
+from pipeline.encoders.encoder import Encoder
+from pipeline.progress import Silent
+from pipeline.promotion.registry import ModelRecord, ensure_registered, set_state, training_sets_of
+from pipeline.store.connections import Database
+from pipeline.training import store
+from pipeline.training.pairs import Negative, Pair, TrainingSet
 from pipeline.training.recipe import recipe_of
-from pipeline.training.replay import usable_again
+from pipeline.training.replay import earlier_pairs, usable_again
 from pipeline.training.stages import plan_stages
+from pipeline.training.training_set import load_training_set
+from pipeline.workbench import Workbench
 
 EARLIER = plain_pairs(6, "train")
 PRESENT = make_set(
@@ -57,3 +65,66 @@ def test_a_share_of_the_only_stage_is_earlier_pairs() -> None:
     (stage,) = plan_stages(PRESENT, recipe_of(settings), print, EARLIER)
     assert (len(stage.pairs), stage.replayed) == (13, 3)
     assert sum(pair in EARLIER for pair in stage.pairs) == 3
+
+
+def test_a_model_trained_from_the_serving_one_is_shown_what_that_one_learned_from(
+    db: Database, minilm: Encoder, settings: Settings
+) -> None:
+    base = ensure_registered(db, minilm, "minilm")
+
+    def stored(pairs: list[Pair]) -> TrainingSet:
+        name = make_set(pairs).fingerprint
+        codes = {pair.positive_text: content_hash(pair.positive_text).hex() for pair in pairs}
+        code = [Function("click.py", symbol, text, None, None) for text, symbol in codes.items()]
+        add_functions(db, code, repository=name)
+        with db.connect() as connection:
+            set_id = store.save_set(
+                connection,
+                fingerprint=name,
+                pairs_fingerprint=name,
+                model_version=base.version,
+                counts={},
+                settings={},
+                pairs=pairs,
+            )
+        return load_training_set(db, set_id)
+
+    def trained(number: int, on: TrainingSet, origin: ModelRecord) -> ModelRecord:
+        """A model version grown from another one; only its registration matters here."""
+        encoder = Encoder(minilm.spec, (), dict.fromkeys(minilm.files, f"{number:064x}"))
+        return ensure_registered(
+            db,
+            encoder,
+            f"/checkpoints/{number}",
+            state="candidate",
+            base_version=origin.version,
+            training_set_id=on.id,
+        )
+
+    # The first set has four pairs that the second no longer has, one of which people judged, and one whose
+    # code the second holds out; two more validate or test, and are not learned from.
+    judged = replace(EARLIER[0], origin="feedback")
+    held_out = replace(EARLIER[1], positive_text=PRESENT.pairs[12].positive_text)
+    held_out = replace(held_out, positive_hash=content_hash(held_out.positive_text))
+    aside = [replace(EARLIER[4], split="validation"), replace(EARLIER[5], split="test")]
+    first = stored([judged, held_out, *EARLIER[2:4], *aside, *PRESENT.pairs[:2]])
+    second = stored(list(PRESENT.pairs))
+    one = trained(1, first, base)
+    two = trained(2, second, one)
+    assert training_sets_of(db, two) == (second.id, first.id)
+
+    def shown(model: ModelRecord, training_set: TrainingSet) -> set[str]:
+        return {pair.query for pair in earlier_pairs(db, model, training_set)}
+
+    wanted = {pair.query for pair in EARLIER[2:4]}
+    assert shown(base, second) == set()
+    assert shown(one, first) == set()  # the same set once more has them all
+    assert shown(one, second) == wanted
+    assert shown(two, second) == wanted  # of the whole line
+    # `honeloop train --base serving` means this one when it serves.
+    with db.connect() as connection:
+        set_state(connection, one.version, "approved", "gate", ["a test"])
+        set_state(connection, one.version, "serving", "index", ["a test"])
+    bench = Workbench(settings, Silent(), db)
+    assert shown(bench.named_model("serving"), second) == wanted
+    assert shown(bench.named_model("base"), second) == set()

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,23 +107,39 @@ class KilledBySignal(KilledAt):
             yield advance
 
 
-def test_a_killed_training_ends_with_the_model_of_an_unkilled_one(
-    staged: TrainingSet, small: Settings, tmp_path: Path
-) -> None:
-    # Two stages, and dropout, whose random numbers have to go on where they were.
-    settings = small.model_copy(
-        update={**ALWAYS, "recipe": "two-stage", "dropout": 0.1, "validations_per_epoch": 1}
-    )
-    pairs = tmp_path / "staged"
-    pairs.write_bytes(pickle.dumps(staged))
+class Trainings:
+    """Trainings of the same pairs in two stages, with dropout, whose random numbers have to go on where they
+    were; each in a process of its own, and in a directory of its own under `path`.
+    """
 
-    def train(work: str, killed_in: int = 0) -> subprocess.CompletedProcess[str]:
+    def __init__(self, path: Path, staged: TrainingSet) -> None:
+        self._path = path
+        settings = Settings(
+            home=path / "home",
+            device="cpu",
+            train_batch_size=8,
+            train_max_tokens=32,
+            recipe="two-stage",
+            dropout=0.1,
+            validations_per_epoch=1,
+        )
+        self._settings = settings.model_copy(update=ALWAYS).model_dump_json()
+        self._pairs = path / "staged"
+        self._pairs.write_bytes(pickle.dumps(staged))
+
+    def work(self, name: str) -> Path:
+        return self._path / name
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        return load_file(self._path / f"{name}.safetensors")
+
+    def run(self, name: str, killed_in: int = 0) -> subprocess.CompletedProcess[str]:
         arguments = (
-            settings.model_dump_json(),
-            pairs,
-            tmp_path / work,
+            self._settings,
+            self._pairs,
+            self.work(name),
             killed_in,
-            tmp_path / f"{work}.safetensors",
+            self._path / f"{name}.safetensors",
         )
         return subprocess.run(
             [sys.executable, "-c", TRAINING, *map(str, arguments)],
@@ -132,19 +149,45 @@ def test_a_killed_training_ends_with_the_model_of_an_unkilled_one(
             check=False,
         )
 
-    killed = train("killed.work", killed_in=4)
-    assert killed.returncode == -9, killed.stderr
-    work = tmp_path / "killed.work"
-    assert (work / STATE).is_file()
-    ended = [train("killed.work"), train("other.work")]
-    assert [each.returncode for each in ended] == [0, 0], [each.stderr for each in ended]
-    resumed, unkilled = (json.loads(each.stdout) for each in ended)
+    def account(self, name: str) -> dict[str, Any]:
+        """What it tells of itself, having come to its end."""
+        ended = self.run(name)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
 
-    assert (resumed["resumed_at"], unkilled["resumed_at"]) == ([3], []), "\n".join(resumed["notes"])
-    assert any(note.startswith("Resumed at step 3 of 5") for note in resumed["notes"])
-    ours, theirs = (load_file(tmp_path / f"{name}.work.safetensors") for name in ("killed", "other"))
+
+@pytest.fixture(scope="module")
+def trainings(staged: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trainings"), staged)
+
+
+@pytest.fixture(scope="module")
+def unkilled(trainings: Trainings) -> dict[str, Any]:
+    """The account of one that was left alone; its weights go by this name."""
+    account = trainings.account("unkilled")
+    assert account["resumed_at"] == []
+    assert [row["step"] for row in account["history"] if row.get("stage", "feedback") != "feedback"][-1] == 2
+    return account
+
+
+# In the second stage, and in its first step: the random numbers are each stage's own, so what is gone on from
+# is the first stage's last step but one.
+@pytest.mark.parametrize(("killed_in", "saved"), [(4, 3), (3, 1)])
+def test_a_killed_training_ends_with_the_model_of_an_unkilled_one(
+    trainings: Trainings, unkilled: dict[str, Any], killed_in: int, saved: int
+) -> None:
+    name = f"killed in {killed_in}"
+    killed = trainings.run(name, killed_in)
+    assert killed.returncode == -9, killed.stderr
+    work = trainings.work(name)
+    assert (work / STATE).is_file()
+    resumed = trainings.account(name)
+
+    assert resumed["resumed_at"] == [saved], "\n".join(resumed["notes"])
+    assert any(note.startswith(f"Resumed at step {saved} of 5") for note in resumed["notes"])
+    ours, theirs = trainings.weights(name), trainings.weights("unkilled")
     assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(ours[each], theirs[each]) for each in ours)
     assert resumed["history"] == unkilled["history"]
     assert [row["step"] for row in resumed["history"] if "loss" in row] == [1, 2, 3, 4, 5]
     assert resumed["best_step"] == unkilled["best_step"]

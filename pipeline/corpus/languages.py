@@ -47,6 +47,7 @@ class Language:
         filenames: Whole file names, for files without an ending.
         head: If a later language claims an extension too, the file is in this one only if its beginning
             matches.
+        indented: Line breaks and indentation decide which statements there are, and in which block.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Language:
     interpreters: tuple[str, ...] = ()
     filenames: tuple[str, ...] = ()
     head: re.Pattern[bytes] | None = None
+    indented: bool = False
 
     @cached_property
     def query_text(self) -> str:
@@ -106,7 +108,13 @@ _CPP_HEAD = re.compile(
 )
 
 LANGUAGES: tuple[Language, ...] = (
-    Language("python", "tree-sitter-python", (".py", ".pyi", ".pyw"), interpreters=("python", "pypy")),
+    Language(
+        "python",
+        "tree-sitter-python",
+        (".py", ".pyi", ".pyw"),
+        interpreters=("python", "pypy"),
+        indented=True,
+    ),
     Language(
         "javascript",
         "tree-sitter-javascript",
@@ -143,7 +151,7 @@ LANGUAGES: tuple[Language, ...] = (
     Language("elixir", "tree-sitter-elixir", (".ex", ".exs"), interpreters=("elixir",)),
     Language("lua", "tree-sitter-lua", (".lua",), interpreters=("lua", "luajit")),
     Language("kotlin", "tree-sitter-kotlin", (".kt", ".kts"), interpreters=("kotlin",)),
-    Language("scala", "tree-sitter-scala", (".scala", ".sc"), interpreters=("scala", "amm")),
+    Language("scala", "tree-sitter-scala", (".scala", ".sc"), interpreters=("scala", "amm"), indented=True),
     Language("swift", "tree-sitter-swift", (".swift",), interpreters=("swift",)),
     Language(
         "bash",

@@ -161,15 +161,19 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
 
 
 def general_set(
-    db: Database, tonight: FrozenSet, training_set: TrainingSet, settings: Settings
+    db: Database,
+    tonight: FrozenSet,
+    training_set: TrainingSet,
+    settings: Settings,
+    earlier: Sequence[TrainingSet] = (),
 ) -> FrozenSet | None:
     """The general set in force, frozen out of tonight's documentation queries if there is none yet.
 
     It ranks by meaning alone, always: what counts in searches is learned anew, and would not be constant.
 
     It is replaced, and the reason recorded, when it can no longer be measured on, or when too few of its
-    queries (`general_min_queries`) are a test of what learns from `training_set` and tonight's are more. None
-    while there is no documentation query.
+    queries (`general_min_queries`) are a test of what learns from `training_set`, after the models before it
+    did from the `earlier` sets, and tonight's are more. None while there is no documentation query.
     """
     reason = "the first documentation queries there were"
     with db.connect() as connection:
@@ -188,7 +192,7 @@ def general_set(
             except HoneloopError as error:
                 reason = error.message
             else:
-                usable = len(kept.queries) - len(learned_from(kept, training_set))
+                usable = len(kept.queries) - len(learned_from(kept, training_set, *earlier))
                 if usable >= settings.general_min_queries or len(queries) <= usable:
                     return kept
                 reason = f"of the one before {usable} queries were left, too few to tell"
@@ -213,13 +217,14 @@ def general_in_force(db: Database) -> GeneralSet | None:
     return None if row is None else GeneralSet(row[0], row[1], f"{row[2]:%Y-%m-%d}", row[3])
 
 
-def learned_from(frozen: FrozenSet, training_set: TrainingSet) -> frozenset[bytes]:
-    """The keys of the queries that are no test of a model that learned from `training_set`.
+def learned_from(frozen: FrozenSet, *training_sets: TrainingSet) -> frozenset[bytes]:
+    """The keys of the queries that are no test of a model that learned from `training_sets`.
 
-    A set that is held constant does not know what people judge later. Of a query that is now on the training
-    or validation side, or whose code, or a near-duplicate of it, is, the model has seen too much.
+    A set that is held constant does not know what people judge later, and tonight's does not know what they
+    judged before. Of a query that is on the training or validation side of one of them, or whose code, or a
+    near-duplicate of it, is, the model has seen too much.
     """
-    seen = [pair for pair in training_set.pairs if pair.split != "test"]
+    seen = [pair for each in training_sets for pair in each.pairs if pair.split != "test"]
     groups = {pair.group_key for pair in seen}
     hashes = {pair.positive_hash for pair in seen}
     known: NearDuplicates[bytes] = NearDuplicates()

@@ -56,12 +56,15 @@ class Measurements:
         base: The base encoder, on the same: it always stands in the comparison, since tuning a small model
             can make it worse, night after night, without one night that stands out.
         general: The three on the general set; None without one.
+        learned_from: Tonight's queries that are no test of this candidate, as a model before it learned from
+            their code.
     """
 
     candidate: Evaluation
     serving: Evaluation
     base: Evaluation
     general: GeneralMeasurements | None = None
+    learned_from: frozenset[bytes] = frozenset()
 
 
 def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[SanityResult]) -> Verdict:
@@ -85,15 +88,15 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
         HoneloopError: the models were not measured on the same test set.
     """
     candidate, serving, base = measured.candidate, measured.serving, measured.base
-    pairs = paired_queries(candidate, serving)
-    with_base = paired_queries(candidate, base)
+    pairs = _tests(paired_queries(candidate, serving), measured.learned_from)
+    with_base = _tests(paired_queries(candidate, base), measured.learned_from)
     feedback = _of_feedback(pairs)
     primary = "feedback" if len(feedback) >= thresholds.min_queries else ALL
     unusable = _unusable(measured, thresholds.metric)
     difference = None
     if not unusable:
         difference = _difference(feedback if primary == "feedback" else pairs, thresholds)
-    general = measured.general
+    general, learned = measured.general, len(measured.learned_from)
 
     def verdict(decision: Decision, reasons: Sequence[str], findings: Sequence[Finding] = ()) -> Verdict:
         return Verdict(
@@ -126,15 +129,17 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
             f"{thresholds.metric}; the gate asks for "
             f"{thresholds.min_queries}."
         )
+        if learned:
+            short = f"{short} {learned:,} were left out, as a model before it learned from their code."
         return verdict("not enough evidence", [short])
-    gain = _gain("serving", difference, primary, thresholds)
+    gain = _gain("serving", difference, primary, thresholds, learned)
     others: list[Finding] = []
     if base.model_version not in (serving.model_version, candidate.model_version):
         chosen = _of_feedback(with_base) if primary == "feedback" else with_base
         over_base = _difference(chosen, thresholds)
         if over_base is None or over_base.count < thresholds.min_queries:
             return verdict("not enough evidence", ["Too few test queries can be compared with the base."])
-        others.append(_gain("base", over_base, primary, thresholds))
+        others.append(_gain("base", over_base, primary, thresholds, learned))
     others += _floors(_of_feedback(pairs) if primary == "feedback" else pairs, thresholds)
     if general is not None:
         others += _general(general, thresholds)
@@ -159,8 +164,17 @@ def describe(difference: Difference) -> str:
     return f"{difference.mean:+.3f} ({difference.interval}{p})"
 
 
-def _gain(over: str, difference: Difference, primary: str, thresholds: GateThresholds) -> Finding:
+def _tests(pairs: Pairs, learned_from: frozenset[bytes]) -> Pairs:
+    """The queries that the candidate, and no model before it, has learned from."""
+    return [pair for pair in pairs if pair[0].query_key not in learned_from]
+
+
+def _gain(
+    over: str, difference: Difference, primary: str, thresholds: GateThresholds, learned: int
+) -> Finding:
     where = f"{difference.count:,} {'feedback ' if primary == 'feedback' else ''}test queries"
+    if learned:
+        where += f" ({learned:,} of all left out, as a model before it learned from their code)"
     measured = f"{thresholds.metric} on {where}: {describe(difference)} over {_model(over)}"
     asked = thresholds.min_improvement
     if difference.mean <= 0:
@@ -201,11 +215,7 @@ def _general(general: GeneralMeasurements, thresholds: GateThresholds) -> list[F
             continue
         if other.model_version == general.candidate.model_version:
             continue
-        pairs = [
-            pair
-            for pair in paired_queries(general.candidate, other)
-            if pair[0].query_key not in general.learned_from
-        ]
+        pairs = _tests(paired_queries(general.candidate, other), general.learned_from)
         about = f"general set over {over}"
         difference = _difference(pairs, thresholds)
         count = 0 if difference is None else difference.count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import HoneloopError
@@ -9,7 +10,7 @@ from pipeline.evaluation.frozen_sets import learned_from, load_frozen
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measurements, Verdict, decide
-from pipeline.promotion.registry import ModelRecord
+from pipeline.promotion.registry import ModelRecord, training_sets_of
 from pipeline.promotion.sanity import sanity_of
 from pipeline.training.training_set import load_training_set
 
@@ -58,16 +59,18 @@ def measurements(
     """
     versions = (candidate.version, *others)
     first, second, third = (_evaluation(bench, version, test_set) for version in versions)
+    sets = [load_training_set(bench.db, each) for each in training_sets_of(bench.db, candidate)]
+    # Tonight's own test set was kept free of what the candidate learned from when it was made, but not of
+    # what the models before it did: a pair may be gone since, or have given way to one that tests.
+    earlier = [each for each in sets if each.id != candidate.training_set_id]
+    learned = learned_from(load_frozen(bench.db, test_set), *earlier) if earlier else frozenset[bytes]()
+    measured = Measurements(first, second, third, learned_from=learned)
     if general is None:
-        return Measurements(first, second, third)
-    learned: frozenset[bytes] = frozenset()
-    # Tonight's own test set was kept free of what the candidate learned from when it was made.
-    if general != test_set and candidate.training_set_id is not None:
-        learned = learned_from(
-            load_frozen(bench.db, general), load_training_set(bench.db, candidate.training_set_id)
-        )
+        return measured
+    if general != test_set:
+        learned = learned_from(load_frozen(bench.db, general), *sets) if sets else frozenset[bytes]()
     of_general = (_evaluation(bench, version, general) for version in versions)
-    return Measurements(first, second, third, GeneralMeasurements(*of_general, learned_from=learned))
+    return replace(measured, general=GeneralMeasurements(*of_general, learned_from=learned))
 
 
 def _evaluation(bench: Workbench, version: str, test_set: str) -> Evaluation:

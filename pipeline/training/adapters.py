@@ -32,13 +32,6 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def chosen_rank(rank: int | None, *, large: bool) -> int:
-    """The rank to train with; 0 is full fine-tuning. `rank` is what was set; None leaves it to the size."""
-    if rank is not None:
-        return rank
-    return 16 if large else 0
-
-
 class Adapters:
     """LoRA adapters on all linear layers of a model. The base weights are frozen from here on.
 

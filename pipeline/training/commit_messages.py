@@ -9,26 +9,13 @@ from __future__ import annotations
 import re
 
 from pipeline.corpus.documentation import shortened
+from pipeline.training.commit_references import TICKET, prose_paragraphs, without_tickets
 
 MIN_WORDS = 3
 # Words beside those that any commit could have.
 MIN_TELLING_WORDS = 2
 MIN_LETTER_SHARE = 0.6
 
-_TRAILER = re.compile(
-    r"^(?:[A-Za-z]+(?:-[A-Za-z]+)*-(?:by|with|id|to|on|from|url|link|for|type|notes?)"
-    r"|change-id|cc|bug|bugs|issue|issues|tickets?|refs?|references?|fix(?:es|ed)?|clos(?:es|ed|e)"
-    r"|resolves?d?|see(?: also)?|related(?: to)?|part of|link|pr|pull request|task|jira|test plan|reviewers?"
-    r"|subscribers|tags|differential revision|summary|bc|backport|no-verify|squashed)\s*[:#]\s*.*$",
-    re.IGNORECASE,
-)
-_NOISE_LINE = re.compile(
-    r"^(?:\(?cherry[ -]picked from commit\b.*|git-svn-id:.*|squashed (?:from|commit)\b.*|-{3,}|={3,}"
-    r"|(?:fix(?:es|ed)?|clos(?:es|ed?)|resolv(?:es|ed?)|refs?|see|related to|part of)[ :]+"
-    r"(?:[\w.-]+/[\w.-]+)?(?:#|gh-|https?://)\S*[.)]?"
-    r"|co-authored-by.*|signed-off-by.*)$",
-    re.IGNORECASE,
-)
 _CONVENTIONAL = re.compile(
     r"^(?P<type>feat|feature|fix|bugfix|hotfix|docs?|styles?|refactor|refact|perf|tests?|build|ci|chore"
     r"|revert|deps?|release|wip|typing|types|improvement|enhancement)(?:\([^)]*\))?!?:\s*(?!:)",
@@ -42,21 +29,12 @@ _HOUSEKEEPING_TYPES = frozenset(
 )
 _LEADING_MARKS = re.compile(
     r"^(?:\[[^\]]{1,30}\]\s*|:\w+:\s*|(?:bpo|gh|issue|bug|ticket|pr)[- ]?#?\d+\s*[:,-]?\s*"
-    r"|(?-i:(?!UTF|ISO|SHA|RFC|CVE|PEP)[A-Z][A-Z0-9]{1,9}-\d+)\s*[:,-]?\s*"
+    rf"|{TICKET}\s*[:,-]?\s*"
     r"|\#\d+\s*[:,-]?\s*|(?:fix(?:es|ed)?|clos(?:es|ed?)|resolv(?:es|ed?)|refs?)\s+"
     r"(?:[\w.-]+/[\w.-]+)?(?:\#|gh-)\d+\s*[:,.-]*\s*|[^\w\s'\"`(<_.-]\ufe0f?\s+)",
     re.IGNORECASE,
 )
 _URL = re.compile(r"<?\bhttps?://[^\s>)\]]+>?|\b[\w.+-]+@[\w-]+\.[\w.]+\b")
-_TICKET = re.compile(
-    r"\s*[(\[](?:[^()\[\]]*\b(?:fix(?:es|ed)?|clos(?:es|ed?)|resolv(?:es|ed?)|refs?|see|pr|issue|bug)\b"
-    r"[^()\[\]]*)?(?:[\w.-]+/[\w.-]+)?(?:\#|gh-|bpo-|(?-i:[A-Z]{2,10}-))\d+(?:\s*,\s*\#?\d+)*[)\]]"
-    r"|(?:\b(?:(?:this|which|and|it|also|should)\s+)*(?:fix(?:es|ed)?|clos(?:es|ed?)|resolv(?:es|ed?)|refs?"
-    r"|see|pr|issue|bug|for|from|per|in|via)\s+)?(?:issue|bug|pr|ticket|pull request)?\s*"
-    r"(?:\b[\w.-]+/[\w.-]+\#\d+\b|(?<![\w&])\#\d+\b|\bgh-\d+\b|\bbpo-\d+\b"
-    r"|(?-i:\b(?!UTF|ISO|SHA|RFC|CVE|PEP|HTTP|AES|MD|UCS|CP)[A-Z]{2,10}-\d+\b))(?:\s+(?:pr|issue)\b)?",
-    re.IGNORECASE,
-)
 _HASH = re.compile(
     r"\s*\(?(?:(?:introduced |broken |added )?(?:in|by|since|from|of)\s+)?(?:commit\s+)?"
     r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}\b\)?"
@@ -68,7 +46,10 @@ _MARKUP = re.compile(
 )
 _LINK = re.compile(r"!?\[([^\[\]]+)\]\([^)]*\)")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
-_REFERENCE = re.compile(rf"{_URL.pattern}|(?<![\w(\[&])#\d+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{7,40}}\b")
+# D12345 is a change in Phabricator.
+_REFERENCE = re.compile(
+    rf"{_URL.pattern}|\bD\d{{5,}}\b|(?<![\w(\[&])#\d+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{7,40}}\b"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(`])")
 _NUMBER = re.compile(r"\d[\d.,]*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -87,13 +68,25 @@ _BOT = re.compile(
     r"|travis-?ci|^jenkins\b|copybara|autoroll|buildkite|circleci|^[\w-]*-(?:ci|automation)\b",
     re.IGNORECASE,
 )
+# A version's number, or what has one: not "Bump the counter when a request fails", nor "Release the lock".
+_NO_RELEASE = r"(?! (?:the|an?|its?|their|our|each|every|all|any)\b)"
 _RELEASE = re.compile(
-    r"^(?:(?:release|version|bump|prepare|preparing|start|begin|tag)\b.*\bv?\d+\.\d+|v?\d+\.\d+[\w.+-]*\s*$"
-    r"|bump\b|(?:update|upgrade|pin|unpin)\b.*\b(?:dependenc|requirements|deps|lock ?file)"
+    r"^(?:(?:version|bump|tag)\b.*\bv?\d+\.\d+|v?\d+\.\d+[\w.+-]*\s*$"
+    rf"|release\b{_NO_RELEASE}.*\bv?\d+\.\d+"
+    r"|(?:prepare|preparing|start|begin)\b(?: (?:for|the|a|new|next|with|on|of|to|work\w*|dev\w*|release"
+    r"|candidate|version|branch))* v?\d+\.\d+"
+    r"|bump(?:s|ed|ing)?\b(?!.*\b(?:when(?:ever)?|if|unless|while|until|each|every|per|instead)\b)"
+    r"(?:$|.*\b(?:versions?|dep(?:s|endenc\w+)|requirements?|msrv|sub-?modules?|lock ?files?|copyright|years?"
+    r"|toolchain|(?:pre-?)?release|revision|changelog|snapshot|edition|plugins?|sdk)\b"
+    rf"|(?: \S*[\d/@]\S*| \S+-\S+)|{_NO_RELEASE}(?: \S+){{1,2}}\s*$)"
+    r"|bump\b.* from \S*\d\S* to "
+    r"|(?:update|upgrade|pin|unpin)\b.*\b(?:dependenc|requirements|deps|lock ?file)"
     r"|(?:update|upgrade|pin|unpin)\b.*\bfrom \S*\d\S* to "
     r"|(?:\w+: )?(?:update|upgrade|bump|migrate|switch|move)\b.{0,60}\bto (?:the )?(?:latest|newer)"
-    r"|(?:\w+: )?(?:update|upgrade|bump|migrate|switch|move)\b.{0,60}\bto (?:\S+ )?v?\d"
-    r"|(?:prepare|post|pre)[ -]release|release\b.{0,30}$|changelog)",
+    rf"|(?:\w+: )?(?:update|upgrade|bump|migrate|switch|move)\b{_NO_RELEASE}.{{0,60}}\bto (?:\S+ )?v?\d"
+    r"|(?:\w+: )?(?:update|upgrade|bump|migrate|switch|move)\b.{0,60}\bto (?:\S+ )?v?\d+\.\d"
+    rf"|(?:prepare|post|pre)[ -]release|release\b(?:$|{_NO_RELEASE}(?: \S+)?\s*$"
+    r"| (?:notes?|candidate|prep\w*|version|scripts?|process|workflow|branch|v?\d)\b.{0,30}$)|changelog)",
     re.IGNORECASE,
 )
 _FORMATTING = re.compile(
@@ -147,7 +140,7 @@ _EMPTY = frozenset(
 def query_of(message: str) -> str:
     """A commit message as a query; "" if nothing of it is left."""
     lines = [line.rstrip() for line in message.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    paragraphs = _paragraphs(lines)
+    paragraphs = prose_paragraphs(lines)
     if not paragraphs:
         return ""
     subject = _cleaned_subject(" ".join(paragraphs[0]))
@@ -214,23 +207,6 @@ def reverted_by(message: str) -> list[str]:
     return [found.lower() for found in _REVERTED.findall(message)]
 
 
-def _paragraphs(lines: list[str]) -> list[list[str]]:
-    paragraphs: list[list[str]] = [[]]
-    fenced = False
-    for line in lines:
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-            continue
-        if fenced:
-            continue
-        stripped = line.strip()
-        if not stripped:
-            paragraphs.append([])
-        elif not _NOISE_LINE.match(stripped) and not (any(paragraphs) and _TRAILER.match(stripped)):
-            paragraphs[-1].append(line)
-    return [paragraph for paragraph in paragraphs if paragraph]
-
-
 def _without_marks(subject: str) -> str:
     subject = subject.strip()
     while match := _LEADING_MARKS.match(subject):
@@ -263,7 +239,7 @@ def _prose(paragraph: list[str]) -> str:
 def _plain(text: str) -> str:
     text = _HASH.sub(" ", text)
     text = _LINK.sub(r"\1", _SKIP_CI.sub(" ", text))
-    text = _MARKUP.sub("", _TICKET.sub(" ", _URL.sub(" ", text)))
+    text = _MARKUP.sub("", without_tickets(_URL.sub(" ", text)))
     text = re.sub(r"\(\s*[,;:]?\s*\)|\[\s*\]", " ", text)
     text = " ".join(text.split()).strip(" -–—:;,")
     return re.sub(r"\s+([.,;:!?])(?=\s|$)", r"\1", text)

@@ -25,14 +25,21 @@ from pipeline.corpus.sources.base import SourceError, printable
 from pipeline.corpus.sources.opening import open_git_as_read
 from pipeline.progress import Progress
 from pipeline.store.connections import Database
-from pipeline.training import commit_messages, commit_store
+from pipeline.training import commit_messages, commit_references, commit_store
 from pipeline.training.commit_messages import left_out, query_of, reverted_by
 from pipeline.training.commit_store import FoundCommit, FoundFunction, ReadHistory
 from pipeline.training.near_duplicates import overlap, tokens_of
 
 # Tests that a commit changed too are no negatives for it; a commit with more of them is no usual one.
 MAX_ASIDE = 50
-_DECIDING_MODULES = (commit_messages, documentation, history, changed_functions, secrets)
+_DECIDING_MODULES = (
+    commit_messages,
+    commit_references,
+    documentation,
+    history,
+    changed_functions,
+    secrets,
+)
 # So much of a hash is looked up when a message names what it reverts.
 _HASH_PREFIX = 7
 

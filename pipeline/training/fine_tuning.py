@@ -16,6 +16,7 @@ from pipeline.training.account import Account
 from pipeline.training.averaging import average, shown
 from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.convergence import convergence_by
+from pipeline.training.economy import Economy, economy_of
 from pipeline.training.guide import Guide
 from pipeline.training.history import Row, check_falling
 from pipeline.training.losses import loss_of
@@ -104,7 +105,8 @@ def fine_tune(
         model.requires_grad_(True)
         _set_dropout(model, recipe.dropout)
         untrained = _weights_of(model) if recipe.averaging_shares else {}
-        adapters, rank = _with_adapters(model, recipe, settings, base.device, progress.note)
+        economy = _economy(model, recipe, settings, base.device)
+        adapters = _with_adapters(model, economy, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
         prompts = (member.query_prompt, member.document_prompt)
         validation = Validation(
@@ -160,7 +162,8 @@ def fine_tune(
                     keeper=keeper,
                     number=number,
                     device=base.device,
-                    rate_factor=recipe.lora_rate_factor if rank else 1.0,
+                    bf16=economy.bf16,
+                    rate_factor=recipe.lora_rate_factor if economy.rank else 1.0,
                     output=work_dir,
                 )
         check_falling(watcher.history, settings.max_loss_rise)
@@ -194,32 +197,40 @@ def fine_tune(
         averaging=averaging,
         peak_memory_bytes=peak,
         convergence=convergence.to_json(),
-        lora_rank=rank,
+        lora_rank=economy.rank,
         processes=parallel.processes(),
         resumed_at=keeper.resumed_at,
     )
 
 
-def _with_adapters(
-    model: SentenceTransformer, recipe: Recipe, settings: Settings, device: str, note: Callable[[str], None]
-) -> tuple[Adapters | None, int]:
-    """What a large model needs to be trained: adapters and their rank, and less memory for activations."""
-    import torch
+def _economy(model: SentenceTransformer, recipe: Recipe, settings: Settings, device: str) -> Economy:
+    from pipeline.encoders.devices import supports_bf16
+    from pipeline.training.adapters import parameter_count
 
-    from pipeline.training.adapters import Adapters, checkpoint_gradients, chosen_rank, parameter_count
+    return economy_of(
+        large=parameter_count(model) >= recipe.large_parameters,
+        device=device,
+        bf16_hardware=supports_bf16(device),
+        checkpointing=settings.gradient_checkpointing,
+        rank=recipe.lora_rank,
+    )
+
+
+def _with_adapters(
+    model: SentenceTransformer, economy: Economy, note: Callable[[str], None]
+) -> Adapters | None:
+    """What a large model needs to be trained: adapters, and less memory for activations."""
+    from pipeline.training.adapters import Adapters, checkpoint_gradients, parameter_count
 
     count = parameter_count(model)
-    large = count >= recipe.large_parameters
-    wanted = settings.gradient_checkpointing
-    if wanted == "on" or (wanted == "auto" and large and torch.device(device).type == "cuda"):
+    if economy.checkpointing:
         checkpoint_gradients(model)
-    rank = chosen_rank(recipe.lora_rank, large=large)
-    if not rank:
-        return None, 0
-    adapters = Adapters(model, rank)
+    if not economy.rank:
+        return None
+    adapters = Adapters(model, economy.rank)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    note(f"LoRA of rank {rank}: {trained:,} numbers are trained beside the {count:,} of the encoder.")
-    return adapters, rank
+    note(f"LoRA of rank {economy.rank}: {trained:,} numbers are trained beside the {count:,} of the encoder.")
+    return adapters
 
 
 def _train_stage(
@@ -232,14 +243,13 @@ def _train_stage(
     keeper: StateKeeper,
     number: int,
     device: str,
+    bf16: bool,
     rate_factor: float,
     output: Path,
 ) -> None:
     """Trains one stage; the model has the best weights so far afterwards."""
-    from pipeline.encoders.devices import supports_bf16
     from pipeline.training.trainer import make_arguments, make_trainer
 
-    bf16 = supports_bf16(device)
     taken = keeper.enter(number)
     trainer = make_trainer(
         model,

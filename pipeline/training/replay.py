@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.promotion.registry import ModelRecord, list_models
+from pipeline.promotion.registry import ModelRecord, training_sets_of
 from pipeline.store.connections import Database
 from pipeline.training.near_duplicates import NearDuplicates, tokens_of
 from pipeline.training.pairs import Pair, TrainingSet
@@ -24,13 +24,7 @@ def earlier_pairs(db: Database, base: ModelRecord, training_set: TrainingSet) ->
         base: What is trained from; for an encoder that was never fine-tuned here there are none.
         training_set: The present one.
     """
-    models = {model.version: model for model in list_models(db)}
-    sets: list[int] = []
-    model: ModelRecord | None = base
-    while model is not None:
-        if model.training_set_id not in (None, training_set.id, *sets):
-            sets.append(model.training_set_id)
-        model = models.get(model.base_version or "")
+    sets = [each for each in training_sets_of(db, base) if each != training_set.id]
     pairs = (pair for set_id in sets for pair in load_training_set(db, set_id).of("train"))
     return usable_again(pairs, training_set)
 

@@ -147,6 +147,8 @@ class StateKeeper(TrainerCallback):
     ) -> None:
         """Called after every step, when the watcher has validated."""
         del args
+        # A stage's last step, at which the trainer stops, is not saved: resumed there, the stage would take
+        # no step at which its random numbers are put back, and the next one begins with some of its own.
         if logs is None or "loss" not in logs or rank() != 0 or control.should_training_stop:
             return
         if not self._timing.due(validated=self._watcher.validated):

@@ -19,9 +19,11 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
+from pipeline.promotion.registry import training_sets_of
 from pipeline.promotion.verdict_view import FINDINGS, findings_rows
 from pipeline.search.hybrid.line import learn_serving_ranking
 from pipeline.store.locks import learning
+from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
 
 GROUP = "evaluation"
@@ -50,7 +52,10 @@ def model_evaluation(
         # First, so that what the ranking learns from new judgements is not put down to the candidate.
         learn_serving_ranking(workbench, progress)
         test_set = freeze_test_set(db, training_set)
-        general = general_set(db, test_set, training_set, settings)
+        earlier = [
+            load_training_set(db, each) for each in training_sets_of(db, candidate) if each != training_set.id
+        ]
+        general = general_set(db, test_set, training_set, settings, earlier)
         found: dict[str, Evaluation] = {}
         computed: dict[str, str] = {}
         for model in (base, serving, candidate):
