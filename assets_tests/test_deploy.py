@@ -235,6 +235,7 @@ def test_a_run_is_the_pod_that_is_meant(plain: dict[str, Any], tmp_path: Path) -
         user_defined_k8s_config=context.run_k8s_config,
     )
     pod = job.spec.template.spec
+    assert pod is not None
     (container,) = pod.containers
     assert pod.security_context.fs_group == user_of_the_image()
     assert [volume.persistent_volume_claim.claim_name for volume in pod.volumes] == ["honeloop-home"]
