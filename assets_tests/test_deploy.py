@@ -234,6 +234,7 @@ def test_a_run_is_the_pod_that_is_meant(plain: dict[str, Any], tmp_path: Path) -
         "a-run",
         user_defined_k8s_config=context.run_k8s_config,
     )
+    assert job.spec is not None
     pod = job.spec.template.spec
     assert pod is not None
     (container,) = pod.containers
