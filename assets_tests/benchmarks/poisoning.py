@@ -12,17 +12,9 @@ then. The queries are honest people's own, so that a wrong answer stands beside 
 Each scenario learns with the same settings and seed, and is measured on the same held-out queries, of which
 nobody poisoned any. Test pairs of poisoners poison the gate's own test set too, as they would.
 
-Measured (seed 17, 930 functions, scattered; nDCG@10 of 276 held-out queries, base 0.815):
-
-                                  share of the weight    model     gate
-    nobody                         0%                    0.822     rejected
-    1 poisoner, 5%                 6.7%                  0.822     rejected
-    20 poisoners, 5% together      6.7%                  0.821     rejected
-    20 poisoners, as much each    58.7%                  0.817     rejected
-
-So 5% does no harm that could be measured, and half of everything takes most of the gain. The gate lets none
-of them serve, nor the clean one, whose gain is within chance. Scattered wrong accepts pass the caps, as
-each is within a person's own.
+What came of it stands in docs/learning.md: 5% does no harm that could be measured, half of everything does,
+and the gate lets none of those models serve. Scattered wrong accepts pass the caps, as each is within a
+person's own.
 """
 
 from __future__ import annotations
