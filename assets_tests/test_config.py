@@ -5,7 +5,13 @@ import re
 from pipeline.config import PROJECT_ROOT, Settings
 
 # Read elsewhere: who asks, whether a traceback is shown, what a notebook and a benchmark need.
-OTHERS = {"HONELOOP_USER", "HONELOOP_TRACEBACK", "HONELOOP_NIGHTS", "HONELOOP_COCOINDEX_PYTHON"}
+OTHERS = {
+    "HONELOOP_USER",
+    "HONELOOP_TRACEBACK",
+    "HONELOOP_NIGHTS",
+    "HONELOOP_COCOINDEX_PYTHON",
+    "HONELOOP_BENCH_ROOTS",
+}
 NAMED = re.compile(r"\bHONELOOP_[A-Z0-9_]*[A-Z0-9]\b")
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.checks import run_checks
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
+from pipeline.defs.dead_runs import IN_PROCESS_TAG
 from pipeline.defs.in_process import Loop, run_loop
 from pipeline.defs.instance import open_instance
 from pipeline.defs.results import RunResult
@@ -337,13 +339,13 @@ def test_a_blocking_check_keeps_bad_snippets_out_of_the_index(
 
 
 def test_a_run_that_was_killed_is_not_shown_as_running(settings: Settings, db: Database, repository: Path):
-    import dagster as dg
-
     add_repository(db, "clicked", str(repository))
+    run_id = str(uuid4())
     with open_instance(settings) as instance:
         killed = instance.create_run_for_job(
             job_def=dg.GraphDefinition("killed").to_job(),
-            tags={"honeloop/in_process": "true"},
+            run_id=run_id,
+            tags={IN_PROCESS_TAG: run_id},
             status=dg.DagsterRunStatus.STARTED,
         )
     run_loop(settings, Silent(), only_index=True)

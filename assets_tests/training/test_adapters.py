@@ -148,7 +148,7 @@ def test_adapters_with_checkpointed_gradients_train_the_qwen_of_a_concatenated_e
     texts = [pair.positive_text for pair in pairs.pairs[:4]]
     before, after = (np.split(each.embed_documents(texts), [1536], axis=1) for each in (qodo_jina, loaded))
     np.testing.assert_allclose(after[0] * np.sqrt(2), tuned.model.encode(texts), atol=1e-5)
-    assert np.abs(after[0] - before[0]).max() > 1e-3
+    assert np.abs(after[0] - before[0]).max() > 1e-4  # ten times what may be rounding
     np.testing.assert_allclose(after[1], before[1], atol=1e-6)
 
 

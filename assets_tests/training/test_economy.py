@@ -18,9 +18,8 @@ from pipeline.training.economy import Economy, economy_of
         # An older GPU, and a small encoder
         ("cuda", False, True, Economy(bf16=False, checkpointing=True, rank=16)),
         ("cuda", True, False, Economy(bf16=True, checkpointing=False, rank=0)),
-        # Processors that know bfloat16 are not asked to use it
-        ("cpu", True, True, Economy(bf16=False, checkpointing=False, rank=16)),
-        ("mps", True, True, Economy(bf16=False, checkpointing=False, rank=16)),
+        ("cpu", False, True, Economy(bf16=False, checkpointing=False, rank=16)),
+        ("mps", False, True, Economy(bf16=False, checkpointing=False, rank=16)),
         ("cpu", False, False, Economy(bf16=False, checkpointing=False, rank=0)),
     ],
 )

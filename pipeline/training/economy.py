@@ -35,18 +35,18 @@ def economy_of(
     """What to save.
 
     Of a large encoder on a GPU, memory for activations is what there is least of; on a CPU there is more of
-    it than time. Only CUDA computes in bfloat16: what others are compared with is float32.
+    it than time.
 
     Args:
         large: Whether the encoder has `large_encoder_parameters` or more.
         device: Where it is trained, as torch names it.
-        bf16_hardware: Whether that device computes in bfloat16 in hardware.
+        bf16_hardware: Whether that device computes in bfloat16 in hardware, by `devices.supports_bf16`.
         checkpointing: `HONELOOP_GRADIENT_CHECKPOINTING`.
         rank: `HONELOOP_LORA_RANK`; None leaves it to the size.
     """
     cuda = device.partition(":")[0] == "cuda"
     return Economy(
-        bf16=cuda and bf16_hardware,
+        bf16=bf16_hardware,
         checkpointing=checkpointing == "on" or (checkpointing == "auto" and large and cuda),
         rank=rank if rank is not None else _RANK if large else 0,
     )
