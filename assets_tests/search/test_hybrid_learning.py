@@ -149,6 +149,28 @@ def test_a_proof_does_not_outlast_its_queries(
         assert connection.execute("SELECT count(*) FROM ranking_weights").fetchone() == (2,)
 
 
+def test_what_was_proven_stands_until_it_does_harm(
+    indexed: Database, settings: Settings, minilm: Encoder, functions: Functions
+) -> None:
+    """Else the ranking would change with each night that is just short of a proof."""
+    half = list(names(functions, 40).items())[:22] + list(unrelated(functions, 80).items())[40:80]
+    judge(indexed, minilm, dict(half))
+    short = learned(indexed, minilm, settings)
+    assert short.weights == MEANING_ALONE
+    assert short.evidence["difference"]["mean"] > 0 >= short.evidence["difference"]["low"]
+    judge(indexed, minilm, names(functions, 80))
+    assert learned(indexed, minilm, settings).evidence["proven"]
+    for _ in range(2):
+        judge(indexed, minilm, dict(half[::-1]))
+        stands = learned(indexed, minilm, settings)
+        assert not stands.evidence["proven"]
+        assert stands.weights._asdict() == stands.evidence["fitted"] != MEANING_ALONE._asdict()
+        assert "no reason either to give up" in stands.evidence["reason"]
+        half = half[1:]
+    judge(indexed, minilm, unrelated(functions, 80))
+    assert learned(indexed, minilm, settings).weights == MEANING_ALONE
+
+
 def test_the_same_evidence_is_not_measured_twice(
     indexed: Database,
     settings: Settings,

@@ -5,6 +5,9 @@ over all folds, say what weights chosen this way gain on queries they have not s
 the mean is above 0 beyond chance. A fine-tuned model has seen most queries, so that few are left to learn
 from: it takes over what was proven for the model it was trained from, by all of them, unless its own queries
 say beyond chance that weights of its own are better, or that these are worse than none.
+
+What was proven once stands, refitted, until newer queries say that it does more harm than good: else what
+people see would change from night to night with the edge of what can be proven.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 METRIC = "ndcg@10"
 # Raised when anything changes that decides what is learned.
-RULES = f"3 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
+RULES = f"4 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
 
 
 def learn_weights(
@@ -82,7 +85,8 @@ def learn_weights(
             return known
     enough = len(questions) >= settings.gate_min_queries
     judged = _judged(db, serving, encoder, questions, progress) if enough else []
-    weights, evidence = verdict(judged, len(questions), inherited, settings)
+    stands = known is not None and bool(known.evidence.get("proven") or known.evidence.get("stands"))
+    weights, evidence = verdict(judged, len(questions), inherited, settings, stands=stands)
     about = {
         "fingerprint": name,
         "metric": METRIC,
@@ -115,7 +119,12 @@ def judged_candidates(
 
 
 def verdict(
-    judged: Sequence[Judged], questions: int, inherited: RankingWeights | None, settings: Settings
+    judged: Sequence[Judged],
+    questions: int,
+    inherited: RankingWeights | None,
+    settings: Settings,
+    *,
+    stands: bool = False,
 ) -> tuple[Weights, dict[str, Any]]:
     """The weights that are adopted, and the evidence for them.
 
@@ -124,6 +133,7 @@ def verdict(
         questions: How many there are, measured or not.
         inherited: What is in force for the model that this one was trained from; None: meaning alone.
         settings: `gate_min_queries`, `bootstrap_resamples` and `seed`.
+        stands: Whether weights of the model's own were proven before, and stand since.
     """
     taken = MEANING_ALONE if inherited is None else inherited.weights
     taken_over = (
@@ -163,6 +173,9 @@ def verdict(
     if proven:
         return choice.weights, {**evidence, "reason": f"{reason}which is better beyond chance"}
     reason += "which is no proof" if difference.low <= 0 else "but is no proof over meaning alone"
+    if inherited is None and stands and difference.mean > 0:
+        reason += ", but no reason either to give up what was proven before"
+        return choice.weights, {**evidence, "stands": True, "reason": reason}
     if inherited is None:
         return MEANING_ALONE, {**evidence, "reason": reason}
     under = compared(before, alone)
