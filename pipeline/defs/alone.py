@@ -1,13 +1,13 @@
 """One run of the loop at a time on one database: a lock that the server lets go when its holder dies."""
 
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg
 
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import Connection, Database
-from pipeline.store.locks import is_held, try_lock
+from pipeline.store.locks import is_held, try_lock, unlock
 
 LOCK = "honeloop.run_loop"
 
@@ -62,6 +62,9 @@ class OnlyOne:
         self._connection = connection
 
     def let_go(self) -> None:
-        """Others may run."""
-        self._connection = None
+        """Others may run, at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):  # whose server is away holds nothing
+                unlock(connection, LOCK)
         self._held.close()

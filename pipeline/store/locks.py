@@ -17,6 +17,11 @@ def try_lock(connection: Connection, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
+def unlock(connection: Connection, name: str) -> None:
+    """Lets the lock go now: the server notices only a moment later that a connection was closed."""
+    connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
 def wait_for_lock(connection: Connection, name: str) -> None:
     """Takes the lock until the connection closes; waits for whoever has it."""
     connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
