@@ -11,14 +11,7 @@ words and crowds count for the base model, learned from the same judgements.
 
 `--arm "NAME: SETTING=VALUE SETTING=VALUE"` tries others, with the settings' names in pipeline/settings.
 
-Measured on CoSQA (all 6,267 functions indexed; nDCG@10 of the held-out queries, over the base model):
-
-    seed (queries, base)    17 (276, 0.597)   18 (247, 0.613)   19 (243, 0.581)   mean ± deviation
-    plain                   +0.008            +0.032            +0.013            +0.018 ±0.012
-    default                 +0.021            +0.007            +0.026            +0.018 ±0.010
-
-Each difference has a 95% interval of about ±0.023, so three seeds do not part the two: the default learns as
-much as the plain recipe, not three times as much. (Feedback only, averaged, 3 epochs: -0.002 with seed 17.)
+What it said on CoSQA, with three seeds, stands in docs/learning.md.
 """
 
 from __future__ import annotations
