@@ -197,36 +197,33 @@ def _beside(runs: Runs, name: str, *, chunks: bool = False) -> tuple[str, float 
     return said, statistics.median(ratios)
 
 
+def _peaks(
+    about: str, one: Alone, other: Alone, *, beside: str, goal: Goal | None = None
+) -> list[Comparison]:
+    return [
+        Comparison(
+            f"peak memory of {whose}{about}",
+            f"{its:,.0f} MB",
+            f"{beside}{others:,.0f} MB",
+            its / others,
+            goal,
+        )
+        for whose, its, others in (
+            ("the main process", one.peak_mb, other.peak_mb),
+            ("all its processes", one.tree_peak_mb, other.tree_peak_mb),
+        )
+    ]
+
+
 def _memory_beside(runs: Runs, corpus: str) -> list[Comparison]:
     if not runs.peers:
         return []
     own, theirs = runs.ours["from nothing"][0], runs.peers["from nothing"][0]
-    return [
-        Comparison(
-            f"peak memory of {whose}: {corpus}",
-            f"{ours:,.0f} MB",
-            f"cocoindex {other:,.0f} MB",
-            ours / other,
-        )
-        for whose, ours, other in (
-            ("the main process", own.peak_mb, theirs.peak_mb),
-            ("all its processes", own.tree_peak_mb, theirs.tree_peak_mb),
-        )
-    ]
+    return _peaks(f": {corpus}", own, theirs, beside="cocoindex ")
 
 
 def _growth(small: Runs, large: Runs) -> list[Comparison]:
     few, many = small.ours["from nothing"][0], large.ours["from nothing"][0]
-    return [
-        Comparison(
-            f"peak memory of {whose} at {large.snippets:,} snippets over {small.snippets:,}",
-            f"{more:,.0f} MB",
-            f"{less:,.0f} MB",
-            more / less,
-            MEMORY_GOAL,
-        )
-        for whose, more, less in (
-            ("the main process", many.peak_mb, few.peak_mb),
-            ("all its processes", many.tree_peak_mb, few.tree_peak_mb),
-        )
-    ]
+    return _peaks(
+        f" at {large.snippets:,} snippets over {small.snippets:,}", many, few, beside="", goal=MEMORY_GOAL
+    )

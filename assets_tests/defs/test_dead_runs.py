@@ -7,38 +7,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.events import EngineEventData
 from psycopg.conninfo import conninfo_to_dict
 
+from assets_tests.defs.old_runs import begun_long_ago
 from pipeline.config import Settings
 from pipeline.defs.dead_runs import close_dead_runs, is_in_process
 from pipeline.defs.in_process import Loop
 from pipeline.defs.instance import open_instance
 from pipeline.defs.launcher import HOST_TAG, this_host
 from pipeline.progress import Silent
-
-
-def begun_long_ago(instance: dg.DagsterInstance, tags: dict[str, str]) -> str:
-    """A run of the process with this one's number, before this one was: as number 1 is in every pod."""
-    run = instance.add_run(dg.DagsterRun(job_name="fine_tune", status=dg.DagsterRunStatus.STARTED, tags=tags))
-    said = DagsterEvent(
-        DagsterEventType.ENGINE_EVENT.value,
-        job_name=run.job_name,
-        message="Started process for run",
-        event_specific_data=EngineEventData.in_process(os.getpid()),
-    )
-    instance.handle_new_event(
-        dg.EventLogEntry(
-            error_info=None,
-            level=10,
-            user_message="",
-            run_id=run.run_id,
-            timestamp=1.0,
-            job_name=run.job_name,
-            dagster_event=said,
-        )
-    )
-    return run.run_id
 
 
 @pytest.fixture
@@ -56,9 +34,9 @@ def through_a_proxy(settings: Settings, tmp_path: Path) -> Settings:
 def test_a_run_that_says_no_place_may_be_in_another_pod(through_a_proxy: Settings) -> None:
     """K8sRunLauncher does not say where: a pod's process 1 is not this pod's, and the run is alive."""
     with open_instance(through_a_proxy) as instance:
-        in_a_pod = begun_long_ago(instance, {})
-        elsewhere = begun_long_ago(instance, {HOST_TAG: "another-machine"})
-        here = begun_long_ago(instance, {HOST_TAG: this_host()})
+        in_a_pod = begun_long_ago(instance, {}).run_id
+        elsewhere = begun_long_ago(instance, {HOST_TAG: "another-machine"}).run_id
+        here = begun_long_ago(instance, {HOST_TAG: this_host()}).run_id
         closed = close_dead_runs(instance, others_in_process=False)
         assert [run.run_id for run in closed] == [here]
         states = {run.run_id: run.status for run in instance.get_runs()}
@@ -72,7 +50,7 @@ def test_a_run_that_says_no_place_may_be_in_another_pod(through_a_proxy: Setting
 def test_on_the_embedded_server_every_run_is_of_this_machine(settings: Settings) -> None:
     """`dagster job execute` says no place either, and nobody elsewhere can reach this server."""
     with open_instance(settings) as instance:
-        run_id = begun_long_ago(instance, {})
+        run_id = begun_long_ago(instance, {}).run_id
         assert [run.run_id for run in close_dead_runs(instance, others_in_process=False)] == [run_id]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 
+from assets_tests.defs.old_runs import begun_long_ago
 from pipeline.defs.launcher import HOST_TAG, WatchedRunLauncher, this_host
 
 
@@ -41,29 +41,7 @@ def test_a_killed_process_is_found_dead_and_a_living_one_alive(instance: dg.Dags
 
 
 def test_a_later_process_with_the_same_number_is_not_taken_for_it(instance: dg.DagsterInstance):
-    run = instance.add_run(
-        dg.DagsterRun(
-            job_name="index_repository",
-            status=dg.DagsterRunStatus.STARTED,
-            tags={HOST_TAG: this_host()},
-        )
-    )
-    event = DagsterEvent(
-        DagsterEventType.ENGINE_EVENT.value,
-        job_name=run.job_name,
-        message="Started",
-        event_specific_data=EngineEventData.in_process(os.getpid()),
-    )
-    long_ago = dg.EventLogEntry(
-        error_info=None,
-        level=10,
-        user_message="",
-        run_id=run.run_id,
-        timestamp=1.0,
-        job_name=run.job_name,
-        dagster_event=event,
-    )
-    instance.handle_new_event(long_ago)
+    run = begun_long_ago(instance, {HOST_TAG: this_host()})
     assert status_of(instance, run) == WorkerStatus.FAILED
 
 

@@ -22,6 +22,7 @@ from pipeline.promotion.judging import judge
 from pipeline.promotion.verdict import Verdict
 from pipeline.store.connections import Database
 from pipeline.training import store as training_store
+from pipeline.training.earlier_sets import training_sets_of
 from pipeline.training.pairs import TrainingSet
 from pipeline.training.training_set import load_training_set
 from pipeline.workbench import Workbench
@@ -64,6 +65,14 @@ def stored(db: Database, model_version: str, fingerprint: str, *, learned: int, 
     return load_training_set(db, set_id)
 
 
+def begun(db: Database, minilm: Encoder, settings: Settings) -> Workbench:
+    """The functions in the database, and the base registered."""
+    add_functions(db, functions())
+    bench = Workbench(settings.model_copy(update=SMALL), Silent(), db)
+    assert bench.base_model().version == minilm.version
+    return bench
+
+
 def test_a_second_night_compares_with_what_serves_the_base_and_the_constant_set(
     db: Database, minilm: Encoder, settings: Settings, tmp_path: Path
 ) -> None:
@@ -71,10 +80,8 @@ def test_a_second_night_compares_with_what_serves_the_base_and_the_constant_set(
 
     blur(tmp_path / "worse", noise=4)
     worse = load_encoder(str(tmp_path / "worse"), device="cpu")
-    add_functions(db, functions())
-    small = settings.model_copy(update=SMALL)
-    bench = Workbench(small, Silent(), db)
-    assert bench.base_model().version == minilm.version
+    bench = begun(db, minilm, settings)
+    small = bench.settings
     with db.connect() as connection:
         registry.set_state(connection, minilm.version, "serving", "index", ["it passed"])
     first = stored(db, minilm.version, "one", learned=0, added=False)
@@ -130,10 +137,8 @@ def test_what_a_model_before_the_candidate_learned_from_is_no_test_of_it(
 
     blur(tmp_path / "tuned", noise=1)
     tuned = load_encoder(str(tmp_path / "tuned"), device="cpu")
-    add_functions(db, functions())
-    small = settings.model_copy(update=SMALL)
-    bench = Workbench(small, Silent(), db)
-    assert bench.base_model().version == minilm.version
+    bench = begun(db, minilm, settings)
+    small = bench.settings
 
     def registered(encoder: Encoder, of: TrainingSet, base: str) -> registry.ModelRecord:
         return registry.ensure_registered(
@@ -155,7 +160,7 @@ def test_what_a_model_before_the_candidate_learned_from_is_no_test_of_it(
         registry.set_state(connection, serving.version, "approved", "index", ["it passed"])
         registry.set_state(connection, serving.version, "serving", "index", ["it passed"])
     candidate = registered(tuned, second, serving.version)
-    assert registry.training_sets_of(db, candidate) == (second.id, first.id)
+    assert training_sets_of(db, candidate) == (second.id, first.id)
     for encoder in (minilm, blurred, tuned):
         for each in (general, tonight):
             evaluate_on(db, encoder, each, small, Silent())

@@ -11,9 +11,10 @@ from assets_tests.training.standard_library import Function, add_functions
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.progress import Silent
-from pipeline.promotion.registry import ModelRecord, ensure_registered, set_state, training_sets_of
+from pipeline.promotion.registry import ModelRecord, ensure_registered, set_state
 from pipeline.store.connections import Database
 from pipeline.training import store
+from pipeline.training.earlier_sets import training_sets_of
 from pipeline.training.pairs import Negative, Pair, TrainingSet
 from pipeline.training.recipe import recipe_of
 from pipeline.training.replay import earlier_pairs, usable_again

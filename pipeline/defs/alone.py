@@ -1,7 +1,7 @@
 """One run of the loop at a time on one database: a lock that the server lets go when its holder dies."""
 
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 
@@ -59,12 +59,10 @@ class OnlyOne:
                 "Another run is under way on this database.",
                 hint="Wait until it ends; `honeloop status` shows the runs.",
             )
+        self._held.callback(unlock, connection, LOCK)
         self._connection = connection
 
     def let_go(self) -> None:
         """Others may run, at once."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):  # whose server is away holds nothing
-                unlock(connection, LOCK)
+        self._connection = None
         self._held.close()

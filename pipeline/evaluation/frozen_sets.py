@@ -165,7 +165,7 @@ def general_set(
     tonight: FrozenSet,
     training_set: TrainingSet,
     settings: Settings,
-    earlier: Sequence[TrainingSet] = (),
+    earlier: Iterable[TrainingSet] = (),
 ) -> FrozenSet | None:
     """The general set in force, frozen out of tonight's documentation queries if there is none yet.
 

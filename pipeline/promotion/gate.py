@@ -165,7 +165,7 @@ def describe(difference: Difference) -> str:
 
 
 def _tests(pairs: Pairs, learned_from: frozenset[bytes]) -> Pairs:
-    """The queries that the candidate, and no model before it, has learned from."""
+    """The pairs that are a test of the candidate."""
     return [pair for pair in pairs if pair[0].query_key not in learned_from]
 
 

@@ -10,8 +10,9 @@ from pipeline.evaluation.frozen_sets import learned_from, load_frozen
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measurements, Verdict, decide
-from pipeline.promotion.registry import ModelRecord, training_sets_of
+from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.sanity import sanity_of
+from pipeline.training.earlier_sets import earlier_sets
 from pipeline.training.training_set import load_training_set
 
 if TYPE_CHECKING:
@@ -59,15 +60,16 @@ def measurements(
     """
     versions = (candidate.version, *others)
     first, second, third = (_evaluation(bench, version, test_set) for version in versions)
-    sets = [load_training_set(bench.db, each) for each in training_sets_of(bench.db, candidate)]
     # Tonight's own test set was kept free of what the candidate learned from when it was made, but not of
     # what the models before it did: a pair may be gone since, or have given way to one that tests.
-    earlier = [each for each in sets if each.id != candidate.training_set_id]
+    own = candidate.training_set_id
+    earlier = list(earlier_sets(bench.db, candidate, own))
     learned = learned_from(load_frozen(bench.db, test_set), *earlier) if earlier else frozenset[bytes]()
     measured = Measurements(first, second, third, learned_from=learned)
     if general is None:
         return measured
     if general != test_set:
+        sets = earlier if own is None else [load_training_set(bench.db, own), *earlier]
         learned = learned_from(load_frozen(bench.db, general), *sets) if sets else frozenset[bytes]()
     of_general = (_evaluation(bench, version, general) for version in versions)
     return replace(measured, general=GeneralMeasurements(*of_general, learned_from=learned))

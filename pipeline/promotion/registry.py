@@ -188,18 +188,6 @@ def get_record(db: Database, version: str) -> ModelRecord:
         return get_model(connection, version)
 
 
-def training_sets_of(db: Database, model: ModelRecord) -> tuple[int, ...]:
-    """The sets that `model` and the models before it learned from, each once, its own first."""
-    models = {each.version: each for each in list_models(db)}
-    sets: dict[int, None] = {}
-    line: ModelRecord | None = model
-    while line is not None:
-        if line.training_set_id is not None:
-            sets[line.training_set_id] = None
-        line = models.get(line.base_version or "")
-    return tuple(sets)
-
-
 def serving_model(db: Database) -> ModelRecord | None:
     """The model version that serves, or None while nothing does."""
     with db.connect() as connection:

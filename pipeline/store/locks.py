@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psycopg
 
 from pipeline.store.connections import Connection, Database
 
@@ -19,7 +21,8 @@ def try_lock(connection: Connection, name: str) -> bool:
 
 def unlock(connection: Connection, name: str) -> None:
     """Lets the lock go now: the server notices only a moment later that a connection was closed."""
-    connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+    with suppress(psycopg.Error):  # whose server is away holds nothing
+        connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
 
 
 def wait_for_lock(connection: Connection, name: str) -> None:
@@ -39,7 +42,12 @@ def learning(db: Database) -> Generator[None]:
 def locked_if_free(db: Database, name: str) -> Generator[bool]:
     """Holds the lock for the block if nobody else does, and says whether it does."""
     with db.connect(autocommit=True) as connection:
-        yield try_lock(connection, name)
+        locked = try_lock(connection, name)
+        try:
+            yield locked
+        finally:
+            if locked:
+                unlock(connection, name)
 
 
 def is_held(db: Database, name: str) -> bool:

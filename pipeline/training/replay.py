@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.promotion.registry import ModelRecord, training_sets_of
+from pipeline.promotion.registry import ModelRecord
 from pipeline.store.connections import Database
+from pipeline.training.earlier_sets import earlier_sets
 from pipeline.training.near_duplicates import NearDuplicates, tokens_of
 from pipeline.training.pairs import Pair, TrainingSet
-from pipeline.training.training_set import load_training_set
 
 
 def earlier_pairs(db: Database, base: ModelRecord, training_set: TrainingSet) -> tuple[Pair, ...]:
@@ -24,8 +24,7 @@ def earlier_pairs(db: Database, base: ModelRecord, training_set: TrainingSet) ->
         base: What is trained from; for an encoder that was never fine-tuned here there are none.
         training_set: The present one.
     """
-    sets = [each for each in training_sets_of(db, base) if each != training_set.id]
-    pairs = (pair for set_id in sets for pair in load_training_set(db, set_id).of("train"))
+    pairs = (pair for each in earlier_sets(db, base, training_set.id) for pair in each.of("train"))
     return usable_again(pairs, training_set)
 
 

@@ -19,11 +19,10 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
-from pipeline.promotion.registry import training_sets_of
 from pipeline.promotion.verdict_view import FINDINGS, findings_rows
 from pipeline.search.hybrid.line import learn_serving_ranking
 from pipeline.store.locks import learning
-from pipeline.training.training_set import load_training_set
+from pipeline.training.earlier_sets import earlier_sets
 from pipeline.workbench import Workbench
 
 GROUP = "evaluation"
@@ -52,12 +51,9 @@ def model_evaluation(
         # First, so that what the ranking learns from new judgements is not put down to the candidate.
         learn_serving_ranking(workbench, progress)
         test_set = freeze_test_set(db, training_set)
-        earlier = [
-            load_training_set(db, each) for each in training_sets_of(db, candidate) if each != training_set.id
-        ]
+        earlier = earlier_sets(db, candidate, training_set.id)
         general = general_set(db, test_set, training_set, settings, earlier)
         found: dict[str, Evaluation] = {}
-        computed: dict[str, str] = {}
         for model in (base, serving, candidate):
             if model.version in found:
                 continue
@@ -66,8 +62,6 @@ def model_evaluation(
             if general is not None and general.name != test_set.name:
                 evaluate_on(db, encoder, general, settings, progress)
             found[model.version] = evaluate_model(db, encoder, test_set, settings, progress)
-            if not found[model.version].reused:  # else it was not even loaded
-                computed[model.version] = " + ".join(engine_for(settings).backends(encoder))
         give_up_old_sets(db, settings.keep_test_sets)
         comparison = compare(found[candidate.version], found[serving.version], settings)
         comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
@@ -77,6 +71,10 @@ def model_evaluation(
             "candidate": found[candidate.version],
         }
         measured = named["candidate"]
+        computed_by: dict[str, str] = {}
+        if not measured.reused:  # else it was not even loaded
+            backends = engine_for(settings).backends(workbench.encoder(candidate))
+            computed_by = {"computed_by": " + ".join(backends)}
         return dg.MaterializeResult(
             metadata={
                 "model_version": candidate.version,
@@ -87,7 +85,7 @@ def model_evaluation(
                 "queries": measured.queries,
                 "corpus": measured.corpus,
                 "ranked": measured.ranking.said,
-                **({"computed_by": computed[candidate.version]} if candidate.version in computed else {}),
+                **computed_by,
                 "reused": all(evaluation.reused for evaluation in found.values()),
                 **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
                 "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),

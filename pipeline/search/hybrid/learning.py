@@ -173,10 +173,10 @@ def verdict(
     if proven:
         return choice.weights, {**evidence, "reason": f"{reason}which is better beyond chance"}
     reason += "which is no proof" if difference.low <= 0 else "but is no proof over meaning alone"
-    if inherited is None and stands and difference.mean > 0:
-        reason += ", but no reason either to give up what was proven before"
-        return choice.weights, {**evidence, "stands": True, "reason": reason}
     if inherited is None:
+        if stands and difference.mean > 0:
+            reason += ", but no reason either to give up what was proven before"
+            return choice.weights, {**evidence, "stands": True, "reason": reason}
         return MEANING_ALONE, {**evidence, "reason": reason}
     under = compared(before, alone)
     evidence |= {"difference_inherited": asdict(under)}
