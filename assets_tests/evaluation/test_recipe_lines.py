@@ -23,7 +23,7 @@ def lineage(recipe: str, **more: Any) -> dict[str, Any]:
         }
         for number, stage in enumerate(full["stages"])
     ]
-    return {"recipe": full, "stages": stages, "history": [], "averaging": {}, **more}
+    return {"recipe": full, "stages": stages, "history": [], "merging": [], "averaging": {}, **more}
 
 
 def test_every_stage_has_its_line() -> None:
@@ -46,3 +46,17 @@ def test_what_guide_and_averaging_came_to_is_told_where_there_were_any() -> None
         "share of the trained weights 0.5; validation nDCG@10 by share: 0: 0.5000, 0.5: 0.6250, 1: 0.6000",
     ]
     assert len(list(recipe_lines(lineage("multiple-negatives")))) == 2
+
+
+def test_what_was_learned_apart_is_told_with_its_average() -> None:
+    rows = [
+        {"part": part, "ndcg@10": metric}
+        for part, metric in [("all pairs", 0.5), ("feedback alone", 0.55), ("merged", 0.6)]
+    ]
+    told = "validation nDCG@10 of what was learned apart, and of its average: "
+    assert list(recipe_lines(lineage("merged", merging=rows)))[3:] == [
+        told + "all pairs: 0.5000, feedback alone: 0.5500, merged: 0.6000"
+    ]
+    assert list(recipe_lines(lineage("merged")))[3:] == [
+        "nothing was merged: there were too few pairs of feedback to learn from alone"
+    ]

@@ -25,6 +25,7 @@ def as_trained(model: SentenceTransformer, base_version: str, settings: Settings
         recipe=recipe_of(settings).to_json(),
         stages=[],
         validation={},
+        merging=[],
         averaging={},
         peak_memory_bytes=0,
         convergence={"overfitting": []},

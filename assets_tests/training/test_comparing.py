@@ -107,6 +107,7 @@ def compared(name: str, values: Sequence[float]) -> Compared:
         validation={"decides": "all", "queries": {}, "values": list(values)},
         history=[{**row, "step": 0}, row],
         best_step=1,
+        merging=[],
         averaging={},
         convergence={},
         lora_rank=0,

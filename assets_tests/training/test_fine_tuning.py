@@ -126,12 +126,13 @@ def test_the_same_data_and_seed_give_the_same_model_and_another_seed_another(
     assert left == []
     assert progress.totals == {"Fine-tuning": 6}
     assert progress.done == 6
-    assert [note.partition(":")[0] for note in progress.notes[:3]] == [
+    assert [note.partition(":")[0] for note in progress.notes[:4]] == [
+        "The training set has no pairs of feedback",
         "Before training",
         "Step 3 of 6",
         "Step 6 of 6",
     ]
-    assert "ndcg@10" in progress.notes[1]
+    assert "ndcg@10" in progress.notes[2]
     assert "on cpu" in progress.notes[-1]
 
 

@@ -10,8 +10,12 @@ from pipeline.training.recipe import recipe_of
 from pipeline.training.recipe_words import WORDS, words_of
 
 
-def test_the_default_is_one_stage_of_all_pairs() -> None:
-    recipe = recipe_of(Settings())
+def test_the_default_merges_what_two_parts_learn() -> None:
+    assert recipe_of(Settings()).name == "merged"
+
+
+def test_the_loss_alone_is_one_stage_of_all_pairs() -> None:
+    recipe = recipe_of(Settings(recipe="multiple-negatives"))
     assert (recipe.name, recipe.loss, recipe.temperature) == (
         "multiple-negatives",
         "multiple-negatives",
@@ -44,6 +48,7 @@ def test_one_recipe_has_one_name(written: str, name: str) -> None:
         ("triplet+triplet", "'triplet' stands there twice"),
         ("triplet+multiple-negatives", "are two losses"),
         ("triplet+guided", "there are none to guide"),
+        ("two-stage+merged", "both say what is learned when"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_what_each_word_is_for(name: str, why: str) -> None:
@@ -63,3 +68,15 @@ def test_each_stage_has_its_own_epochs_batches_and_learning_rate() -> None:
     first, second = recipe_of(settings).stages
     assert (first.epochs, second.epochs) == (2, 1)
     assert (first.batch_size, second.batch_size) == (64, 32)
+
+
+def test_merged_learns_from_all_pairs_and_from_feedback_alone_each_from_the_base() -> None:
+    recipe = recipe_of(Settings(recipe="merged", train_epochs=2, cached_batch_size=64, feedback_epochs=3))
+    assert recipe.apart
+    whole, alone = recipe.stages
+    assert whole == recipe_of(Settings(recipe="multiple-negatives", train_epochs=2)).stages[0]
+    assert (alone.origins, alone.epochs, alone.batch_size) == (("feedback",), 3, 64)
+    assert (alone.learning_rate, alone.cached, alone.mined, alone.fewest) == (1e-4, True, False, 200)
+    assert not recipe_of(Settings(recipe="two-stage")).apart
+    # The triplet loss has no other negatives.
+    assert recipe_of(Settings(recipe="merged+triplet")).stages[1].mined

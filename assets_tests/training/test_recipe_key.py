@@ -58,6 +58,9 @@ def test_whatever_decides_the_weights_changes_the_key(change: dict[str, Any]) ->
         ("matryoshka", {"matryoshka_halvings": 1}),
         ("two-stage", {"first_stage_epochs": 3}),
         ("two-stage", {"replay_share": 0.5}),
+        ("merged", {"feedback_epochs": 3}),
+        ("merged", {"feedback_learning_rate": 2e-4}),
+        ("merged", {"feedback_min_pairs": 30}),
         ("averaged", {"averaging_shares": (0.5, 1.0)}),
         ("averaged", {"averaging_max_loss": 0.1}),
         ("multiple-negatives", {"early_stopping_min_feedback": 50}),
@@ -86,10 +89,12 @@ def test_another_guide_or_other_earlier_pairs_are_another_recipe() -> None:
         {"first_stage_epochs": 3},
         {"averaging_shares": (0.5,)},
         {"averaging_max_loss": 0.1},
+        {"feedback_epochs": 3},
     ],
 )
 def test_settings_of_other_recipes_do_not_matter(change: dict[str, Any]) -> None:
-    assert recipe_key(SET, BASE, Settings(**change)) == recipe_key(SET, BASE, Settings())
+    plain: dict[str, Any] = {"recipe": "multiple-negatives"}
+    assert recipe_key(SET, BASE, Settings(**plain, **change)) == recipe_key(SET, BASE, Settings(**plain))
 
 
 @pytest.mark.parametrize("change", [{"search_port": 9000}, {"embed_batch_size": 4}, {"max_loss_rise": 1.5}])

@@ -226,6 +226,33 @@ def test_adapters_are_resumed_and_early_stopping_goes_on_counting(
     assert resumed.history == unkilled.history
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+def test_what_was_learned_apart_is_resumed_with_its_parts(
+    minilm: Encoder, staged: TrainingSet, small: Settings, tmp_path: Path, rank: int
+) -> None:
+    settings = small.model_copy(
+        update={
+            **ALWAYS,
+            "recipe": "merged",
+            "lora_rank": rank,
+            "train_batch_size": 16,
+            "cached_batch_size": 8,
+            "feedback_min_pairs": 8,
+            "feedback_epochs": 2,
+            "dropout": 0.1,
+        }
+    )
+    work = tmp_path / "training.work"
+    with pytest.raises(KilledError):
+        fine_tune(minilm, staged, settings, work, KilledAt(5))
+    assert (work / "ended-0.safetensors").is_file()
+    resumed = fine_tune(minilm, staged, settings, work, Silent())
+    assert resumed.resumed_at == [4]
+    unkilled = fine_tune(minilm, staged, settings, tmp_path / "other.work", Silent())
+    assert same(resumed, unkilled)
+    assert (resumed.history, resumed.merging) == (unkilled.history, unkilled.merging)
+
+
 def test_killed_twice_it_is_resumed_twice(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path
 ) -> None:

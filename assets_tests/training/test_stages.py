@@ -14,7 +14,8 @@ from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.errors import HoneloopError
 from pipeline.training.fine_tuning import fine_tune
-from pipeline.training.pairs import Pair, TrainingSet
+from pipeline.training.lineage import metrics_of
+from pipeline.training.pairs import Negative, Pair, TrainingSet
 from pipeline.training.recipe import recipe_of
 from pipeline.training.stages import PlannedStage, plan_stages
 
@@ -129,3 +130,73 @@ def test_two_stages_are_trained_one_after_the_other_with_their_own_rates(
     without = fine_tune(minilm, alone, settings, tmp_path, Notes())
     name = next(name for name in tuned.model.state_dict() if name.endswith("word_embeddings.weight"))
     assert not torch.equal(tuned.model.state_dict()[name], without.model.state_dict()[name])
+
+
+def test_what_is_merged_is_the_average_of_what_each_part_learns_from_the_base(
+    minilm: Encoder, tmp_path: Path
+) -> None:
+    base = mixed(16, 16)
+    mined = Negative(b"n" * 32, "def unrelated(): ...", "mined", None, None)
+    training_set = replace(
+        base,
+        pairs=(
+            *(replace(pair, negatives=(mined,)) for pair in base.pairs),
+            *plain_pairs(12, "validation", 32),
+        ),
+    )
+    settings = Settings(
+        recipe="merged",
+        train_batch_size=8,
+        cached_batch_size=16,
+        feedback_min_pairs=16,
+        feedback_epochs=2,
+        feedback_learning_rate=2e-4,
+        device="cpu",
+        train_max_tokens=32,
+        validations_per_epoch=1,
+    )
+    progress = Notes()
+    tuned = fine_tune(minilm, training_set, settings, tmp_path / "merged", progress)
+    steps = [row for row in tuned.history if "loss" in row]
+    assert [row["stage"] for row in steps] == ["all pairs"] * 4 + ["feedback alone"] * 2
+    assert [(stage["replayed"], stage["batch_documents"]) for stage in tuned.stages] == [(0, 9), (0, 16)]
+
+    whole = settings.model_copy(update={"recipe": "multiple-negatives"})
+    alone = settings.model_copy(
+        update={"recipe": "cached", "train_epochs": 2, "learning_rate": 2e-4, "hard_negatives": 0}
+    )
+    feedback = tuple(
+        replace(pair, negatives=())
+        for pair in training_set.pairs
+        if pair.origin == "feedback" or pair.split == "validation"
+    )
+    parts = [
+        fine_tune(minilm, training_set, whole, tmp_path / "whole", Notes()),
+        fine_tune(minilm, replace(training_set, pairs=feedback), alone, tmp_path / "alone", Notes()),
+    ]
+    weights = [part.model.state_dict() for part in parts]
+    for name, tensor in tuned.model.state_dict().items():
+        torch.testing.assert_close(tensor, (weights[0][name] + weights[1][name]) / 2, rtol=0, atol=1e-7)
+    assert [row["part"] for row in tuned.merging] == ["all pairs", "feedback alone", "merged"]
+    lasts = [[row for row in part.history if "loss" not in row][-1] for part in parts]
+    assert [row["ndcg@10"] for row in tuned.merging[:2]] == [row["ndcg@10"] for row in lasts]
+    assert metrics_of(tuned)["validation"]["best"]["mrr@10"] == tuned.merging[-1]["mrr@10"]
+    assert any(note.startswith("Learned apart, and merged: all pairs: ndcg@10") for note in progress.notes)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "why"),
+    [
+        (0, "The training set has no pairs of feedback: that stage is left out."),
+        (15, "15 training pairs of feedback are too few to learn from alone, 16 are needed"),
+    ],
+)
+def test_without_enough_feedback_nothing_is_merged(
+    minilm: Encoder, tmp_path: Path, feedback: int, why: str
+) -> None:
+    settings = Settings(train_batch_size=8, device="cpu", train_max_tokens=32, feedback_min_pairs=16)
+    progress = Notes()
+    tuned = fine_tune(minilm, mixed(16, feedback), settings, tmp_path, progress)
+    assert (tuned.recipe["name"], tuned.merging) == ("merged", [])
+    assert [stage["pairs"] for stage in tuned.stages] == [16 + feedback]
+    assert any(note.startswith(why) for note in progress.notes)

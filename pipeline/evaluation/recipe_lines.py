@@ -12,7 +12,7 @@ from pipeline.training.validation import METRIC
 
 
 def recipe_lines(lineage: Mapping[str, Any]) -> Iterator[str]:
-    """What the recipe's words mean, its stages, and what the guide and the averaging came to."""
+    """What the recipe's words mean, its stages, and what the guide, the merging and the averaging came to."""
     recipe = lineage["recipe"]
     yield f"{recipe['name']}: " + "; ".join(
         WORDS[word].partition(";")[0] for word in recipe["name"].split("+")
@@ -29,6 +29,11 @@ def recipe_lines(lineage: Mapping[str, Any]) -> Iterator[str]:
         )
     if recipe["guided"]:
         yield f"the guide took out {doubted(lineage['history']):,} negatives, over all steps"
+    if recipe.get("apart") and not lineage["merging"]:
+        yield "nothing was merged: there were too few pairs of feedback to learn from alone"
+    if measured := [row for row in lineage.get("merging", ()) if METRIC in row]:
+        parts = ", ".join(f"{row['part']}: {row[METRIC]:.4f}" for row in measured)
+        yield f"validation {title_of(METRIC)} of what was learned apart, and of its average: {parts}"
     averaging = lineage["averaging"]
     if averaging:
         curve = ", ".join(f"{row['share']:g}: {row[METRIC]:.4f}" for row in averaging["curve"])

@@ -12,7 +12,7 @@ class TrainingSettings(BaseSettings):
     """Fine-tuning."""
 
     recipe: str = Field(
-        default="multiple-negatives",
+        default="merged",
         description="How to train: words joined by +; `honeloop train --help` lists them.",
     )
     train_epochs: int = Field(default=1, ge=1, description="How often each pair is seen.")
@@ -41,7 +41,9 @@ class TrainingSettings(BaseSettings):
         default=0.5, gt=0, le=2, description="Triplet: how much nearer in cosine a positive has to be."
     )
     cached_batch_size: int = Field(
-        default=256, ge=2, description="Cached: pairs per optimiser step, in place of TRAIN_BATCH_SIZE."
+        default=256,
+        ge=2,
+        description="Cached: pairs per optimiser step, in place of TRAIN_BATCH_SIZE. Merged: of feedback.",
     )
     guide: str | None = Field(
         default=None,
@@ -65,6 +67,19 @@ class TrainingSettings(BaseSettings):
     )
     first_stage_learning_rate: float | None = Field(
         default=None, gt=0, description="Two-stage, likewise; unset: LEARNING_RATE."
+    )
+    feedback_min_pairs: int = Field(
+        default=200,
+        ge=1,
+        description="Merged: with fewer training pairs of feedback, all pairs are learned together only.",
+    )
+    feedback_epochs: int = Field(
+        default=4,
+        ge=1,
+        description="Merged: how often the part that learns from feedback alone sees each pair.",
+    )
+    feedback_learning_rate: float = Field(
+        default=1e-4, gt=0, description="Merged, likewise: at its highest. Its batches are CACHED_BATCH_SIZE."
     )
     replay_share: float = Field(
         default=0.2,

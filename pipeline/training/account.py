@@ -21,7 +21,10 @@ class Account:
         validation: which queries decided ("decides"), how many there were of each origin ("queries"), and the
             metric of each that decided under the weights that were kept ("values").
         history: see `history`.
-        best_step: the optimiser step its weights are from, or what was averaged.
+        best_step: the optimiser step its weights are from, or what was averaged; of merged ones that of the
+            last part.
+        merging: the validation of each "part" that was trained from the base by itself, and last that of the
+            average, "merged", which was kept; empty if nothing was merged.
         averaging: the "share" of the trained weights that was chosen, and the "curve" of all that were tried;
             empty if nothing was averaged.
         convergence: how it went, and whether it overfitted; see `Convergence.to_json`.
@@ -40,6 +43,7 @@ class Account:
     validation: dict[str, Any]
     history: list[Row]
     best_step: int
+    merging: list[dict[str, Any]]
     averaging: dict[str, Any]
     convergence: dict[str, Any]
     lora_rank: int

@@ -61,6 +61,7 @@ class Compared:
             "best_step": account.best_step,
             "peak_memory_bytes": account.peak_memory_bytes,
             "stages": account.stages,
+            "merging": account.merging,
             "averaging": account.averaging,
             "negatives_taken_out": doubted(account.history),
             "settings": account.recipe,

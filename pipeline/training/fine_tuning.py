@@ -89,10 +89,15 @@ def fine_tune(
     """
     recipe = recipe_of(settings)
     stages = plan_stages(training_set, recipe, progress.note, earlier)
-    guide_version = guide.version if guide is not None and recipe.guided else None
     store = store or StateStore(
         work_dir,
-        recipe_key(training_set, base.version, settings, guide_version=guide_version, earlier=earlier),
+        recipe_key(
+            training_set,
+            base.version,
+            settings,
+            guide_version=guide.version if guide is not None and recipe.guided else None,
+            earlier=earlier,
+        ),
     )
     with quiet(), _reproducible(recipe.seed, base.device), _alone(store):
         from pipeline.training import parallel
@@ -101,10 +106,8 @@ def fine_tune(
         from pipeline.training.trainer import Watcher
 
         reset_peak(base.device)
-        model = base.sentence_transformer()
-        model.requires_grad_(True)
-        _set_dropout(model, recipe.dropout)
-        untrained = _weights_of(model) if recipe.averaging_shares else {}
+        model = _trainable(base, recipe.dropout)
+        untrained = _weights_of(model) if recipe.averaging_shares or recipe.apart else {}
         economy = _economy(model, recipe, settings, base.device)
         adapters = _with_adapters(model, economy, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
@@ -116,19 +119,22 @@ def fine_tune(
             min_feedback=recipe.validation_min_feedback,
         )
         pairs = [pair for planned in stages for pair in planned.pairs]
-        limit = min(recipe.max_tokens, member.max_tokens)
-        tokens = token_table(model, [*_texts(pairs, *prompts), *validation.texts], limit)
+        tokens = token_table(
+            model,
+            [*_texts(pairs, *prompts), *validation.texts],
+            min(recipe.max_tokens, member.max_tokens),
+        )
         guided_by = Guide(guide or base, pairs, recipe.guide_margin) if recipe.guided else None
         steps = sum(len(planned.batches) for planned in stages)
-        loss, batch_size = loss_of(recipe), stages[-1].stage.batch_size
 
-        def measure() -> Row:
-            return validation.measure(model, tokens, loss, batch_size)
+        def measured() -> Row:
+            return validation.measure(model, tokens, loss_of(recipe), stages[-1].stage.batch_size)
 
+        measure = measured if validation.queries else None
         with progress.stage("Fine-tuning", steps) as advance:
             watcher = Watcher(
                 model,
-                measure if validation.queries else None,
+                measure,
                 steps=steps,
                 patience=recipe.patience,
                 tolerance=recipe.validation_tolerance,
@@ -166,16 +172,18 @@ def fine_tune(
                     rate_factor=recipe.lora_rate_factor if economy.rank else 1.0,
                     output=work_dir,
                 )
+                if recipe.apart and planned is not stages[-1]:
+                    keeper.ended.append(_learned(model, adapters))
+                    model.load_state_dict(untrained)
+                    adapters = _with_adapters(model, economy, progress.note)
         check_falling(watcher.history, settings.max_loss_rise)
         if adapters is not None:
             adapters.merge()
-        averaging = _averaged(
-            model, untrained, recipe, measure=measure if validation.queries else None, progress=progress
-        )
+        merging = _merged(model, keeper.ended, stages, measure=measure, progress=progress)
+        averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
         parallel.check_equal(dict(model.named_parameters()))
         values = validation.measure(model, tokens)[EACH] if validation.queries else []
         model.eval()
-        peak = peak_bytes(base.device)
     convergence = convergence_by(settings, watcher.history)
     for finding in convergence.overfitting:
         progress.note(finding.sentence)
@@ -194,8 +202,9 @@ def fine_tune(
         recipe=recipe.to_json(),
         stages=[planned.to_json() for planned in stages],
         validation={"decides": validation.decides, "queries": validation.counts, "values": values},
+        merging=merging,
         averaging=averaging,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=peak_bytes(base.device),
         convergence=convergence.to_json(),
         lora_rank=economy.rank,
         processes=parallel.processes(),
@@ -255,6 +264,7 @@ def _train_stage(
         model,
         recipe,
         collator=collator,
+        cached=planned.stage.cached,
         batches=planned.batches[taken:],
         # In this order: what is saved holds what was validated.
         callbacks=[watcher, keeper],
@@ -262,12 +272,52 @@ def _train_stage(
             str(output), planned, recipe, device=device, bf16=bf16, rate_factor=rate_factor
         ),
     )
-    watcher.begin(planned, recipe.validations_per_epoch, taken)
+    watcher.begin(planned, recipe.validations_per_epoch, taken, apart=recipe.apart)
     trainer.train()
     watcher.end()
     # In bfloat16 the accelerator wraps the model's forward; the model itself is what is wanted back.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     watcher.restore_best()
+
+
+def _trainable(base: Encoder, dropout: float) -> SentenceTransformer:
+    model = base.sentence_transformer()
+    model.requires_grad_(True)
+    _set_dropout(model, dropout)
+    return model
+
+
+def _learned(model: SentenceTransformer, adapters: Adapters | None) -> dict[str, torch.Tensor]:
+    """The weights that a part came to, with what its adapters learned; kept where there is more memory."""
+    if adapters is not None:
+        adapters.merge()
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _merged(
+    model: SentenceTransformer,
+    ended: Sequence[Mapping[str, torch.Tensor]],
+    stages: Sequence[PlannedStage],
+    *,
+    measure: Callable[[], Row] | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Gives the model the average of its own weights and of those trained apart; see `Account.merging`."""
+    if not ended:
+        return []
+    from pipeline.training.merging import merged, told
+
+    parts = [*ended, _learned(model, None)]
+    names = [planned.stage.name for planned in stages]
+    rows: list[dict[str, Any]] = []
+    with progress.stage("Merging weights"):
+        for name, weights in zip([*names, "merged"], [*parts, merged(parts)], strict=True):
+            model.load_state_dict(weights)
+            measured = {} if measure is None else measure()
+            rows.append({"part": name, **{key: each for key, each in measured.items() if key != EACH}})
+    if measure is not None:
+        progress.note("Learned apart, and merged: " + "; ".join(map(told, rows)) + ".")
+    return rows
 
 
 def _averaged(

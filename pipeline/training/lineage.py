@@ -45,6 +45,8 @@ def metrics_of(account: Account) -> dict[str, Any]:
     """What the run measured of itself: validation before it and of what was kept, first and last loss."""
     rows = {row["step"]: row for row in validations(account.history)}
     kept = rows.get(account.best_step)
+    if account.merging:
+        kept = account.merging[-1]
     if account.averaging:
         share = account.averaging["share"]
         kept = next(row for row in account.averaging["curve"] if row["share"] == share)

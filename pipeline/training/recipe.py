@@ -32,6 +32,9 @@ class Stage:
         learning_rate: at its highest, after the warm-up.
         replay_share: the share of its pairs that are earlier ones, so that they are not forgotten: pairs of
             the stages before it, and of earlier training sets if the model has learned from some.
+        cached: whether a batch's activations are computed twice instead of kept.
+        mined: whether its pairs have their mined negatives; those that people gave they have in any case.
+        fewest: with fewer pairs of its own, replayed ones aside, it is left out.
     """
 
     name: str
@@ -40,6 +43,9 @@ class Stage:
     batch_size: int
     learning_rate: float
     replay_share: float
+    cached: bool
+    mined: bool = True
+    fewest: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class Recipe:
         loss: which loss.
         temperature: what cosines are divided by in the multiple-negatives loss.
         triplet_margin: in cosine: how much nearer to its query a positive has to be than a negative.
-        cached: whether a batch's activations are computed twice instead of kept.
         guided: whether a guide takes likely answers out of a batch's negatives.
         guide: what it is; None for the model that is trained from.
         guide_margin: in its cosine; see `guide`.
         matryoshka_halvings: how often the vectors are halved in the loss; 0 for whole vectors only.
         stages: at least one.
+        apart: whether each stage begins at the base, and the average of all is what is kept; see `merging`.
         averaging_shares: the shares of the trained weights that are tried; none for no averaging.
         averaging_max_loss: see `averaging`.
         max_tokens: texts are cut off there.
@@ -81,12 +87,12 @@ class Recipe:
     loss: LossName
     temperature: float
     triplet_margin: float
-    cached: bool
     guided: bool
     guide: str | None
     guide_margin: float
     matryoshka_halvings: int
     stages: tuple[Stage, ...]
+    apart: bool
     averaging_shares: tuple[float, ...]
     averaging_max_loss: float
     max_tokens: int
@@ -123,12 +129,12 @@ def recipe_of(settings: Settings) -> Recipe:
         loss=loss,
         temperature=settings.temperature,
         triplet_margin=settings.triplet_margin,
-        cached="cached" in words,
         guided="guided" in words,
         guide=settings.guide if "guided" in words else None,
         guide_margin=settings.guide_margin if "guided" in words else 0.0,
         matryoshka_halvings=settings.matryoshka_halvings if "matryoshka" in words else 0,
         stages=_stages(words, settings),
+        apart="merged" in words,
         averaging_shares=tuple(sorted(set(settings.averaging_shares))) if "averaged" in words else (),
         averaging_max_loss=settings.averaging_max_loss if "averaged" in words else 0.0,
         max_tokens=settings.train_max_tokens,
@@ -150,25 +156,37 @@ def recipe_of(settings: Settings) -> Recipe:
 
 
 def _stages(words: tuple[str, ...], settings: Settings) -> tuple[Stage, ...]:
-    last = Stage(
+    whole = Stage(
         name="all pairs",
         origins=ORIGINS,
         epochs=settings.train_epochs,
         batch_size=settings.cached_batch_size if "cached" in words else settings.train_batch_size,
         learning_rate=settings.learning_rate,
         replay_share=settings.replay_share,
+        cached="cached" in words,
     )
-    if "two-stage" not in words:
-        return (last,)
-    first = Stage(
-        name="documentation and commits",
-        origins=("docstring", "commit"),
-        epochs=settings.first_stage_epochs or last.epochs,
-        batch_size=settings.first_stage_batch_size or last.batch_size,
-        learning_rate=settings.first_stage_learning_rate or last.learning_rate,
-        replay_share=settings.replay_share,
-    )
-    return (
-        first,
-        replace(last, name="feedback", origins=("feedback",)),
-    )
+    if "merged" in words:
+        alone = replace(
+            whole,
+            name="feedback alone",
+            origins=("feedback",),
+            epochs=settings.feedback_epochs,
+            batch_size=settings.cached_batch_size,
+            learning_rate=settings.feedback_learning_rate,
+            cached=True,
+            # Of some hundred documents the hardest is as hard; the triplet loss has no others.
+            mined="triplet" in words,
+            fewest=settings.feedback_min_pairs,
+        )
+        return (whole, alone)
+    if "two-stage" in words:
+        first = replace(
+            whole,
+            name="documentation and commits",
+            origins=("docstring", "commit"),
+            epochs=settings.first_stage_epochs or whole.epochs,
+            batch_size=settings.first_stage_batch_size or whole.batch_size,
+            learning_rate=settings.first_stage_learning_rate or whole.learning_rate,
+        )
+        return (first, replace(whole, name="feedback", origins=("feedback",)))
+    return (whole,)

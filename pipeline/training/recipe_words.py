@@ -8,12 +8,14 @@ LOSSES = ("multiple-negatives", "triplet")
 
 # In the order in which names are written.
 WORDS: dict[str, str] = {
-    "multiple-negatives": "every query against all snippets of its batch, and hard negatives; the default",
+    "multiple-negatives": "every query against all snippets of its batch, and hard negatives",
     "triplet": "every query against its own negatives only, by a margin; HONELOOP_TRIPLET_MARGIN",
     "cached": "large batches in little memory, for a second forward pass; HONELOOP_CACHED_BATCH_SIZE",
     "guided": "a frozen model takes likely answers out of the negatives; HONELOOP_GUIDE",
     "matryoshka": "vectors that can be cut to a half or a quarter; HONELOOP_MATRYOSHKA_HALVINGS",
     "two-stage": "documentation and commits first, then feedback; HONELOOP_FIRST_STAGE_EPOCHS and others",
+    "merged": "from all pairs, and from feedback alone in large batches, each from the base, then averaged; "
+    "the default; HONELOOP_FEEDBACK_EPOCHS and others",
     "averaged": "the best mix of base and trained weights on validation; HONELOOP_AVERAGING_SHARES",
 }
 
@@ -65,6 +67,8 @@ def _problem(words: list[str]) -> str:
         return f"{twice[0]!r} stands there twice"
     if set(LOSSES) <= set(words):
         return f"{' and '.join(LOSSES)} are two losses"
+    if {"two-stage", "merged"} <= set(words):
+        return "two-stage and merged both say what is learned when"
     if {"triplet", "guided"} <= set(words):
         return "triplet takes no negatives from the batch, so there are none to guide"
     return ""

@@ -10,7 +10,7 @@ This module imports torch at the top, because its classes are torch's; it is imp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ class StateKeeper(TrainerCallback):
     Attributes:
         seconds: how long the training took so far, before and after it was killed.
         resumed_at: the steps at which it was resumed.
+        ended: the weights that the stages before came to, if each begins at the base; added to from outside.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StateKeeper(TrainerCallback):
         note: Callable[[str], None],
     ) -> None:
         self.resumed_at: list[int] = []
+        self.ended: list[Mapping[str, torch.Tensor]] = []
         self._store = store
         self._model = model
         self._watcher = watcher
@@ -94,6 +96,11 @@ class StateKeeper(TrainerCallback):
         except HoneloopError as error:
             self._note(f"A killed training cannot be resumed, and begins anew: {error.message}")
             return 0
+        self.ended = [
+            saved.parts[role]
+            for role in map(_ended, range(int(saved.account["stage"])))
+            if role in saved.parts
+        ]
         self._pending = saved
         self._before = saved.account["seconds"]
         self.resumed_at = [*saved.account["resumed_at"], self._watcher.taken]
@@ -176,6 +183,8 @@ class StateKeeper(TrainerCallback):
         }
         if watcher.best_weights:
             parts["best"] = Part(_weights(watcher.best_step), watcher.best_weights)
+        for number, weights in enumerate(self.ended):
+            parts[_ended(number)] = Part(_ended(number), weights)
         account = {
             "stage": self._stage,
             "stage_steps": stage_steps,
@@ -187,6 +196,11 @@ class StateKeeper(TrainerCallback):
             "random": generators,
         }
         self._store.save(account, parts)
+
+
+def _ended(stage: int) -> str:
+    """They do not change any more, so they are written once."""
+    return f"ended-{stage}"
 
 
 def _weights(step: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,17 +80,30 @@ def plan_stages(
         if not own:
             note(f"The training set has no pairs of {' or '.join(stage.origins)}: that stage is left out.")
             continue
+        if len(own) < stage.fewest:
+            note(
+                f"{len(own)} training pairs of feedback are too few to learn from alone, {stage.fewest} are"
+                " needed (HONELOOP_FEEDBACK_MIN_PAIRS): they are learned with all others."
+            )
+            continue
         replayed = _drawn(earlier, stage.replay_share, len(own), recipe.seed)
         pairs = in_order([*own, *replayed])
+        if not stage.mined:
+            pairs = list(map(_without_mined, pairs))
         batches = plan_batches(len(pairs), stage.batch_size, stage.epochs, recipe.seed)
         planned.append(PlannedStage(stage, tuple(pairs), len(replayed), batches))
-        earlier += own
+        if not recipe.apart:
+            earlier += own
     return planned
 
 
 def in_order(pairs: Sequence[Pair]) -> list[Pair]:
     """By content, not by their ids in the database: the same pairs train the same model anywhere."""
     return sorted(pairs, key=lambda pair: (pair.query, pair.positive_hash, pair.positive_text, pair.origin))
+
+
+def _without_mined(pair: Pair) -> Pair:
+    return replace(pair, negatives=tuple(each for each in pair.negatives if each.reason != "mined"))
 
 
 def _usable(pairs: Sequence[Pair], recipe: Recipe, note: Callable[[str], None]) -> list[Pair]:

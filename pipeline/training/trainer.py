@@ -120,7 +120,8 @@ class Watcher(TrainerCallback):
     """Keeps the history, validates, remembers the best weights, and stops a run that no longer improves.
 
     Of a run in stages it watches all: steps are counted through, and the best weights are the best of the
-    whole run. Of validations that chance may have put in their order the last counts as the best.
+    whole run, or of the last stage if each begins anew. Of validations that chance may have put in their
+    order the last counts as the best.
 
     Args:
         model: what is trained.
@@ -206,12 +207,19 @@ class Watcher(TrainerCallback):
         self._without_improvement = int(memory["without_improvement"])
         self._advance(planned - self.steps + self.taken)
 
-    def begin(self, stage: PlannedStage, validations_per_epoch: int, resumed: int = 0) -> None:
-        """What follows are the steps of this stage, after the first `resumed`."""
+    def begin(
+        self, stage: PlannedStage, validations_per_epoch: int, resumed: int = 0, *, apart: bool = False
+    ) -> None:
+        """What follows are the steps of this stage, after the first `resumed`.
+
+        `apart`: it does not go on with the weights of the stage before, so its best are its own.
+        """
         self._stage = stage
         self._before = self.taken - resumed
         if not resumed:
             self._without_improvement = 0
+            if apart:
+                self._best, self.best_weights = [], {}
         steps = len(stage.batches)
         validations = min(validations_per_epoch * stage.stage.epochs, steps)
         self._validate_at = frozenset(round(steps * i / validations) for i in range(1, validations + 1))
@@ -301,11 +309,15 @@ def make_trainer(
     recipe: Recipe,
     *,
     collator: PairCollator,
+    cached: bool,
     batches: Sequence[list[int]],
     callbacks: Sequence[TrainerCallback],
     arguments: SentenceTransformerTrainingArguments,
 ) -> PairTrainer:
-    """A trainer that takes the planned batches in their order and tells the callbacks of every step."""
+    """A trainer that takes the planned batches in their order and tells the callbacks of every step.
+
+    `cached` as for `BatchLoss`.
+    """
     from datasets import Dataset
 
     trainer = PairTrainer(
@@ -313,7 +325,7 @@ def make_trainer(
         args=arguments,
         # Rows only: the collator has the texts, already tokenised.
         train_dataset=Dataset.from_dict({"row": list(range(collator.rows))}),
-        loss=BatchLoss(model, loss_of(recipe), cached=recipe.cached),
+        loss=BatchLoss(model, loss_of(recipe), cached=cached),
         data_collator=collator,  # pyright: ignore[reportArgumentType]  # any callable will do
         callbacks=list(callbacks),
     )

@@ -122,6 +122,7 @@ def fine_tuned_model(
                 "replayed pairs": sum(int(stage["replayed"]) for stage in account.stages),
                 "seconds": round(account.seconds, 1),
                 "peak memory (MB)": account.peak_memory_bytes // 1_000_000,
+                **_merging(account),
                 **_averaging(account),
                 **_doubted(account),
                 **_convergence(account),
@@ -240,6 +241,16 @@ def _stages(account: Account) -> dg.MarkdownMetadataValue:
             for stage in account.stages
         ],
     )
+
+
+def _merging(account: Account) -> dict[str, Any]:
+    """How what was learned apart validates, and its average, which was kept."""
+    rows = [
+        [row["part"], *(f"{row[metric]:.4f}" for metric in METRICS)]
+        for row in account.merging
+        if METRICS[0] in row
+    ]
+    return {"merging": table(["learned from", *METRICS], rows)} if rows else {}
 
 
 def _averaging(account: Account) -> dict[str, Any]:
