@@ -58,28 +58,26 @@ from pipeline.terminal import TerminalProgress
 SHOWN = ("ndcg@10", "mrr@10", "recall@10")
 GOAL = 3.0
 FOLD = 0
+ONCE = {"recipe": "multiple-negatives"}
 FEEDBACK_ONLY = {"max_documentation_pairs": "0"}
 UNMINED = {"hard_negatives": "0"}
+LARGE = {**UNMINED, "learning_rate": "1e-4", "train_epochs": "4"}
 ARMS: dict[str, dict[str, str]] = {
     "default": {},
-    "no mined negatives": UNMINED,
-    "feedback only": FEEDBACK_ONLY,
-    "feedback only, no mined negatives": {**FEEDBACK_ONLY, **UNMINED},
+    "all pairs alone": ONCE,
+    "no mined negatives": {**ONCE, **UNMINED},
+    "feedback only": {**ONCE, **FEEDBACK_ONLY},
+    "feedback only, no mined negatives": {**ONCE, **FEEDBACK_ONLY, **UNMINED},
     "feedback only, averaged, 3 epochs": {
         **FEEDBACK_ONLY,
         **UNMINED,
         "recipe": "averaged",
         "train_epochs": "3",
     },
-    "feedback only, cached 256": {
-        **FEEDBACK_ONLY,
-        **UNMINED,
-        "recipe": "cached",
-        "learning_rate": "1e-4",
-        "train_epochs": "4",
-    },
+    "feedback only, cached 256": {**FEEDBACK_ONLY, **LARGE, "recipe": "cached"},
     "feedback only, guided": {**FEEDBACK_ONLY, **UNMINED, "recipe": "guided"},
     "two stages": {**UNMINED, "recipe": "two-stage"},
+    "two stages, cached 256": {**LARGE, "recipe": "cached+two-stage", "first_stage_epochs": "1"},
     "two stages, averaged": {**UNMINED, "recipe": "two-stage+averaged"},
 }
 
