@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.training.validation import BY_ORIGIN, EACH, METRIC, METRICS
+from pipeline.training.validation import BY_ORIGIN, EACH, METRIC, shown_metrics
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def best_share(curve: Sequence[Measured], max_loss: float) -> float:
 
 def shown(row: Measured) -> str:
     """One point of the curve."""
-    return f"{row['share']:g}: " + ", ".join(f"{name} {row[name]:.4f}" for name in METRICS)
+    return f"{row['share']:g}: {shown_metrics(row)}"
 
 
 def _kept(base: Measured, row: Measured, max_loss: float) -> bool:

@@ -16,6 +16,7 @@ from pipeline.training.account import Account
 from pipeline.training.averaging import average, shown
 from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.convergence import convergence_by
+from pipeline.training.dropout import set_dropout
 from pipeline.training.economy import Economy, economy_of
 from pipeline.training.guide import Guide
 from pipeline.training.history import Row, check_falling
@@ -25,7 +26,7 @@ from pipeline.training.recipe import Recipe, recipe_of
 from pipeline.training.recipe_key import recipe_key
 from pipeline.training.stages import PlannedStage, plan_stages
 from pipeline.training.training_state import StateStore, Timing
-from pipeline.training.validation import EACH, Validation
+from pipeline.training.validation import EACH, Validation, shown_metrics
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,8 @@ def fine_tune(
 
         reset_peak(base.device)
         model = _trainable(base, recipe.dropout)
-        untrained = _weights_of(model) if recipe.averaging_shares or recipe.apart else {}
+        apart = recipe.apart and len(stages) > 1
+        untrained = _weights_of(model) if recipe.averaging_shares or apart else {}
         economy = _economy(model, recipe, settings, base.device)
         adapters = _with_adapters(model, economy, progress.note)
         member = base.spec.members[base.spec.trainable_member or 0]
@@ -158,7 +160,7 @@ def fine_tune(
                 if number < resumed_in:
                     continue
                 if len(stages) > 1:
-                    progress.note(_announced(planned))
+                    progress.note(planned.announcement)
                 _train_stage(
                     model,
                     planned,
@@ -172,13 +174,12 @@ def fine_tune(
                     rate_factor=recipe.lora_rate_factor if economy.rank else 1.0,
                     output=work_dir,
                 )
-                if recipe.apart and planned is not stages[-1]:
-                    keeper.ended.append(_learned(model, adapters))
+                if apart and planned is not stages[-1]:
+                    keeper.ended.append(_ended(model, adapters))
                     model.load_state_dict(untrained)
                     adapters = _with_adapters(model, economy, progress.note)
         check_falling(watcher.history, settings.max_loss_rise)
-        if adapters is not None:
-            adapters.merge()
+        _take_out(adapters)
         merging = _merged(model, keeper.ended, stages, measure=measure, progress=progress)
         averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
         parallel.check_equal(dict(model.named_parameters()))
@@ -283,15 +284,22 @@ def _train_stage(
 def _trainable(base: Encoder, dropout: float) -> SentenceTransformer:
     model = base.sentence_transformer()
     model.requires_grad_(True)
-    _set_dropout(model, dropout)
+    set_dropout(model, dropout)
     return model
 
 
-def _learned(model: SentenceTransformer, adapters: Adapters | None) -> dict[str, torch.Tensor]:
-    """The weights that a part came to, with what its adapters learned; kept where there is more memory."""
+def _take_out(adapters: Adapters | None) -> None:
+    """Adds what adapters learned to the weights, if there are any."""
     if adapters is not None:
         adapters.merge()
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _ended(model: SentenceTransformer, adapters: Adapters | None) -> dict[str, torch.Tensor]:
+    """What a part came to that the next one does not go on from."""
+    from pipeline.training.merging import weights_in_memory
+
+    _take_out(adapters)
+    return weights_in_memory(model)
 
 
 def _merged(
@@ -302,21 +310,16 @@ def _merged(
     measure: Callable[[], Row] | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Gives the model the average of its own weights and of those trained apart; see `Account.merging`."""
+    """Merges the model with what the stages before came to, if each began at the base; `Account.merging`."""
     if not ended:
         return []
-    from pipeline.training.merging import merged, told
+    from pipeline.training.merging import merge
 
-    parts = [*ended, _learned(model, None)]
-    names = [planned.stage.name for planned in stages]
-    rows: list[dict[str, Any]] = []
     with progress.stage("Merging weights"):
-        for name, weights in zip([*names, "merged"], [*parts, merged(parts)], strict=True):
-            model.load_state_dict(weights)
-            measured = {} if measure is None else measure()
-            rows.append({"part": name, **{key: each for key, each in measured.items() if key != EACH}})
+        rows = merge(model, ended, [planned.stage.name for planned in stages], measure)
     if measure is not None:
-        progress.note("Learned apart, and merged: " + "; ".join(map(told, rows)) + ".")
+        told = "; ".join(f"{row['part']}: {shown_metrics(row)}" for row in rows)
+        progress.note(f"Learned apart, and merged: {told}.")
     return rows
 
 
@@ -350,14 +353,6 @@ def _weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _announced(planned: PlannedStage) -> str:
-    replayed = f", {planned.replayed} of them replayed" if planned.replayed else ""
-    return (
-        f"Stage {planned.stage.name}: {len(planned.pairs)} pairs{replayed}, epochs: {planned.stage.epochs}, "
-        f"steps: {len(planned.batches)}."
-    )
-
-
 def _texts(pairs: list[Pair], query_prompt: str, document_prompt: str) -> list[str]:
     texts: list[str] = []
     for pair in pairs:
@@ -365,21 +360,6 @@ def _texts(pairs: list[Pair], query_prompt: str, document_prompt: str) -> list[s
         texts.append(document_prompt + pair.positive_text)
         texts.extend(document_prompt + negative.text for negative in pair.negatives)
     return texts
-
-
-def _set_dropout(model: SentenceTransformer, share: float) -> None:
-    """Lets every dropout layer drop this share of its inputs.
-
-    None is the default: dropout costs a fifth of the time, and with every text seen once or twice there is
-    little to overfit. Measured with MiniLM on 480 pairs of documentation, nDCG@10 of 400 functions of other
-    packages (base 0.749): with dropout 0.788 and 0.792 (two seeds), without 0.791 (one seed); 76 against 63
-    seconds of one processor.
-    """
-    from torch import nn
-
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
 
 
 @contextmanager

@@ -10,12 +10,14 @@ This module imports torch: import it inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
-from pipeline.training.validation import METRICS
+from pipeline.training.history import Row
+from pipeline.training.validation import EACH
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -32,6 +34,29 @@ def merged(parts: Sequence[Weights]) -> dict[str, torch.Tensor]:
     }
 
 
-def told(row: Mapping[str, Any]) -> str:
-    """How one part, or the average, validates; see `Account.merging`."""
-    return f"{row['part']}: " + ", ".join(f"{name} {row[name]:.4f}" for name in METRICS)
+def merge(
+    model: nn.Module, ended: Sequence[Weights], names: Sequence[str], measure: Callable[[], Row] | None
+) -> list[dict[str, Any]]:
+    """Gives the model the average of its own weights and of those of the parts that ended before it.
+
+    Args:
+        model: has the weights of the last part; has the average afterwards.
+        ended: the weights of the others, in their order.
+        names: what each part is called, the last among them.
+        measure: the validation of the model as it is; None: nothing is measured.
+
+    Returns:
+        A row for each "part", and last that of "merged", with the validation of each.
+    """
+    parts = [*ended, weights_in_memory(model)]
+    rows: list[dict[str, Any]] = []
+    for name, weights in zip([*names, "merged"], [*parts, merged(parts)], strict=True):
+        model.load_state_dict(weights)
+        measured = {} if measure is None else measure()
+        rows.append({"part": name, **{key: each for key, each in measured.items() if key != EACH}})
+    return rows
+
+
+def weights_in_memory(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a model's weights, not on its device, which has less memory."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

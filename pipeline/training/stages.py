@@ -31,6 +31,15 @@ class PlannedStage:
     replayed: int
     batches: list[list[int]]
 
+    @property
+    def announcement(self) -> str:
+        """What there is to say as it begins."""
+        replayed = f", {self.replayed} of them replayed" if self.replayed else ""
+        return (
+            f"Stage {self.stage.name}: {len(self.pairs)} pairs{replayed}, epochs: {self.stage.epochs}, "
+            f"steps: {len(self.batches)}."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """What there is to say about it afterwards."""
         return {

@@ -32,7 +32,7 @@ from pipeline.training.losses import Loss, embed_batch, loss_of
 from pipeline.training.parallel import sum_gradients
 from pipeline.training.recipe import Recipe
 from pipeline.training.stages import PlannedStage
-from pipeline.training.validation import EACH, METRICS
+from pipeline.training.validation import EACH, shown_metrics
 
 
 class BatchLoss(nn.Module):
@@ -183,7 +183,7 @@ class Watcher(TrainerCallback):
         values = self._measure()
         del values[EACH]
         self.history.append({"step": 0, "epoch": 0.0, **values})
-        self._note(f"Before training: {_shown(values)}.")
+        self._note(f"Before training: {shown_metrics(values)}.")
 
     def memory(self) -> dict[str, Any]:
         """What it knows but for the best weights, JSON-able."""
@@ -290,7 +290,7 @@ class Watcher(TrainerCallback):
             }
         self._without_improvement = 0 if improved else self._without_improvement + 1
         mark = ", the best so far" if improved else ", as good as the best but for chance" if kept else ""
-        self._note(f"Step {step} of {self.steps}: loss {loss:.4f}, {_shown(values)}{mark}.")
+        self._note(f"Step {step} of {self.steps}: loss {loss:.4f}, {shown_metrics(values)}{mark}.")
         return self._without_improvement
 
     def _place(self, step: int) -> Row:
@@ -388,7 +388,3 @@ def make_arguments(
             hint="Choose a GPU with CUDA_VISIBLE_DEVICES and set HONELOOP_DEVICE=cuda.",
         )
     return arguments
-
-
-def _shown(values: Row) -> str:
-    return ", ".join(f"{name} {values[name]:.4f}" for name in METRICS)

@@ -193,5 +193,10 @@ def embed(model: SentenceTransformer, texts: Sequence[str], tokens: TokenTable) 
     return exchanged(ordered).cpu().numpy()
 
 
+def shown_metrics(row: Mapping[str, Any]) -> str:
+    """The metrics of a validation, for a line of text."""
+    return ", ".join(f"{name} {row[name]:.4f}" for name in METRICS)
+
+
 def _order(pair: Pair) -> tuple[bytes, bytes]:
     return hashlib.sha256(pair.query.encode("utf-8", "replace")).digest(), pair.positive_hash
