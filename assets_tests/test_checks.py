@@ -12,6 +12,7 @@ from psycopg import sql
 
 from assets_tests.evaluation.made import CANDIDATE, SERVING, Slice
 from assets_tests.evaluation.made import evaluation as evaluation_of
+from assets_tests.training.accounts import account
 from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.config import Settings
 from pipeline.corpus import checks as corpus
@@ -241,23 +242,45 @@ def change(db: Database, model: ModelRecord, statement: str, name: str | None = 
 class TestTraining:
     def test_a_falling_loss(self, settings: Settings):
         history = [{"step": step, "loss": 2 / step} for step in range(1, 17)]
-        assert training.loss_fell(history, settings).passed
+        assert training.loss_fell(account(history), settings).passed
 
     def test_a_rising_loss(self, settings: Settings):
         history = [{"step": step, "loss": step / 4} for step in range(1, 17)]
-        failed(training.loss_fell(history, settings), "rose")
+        failed(training.loss_fell(account(history), settings), "rose")
 
     @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
     def test_a_loss_that_is_no_number(self, settings: Settings, loss: float):
-        failed(training.loss_fell([{"step": 1, "loss": 1.0}, {"step": 2, "loss": loss}], settings), "1 of 2")
+        failed(
+            training.loss_fell(account([{"step": 1, "loss": 1.0}, {"step": 2, "loss": loss}]), settings),
+            "1 of 2",
+        )
 
     def test_no_loss_at_all(self, settings: Settings):
-        failed(training.loss_fell([], settings), "0 of 0")
+        failed(training.loss_fell(account([]), settings), "0 of 0")
 
-    @pytest.mark.parametrize(("best", "passes"), [(0.7, True), (0.56, True), (0.5, False)])
-    def test_a_collapsed_validation(self, settings: Settings, best: float, passes: bool):
-        history = [{"step": 0, "ndcg@10": 0.6}, {"step": 4, "ndcg@10": best}, {"step": 8, "ndcg@10": 0.1}]
-        assert training.validation_held(history, settings).passed is passes
+    @pytest.mark.parametrize(("kept", "passes"), [(0.7, True), (0.56, True), (0.5, False)])
+    def test_a_collapsed_validation(self, settings: Settings, kept: float, passes: bool):
+        history = [{"step": 0, "ndcg@10": 0.6}, {"step": 4, "ndcg@10": kept}, {"step": 8, "ndcg@10": 0.1}]
+        assert training.validation_held(account(history, best_step=4), settings).passed is passes
+
+    def test_what_was_kept_is_what_counts_and_not_the_best_that_was_seen(self, settings: Settings):
+        history = [{"step": 0, "ndcg@10": 0.6}, {"step": 4, "ndcg@10": 0.7}, {"step": 8, "ndcg@10": 0.1}]
+        merging = [{"part": "all pairs", "ndcg@10": 0.7}, {"part": "merged", "ndcg@10": 0.2}]
+        failed(training.validation_held(account(history, merging=merging), settings), "0.600 to 0.200")
+
+    def test_without_validation_pairs(self, settings: Settings):
+        assert training.validation_held(account([{"step": 1, "loss": 1.0}]), settings).passed
+
+    def test_parts_are_told_one_by_one(self, settings: Settings):
+        history = [
+            {"step": step, "stage": stage, "loss": loss}
+            for step, (stage, loss) in enumerate([("all pairs", 2.0), ("all pairs", 1.0), ("alone", 3.0)], 1)
+        ]
+        told = training.loss_fell(account(history, recipe={"apart": True}), settings).message
+        assert told == (
+            "The loss went from 2.000 to 1.000 in 2 steps of all pairs, and from 3.000 to 3.000 in 1 steps of"
+            " alone."
+        )
 
 
 class TestEvaluation:

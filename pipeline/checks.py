@@ -21,6 +21,7 @@ from pipeline.promotion import checks as promotion
 from pipeline.promotion.registry import ModelRecord, serving_model
 from pipeline.promotion.sanity import sanity_of
 from pipeline.training import checks as training
+from pipeline.training.account import Account
 
 if TYPE_CHECKING:
     from pipeline.workbench import Workbench
@@ -36,7 +37,7 @@ class Subject:
     bench: Workbench
     repository: Repository | None = None
     training_set_id: int | None = None
-    history: tuple[dict[str, Any], ...] | None = None
+    account: Account | None = None  # of the training
     model: ModelRecord | None = None
     against: str | None = None  # the version the model was measured against
     test_set: str | None = None
@@ -56,9 +57,9 @@ class Subject:
         """Raises NothingToCheckError without one."""
         return _there(self.training_set_id, "No training set was built yet.")
 
-    def the_history(self) -> tuple[dict[str, Any], ...]:
+    def the_account(self) -> Account:
         """Raises NothingToCheckError without one."""
-        return _there(self.history, "No fine-tuned model serves.")
+        return _there(self.account, "No fine-tuned model serves, or its training left no account.")
 
     def the_model(self) -> ModelRecord:
         """Raises NothingToCheckError without one."""
@@ -127,8 +128,8 @@ def _of_training_set(check: Callable[..., Outcome]) -> Callable[[Subject], Outco
     return lambda s: check(s.bench.db, s.bench.settings, s.the_training_set())
 
 
-def _of_history(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
-    return lambda s: check(s.the_history(), s.bench.settings)
+def _of_account(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
+    return lambda s: check(s.the_account(), s.bench.settings)
 
 
 def _of_index(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
@@ -151,7 +152,7 @@ CHECKS: tuple[Check, ...] = (
         for function in (training.enough_pairs, training.no_leakage, training.triplets_differ)
     ),
     *(
-        _check("fine_tuned_model", "training", function, _of_history(function))
+        _check("fine_tuned_model", "training", function, _of_account(function))
         for function in (training.loss_fell, training.validation_held)
     ),
     _check(
@@ -234,7 +235,7 @@ def present_subject(bench: Workbench) -> Subject:
     return replace(
         subject,
         model=serving,
-        history=tuple(serving.lineage.get("history", ())) or None,
+        account=Account.found_in(serving.lineage),
         against=verdict.get("serving_version"),
         test_set=verdict.get("test_set"),
     )

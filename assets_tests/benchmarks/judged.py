@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import statistics
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -398,6 +399,12 @@ def begin(asked: argparse.Namespace) -> tuple[Judged, dict[str, str], dict[str, 
 def shown(found: Mapping[str, float]) -> str:
     """A `Difference` as it stands among the figures: its mean, and the 95% interval."""
     return f"{found['mean']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
+
+
+def spread(values: Sequence[float], sign: str = "+") -> str:
+    """The mean over seeds, and their standard deviation if there are several."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.4f}{deviation}"
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

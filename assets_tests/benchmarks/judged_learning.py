@@ -19,7 +19,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,7 @@ from assets_tests.benchmarks.judged import (
     measure,
     parser,
     read_judged,
+    spread,
 )
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import provenance, write_figures
@@ -144,18 +144,13 @@ def table(figures: dict[str, Any]) -> Table:
         gain = statistics.mean(gains[arm])
         made.add_row(
             arm,
-            *(_spread([run[name] for run in runs]) for name in SHOWN),
-            "" if arm == "base" else _spread(gains[arm], sign="+"),
+            *(spread([run[name] for run in runs], sign="") for name in SHOWN),
+            "" if arm == "base" else spread(gains[arm]),
             f"{gain / plain:.2f}" if plain and arm != "base" else "",
-            _spread([run["searched over base"]["mean"] for run in runs], sign="+"),
+            spread([run["searched over base"]["mean"] for run in runs]),
             str(len(runs)),
         )
     return made
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    spread = f" ±{statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.4f}{spread}"
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ from assets_tests.benchmarks.judged import (
     measure_searches,
     parser,
     shown,
+    spread,
 )
 from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.defs.in_process import run_loop
@@ -204,10 +205,26 @@ def table(run: dict[str, Any]) -> Table:
     return made
 
 
+def over_seeds(runs: Sequence[dict[str, Any]]) -> Table:
+    """A row a night: what serves over the base, mean over the seeds and its spread (standard deviation)."""
+    made = Table(title=f"over the base, mean of {len(runs)} seeds")
+    for heading in ("night", "by meaning", "least of them", "as searched", "least of them", "approved"):
+        made.add_column(heading)
+    for night in zip(*(run["nights"] for run in runs), strict=True):
+        means, searched = (
+            [each[where]["over base"]["mean"] for each in night] for where in ("held out", "as searched")
+        )
+        made.add_row(
+            str(night[0]["night"]),
+            *(spread(means), f"{min(means):+.4f}", spread(searched), f"{min(searched):+.4f}"),
+            str(sum(each.get("decision") == "approved" for each in night)),
+        )
+    return made
+
+
 def main() -> None:
     """See the module's docstring."""
     arguments = parser(__doc__)
-    arguments.set_defaults(seeds=[17])
     arguments.add_argument("--nights", type=int, default=NIGHTS)
     asked = arguments.parse_args()
     data, overrides, figures = begin(asked)
@@ -222,6 +239,8 @@ def main() -> None:
             simulate(indexed, data, seed, nights=asked.nights, overrides=overrides, told=keep)
     for run in figures["runs"]:
         show(table(run))
+    if len(figures["runs"]) > 1:
+        show(over_seeds(figures["runs"]))
 
 
 if __name__ == "__main__":

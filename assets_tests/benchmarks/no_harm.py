@@ -34,6 +34,7 @@ from assets_tests.benchmarks.judged import (
     measure,
     parser,
     shown,
+    spread,
 )
 from assets_tests.benchmarks.nights import GENERAL
 from assets_tests.benchmarks.package_documentation import PackageTest, package_test
@@ -82,7 +83,7 @@ def run(
 
 
 def table(figures: dict[str, Any]) -> Table:
-    """A row for each seed."""
+    """A row for each seed, and one with the mean over them and its spread (standard deviation)."""
     made = Table(title=f"nDCG@10 over the base; at least {-GOAL:+.3f} is asked for on the general sets")
     for heading in ("seed", "held-out queries", "general set of the gate", "packages", "gate", "no harm"):
         made.add_column(heading)
@@ -97,6 +98,17 @@ def table(figures: dict[str, Any]) -> Table:
             each["decision"],
             "yes" if all(one["mean"] >= -GOAL for one in both) else "no",
         )
+    gate = [
+        each["general set of the gate"]["mean"] for each in figures["runs"] if each["general set of the gate"]
+    ]
+    made.add_row(
+        "mean",
+        spread([each["held out"]["mean"] for each in figures["runs"]]),
+        spread(gate) if gate else "",
+        spread([each["packages"]["ndcg@10"]["mean"] for each in figures["runs"]]),
+        "",
+        "",
+    )
     return made
 
 

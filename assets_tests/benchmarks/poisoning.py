@@ -50,6 +50,7 @@ from assets_tests.benchmarks.judged import (
     measure,
     parser,
     shown,
+    spread,
 )
 from assets_tests.benchmarks.provenance import show, write_figures
 from pipeline.evaluation.store import live_hashes
@@ -224,7 +225,11 @@ def all_scenarios(
 
 
 def table(runs: Sequence[dict[str, Any]]) -> Table:
-    """A row for each scenario and seed; of those without training the first half."""
+    """A row for each scenario and seed; of those without training the first half.
+
+    After the training of several seeds, a row for each scenario with the mean over them and its spread
+    (standard deviation).
+    """
     made = Table(title="accepting wrong results")
     for heading in (
         "scenario",
@@ -263,13 +268,25 @@ def table(runs: Sequence[dict[str, Any]]) -> Table:
                 each["decision"],
             ]
         made.add_row(*row)
+    by_scenario: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in runs:
+        if "held out" in each:
+            by_scenario.setdefault((each["scenario"], each["attack"]), []).append(each)
+    for (scenario, attack), some in by_scenario.items():
+        if len(some) > 1:
+            held_out, base, first = (
+                [each[where][what] for each in some]
+                for where, what in (("held out", "ndcg@10"), ("over base", "mean"), ("over first", "mean"))
+            )
+            means = (spread(held_out, sign=""), spread(base), spread(first))
+            approved = sum(each["decision"] == "approved" for each in some)
+            made.add_row(scenario, attack, "mean", "", "", "", *means, f"{approved} of {len(some)} approved")
     return made
 
 
 def main() -> None:
     """See the module's docstring."""
     arguments = parser(__doc__)
-    arguments.set_defaults(seeds=[17])
     names = [each.name for each in SCENARIOS]
     arguments.add_argument("--attack", nargs="+", choices=("scattered", "pushed"), default=["scattered"])
     arguments.add_argument("--scenarios", nargs="+", choices=names, default=names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -255,6 +255,30 @@ def test_queries_that_a_model_learned_from_are_no_test_of_it(indexed: Database) 
     ]
     assert learned_from(frozen, training_set(learned)) == keys(*asked[:3])
     assert learned_from(frozen, training_set([])) == frozenset()
+
+
+def test_so_are_those_that_are_all_but_the_same_in_words_unless_people_asked_both(indexed: Database) -> None:
+    one, other, elsewhere = functions()[0], functions()[1], functions()[20]
+    asked = [
+        replace(
+            documentation_pair(one, functions()[-1]), query="Return a sorted list of all nodes of the graph"
+        ),
+        feedback_pair("read all lines of the text file at once", other.content_hash, other.code),
+    ]
+    frozen = freeze_test_set(indexed, training_set(asked))
+    by_query = {query.query: query.key for query in frozen.queries}
+
+    def spoiled(query: str, origin: Literal["feedback", "docstring"]) -> frozenset[bytes]:
+        pair = feedback_pair(query, elsewhere.content_hash, elsewhere.code)
+        learned = replace(pair, origin=origin, split="train", group_key=group_key(query))
+        return learned_from(frozen, training_set([learned]))
+
+    near_documentation = "Return a sorted list of all the nodes of the graph"
+    near_question = "read all the lines of the text file at once"
+    documented, question = (frozenset({by_query[pair.query]}) for pair in asked)
+    assert spoiled(near_documentation, "docstring") == spoiled(near_documentation, "feedback") == documented
+    assert spoiled(near_question, "docstring") == question
+    assert spoiled(near_question, "feedback") == frozenset()
 
 
 def sha(text: str) -> bytes:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from assets_tests.training.accounts import account
 from assets_tests.training.click_pairs import make_set
 from assets_tests.training.notes import Notes
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.promotion.registry import list_models
 from pipeline.store.connections import Database
-from pipeline.training.account import Account
 from pipeline.training.comparing import Compared, best_of, compare_recipes, with_chances
 from pipeline.training.comparing_view import render_comparison
 from pipeline.training.handover import handed_over
@@ -99,25 +99,9 @@ def test_if_every_recipe_fails_the_first_says_why(
 def compared(name: str, values: Sequence[float]) -> Compared:
     mean = sum(values) / len(values)
     row = {"step": 1, "stage": "all pairs", "epoch": 1.0, "ndcg@10": mean, "mrr@10": mean, "by_origin": {}}
-    account = Account(
-        recipe_key=name,
-        base_version="0",
-        recipe={},
-        stages=[],
-        validation={"decides": "all", "queries": {}, "values": list(values)},
-        history=[{**row, "step": 0}, row],
-        best_step=1,
-        merging=[],
-        averaging={},
-        convergence={},
-        lora_rank=0,
-        processes=1,
-        resumed_at=[],
-        device="cpu",
-        seconds=1.0,
-        peak_memory_bytes=1,
-    )
-    return Compared(name, "trained", account)
+    validation = {"decides": "all", "queries": {}, "values": list(values)}
+    told = account([{**row, "step": 0}, row], recipe_key=name, validation=validation)
+    return Compared(name, "trained", told)
 
 
 def test_the_best_is_told_from_the_others_by_their_queries() -> None:

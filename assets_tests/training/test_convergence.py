@@ -101,7 +101,7 @@ def test_without_validations_or_with_one_step_there_is_nothing_to_say() -> None:
 def test_histories_of_earlier_releases_have_no_validation_loss() -> None:
     rows = [{k: v for k, v in row.items() if k != "validation_loss"} for row in run(FALLING, [1.0] * 5)]
     assert overfitting_in(rows, **LIMITS) is None
-    found = convergence_of(rows, **LIMITS)
+    (found,) = convergence_of(rows, **LIMITS).stages
     assert found.validation_loss is None
     assert found.lowest_step is None
 
@@ -124,12 +124,36 @@ def test_a_stage_begins_with_the_best_weights_so_far() -> None:
     assert [(finding.since_step, finding.best) for finding in found.overfitting] == [(8, 0.8)]
 
 
+def test_what_began_at_the_base_is_not_compared_with_what_ended_before_it() -> None:
+    first = run(FALLING, [1.5, 1.2, 1.0, 1.0, 1.0], [0.5, 0.6, 0.8, 0.8, 0.8])
+    # Another training: its validation loss starts at the base's, falls, and stays above the first's last.
+    second = run(FALLING, [1.5, 1.3, 1.2], [0.5, 0.6, 0.7], stage="feedback alone")[1:]
+    for row in second:
+        row["step"] += 8
+    following = convergence_of([*first, *second], **LIMITS)
+    assert [finding.since_step for finding in following.overfitting] == [8]
+    apart = convergence_of([*first, *second], **LIMITS, apart=True)
+    assert apart.overfitting == []
+    assert [each.validation_loss for each in apart.stages] == [(1.5, 1.0, 1.0), (1.5, 1.2, 1.2)]
+    assert [(each.stage, each.steps) for each in apart.stages] == [("all pairs", 8), ("feedback alone", 8)]
+
+
+def test_what_was_wrong_from_where_it_began_is_told_from_that_step() -> None:
+    first = run(FALLING, [1.5, 1.2, 1.0, 1.0, 1.0])
+    second = run(FALLING, [1.5, 1.7, 1.9, 2.0, 2.1], stage="feedback alone")[1:]
+    for row in second:
+        row["step"] += 8
+    (finding,) = convergence_of([*first, *second], **LIMITS, apart=True).overfitting
+    assert (finding.since_step, finding.best, finding.last) == (8, 1.5, 2.1)
+
+
 def test_a_convergence_tells_the_run_in_numbers() -> None:
     found = convergence_of(run(FALLING, [1.5, 1.2, 1.0, 1.1, 1.4]), **LIMITS)
-    assert found.steps == 8
-    assert found.loss == (pytest.approx(1.9), pytest.approx(0.4))
-    assert found.validation_loss == (1.5, 1.0, 1.4)
-    assert found.lowest_step == 4
+    (stage,) = found.stages
+    assert (stage.stage, stage.steps) == ("all pairs", 8)
+    assert stage.loss == (pytest.approx(1.9), pytest.approx(0.4))
+    assert stage.validation_loss == (1.5, 1.0, 1.4)
+    assert stage.lowest_step == 4
     said = found.to_json()
     assert json.loads(json.dumps(said)) == said
     assert said["overfitting"][0]["sentence"].startswith("Overfitting since step 4")

@@ -66,6 +66,22 @@ def test_a_harder_second_stage_is_no_rising_loss_and_a_rise_within_it_is() -> No
         check_falling([*first, *rising], 1.1)
 
 
+def test_a_part_that_began_at_the_base_has_to_rank_better_by_itself() -> None:
+    base: Row = {"step": 0, "epoch": 0.0, "ndcg@10": 0.5, "mrr@10": 0.4}
+    first = [{**row, "stage": "all pairs"} for row in steps(1, 1, 1, 1, 0.8, 0.8, 0.7, 0.7)]
+    better: Row = {"step": 8, "stage": "all pairs", "epoch": 1.0, "ndcg@10": 0.6, "mrr@10": 0.5}
+    rising = [
+        {**row, "step": row["step"] + 8, "stage": "feedback alone"} for row in steps(1, 1, 1, 1, 1, 1, 2, 2)
+    ]
+    worse: Row = {"step": 16, "stage": "feedback alone", "epoch": 1.0, "ndcg@10": 0.1, "mrr@10": 0.1}
+    history = [base, *first, better, *rising, worse]
+    # Going on from the first, the best weights are those of the first.
+    check_falling(history, 1.1)
+    with pytest.raises(HoneloopError, match=r"rose from 1\.0000 .* in the stage 'feedback alone'"):
+        check_falling(history, 1.1, apart=True)
+    check_falling([*history[:-1], {**worse, "ndcg@10": 0.55}], 1.1, apart=True)
+
+
 def test_the_limit_is_a_setting() -> None:
     rising = steps(1, 1, 1, 1, 1, 1, 1.2, 1.2)
     check_falling(rising, 1.3)

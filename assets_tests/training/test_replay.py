@@ -61,6 +61,30 @@ def test_nothing_comes_back_that_is_held_out_now(number: int) -> None:
     assert usable_again([*leaking, EARLIER[4]], PRESENT) == (EARLIER[4],)
 
 
+def test_a_query_that_is_all_but_the_same_as_one_that_is_held_out_stays_away() -> None:
+    held_out = replace(PRESENT.pairs[15], query="Return a sorted list of all nodes of the graph")
+    present = make_set([*PRESENT.pairs[:15], held_out, *PRESENT.pairs[16:]])
+    near = replace(EARLIER[0], query="Return a sorted list of all the nodes of the graph")
+    assert usable_again([near, EARLIER[1]], PRESENT) == (near, EARLIER[1])
+    assert usable_again([near, EARLIER[1]], present) == (EARLIER[1],)
+
+
+def test_copies_in_two_sets_are_not_played_off_against_each_other() -> None:
+    trained = PRESENT.pairs[0]
+    copied = trained.positive_text + "\n    # a copy\n"
+    other = "def something_else(path, mode):\n    return open_it(path).read_all(mode)\n"
+    copy = replace(EARLIER[0], positive_text=copied, positive_hash=content_hash(copied))
+    against = with_negative(EARLIER[1], trained, copied)
+    spared = replace(EARLIER[2], spared=frozenset({content_hash(copied)}))
+    # Named after a content that the present set does not have, as if it had been the least of its cluster.
+    old = frozenset({content_hash(other)})
+    copy = replace(copy, copy_group=min(old))
+    first, second, third = usable_again([copy, against, spared], PRESENT)
+    assert first.group == second.negatives[0].group == trained.group
+    assert trained.spares(first.group)
+    assert third.spares(trained.group)
+
+
 def test_a_share_of_the_only_stage_is_earlier_pairs() -> None:
     settings = Settings(replay_share=0.25, train_batch_size=4)
     (stage,) = plan_stages(PRESENT, recipe_of(settings), print, EARLIER)

@@ -73,6 +73,14 @@ def test_what_is_replayed_is_drawn_from_the_seed_and_not_from_the_order() -> Non
     assert planned(training_set, TWO.model_copy(update={"replay_share": 0.0}))[0][1].replayed == 0
 
 
+def test_nothing_is_replayed_where_feedback_is_alone() -> None:
+    settings = Settings(recipe="merged", feedback_min_pairs=12, replay_share=0.25)
+    earlier = plain_pairs(8, "train", 40)
+    whole, alone = plan_stages(mixed(20, 12), recipe_of(settings), Notes().note, earlier)
+    assert (whole.replayed, alone.replayed) == (8, 0)
+    assert {pair.origin for pair in alone.pairs} == {"feedback"}
+
+
 def test_no_more_is_replayed_than_there_is() -> None:
     assert planned(mixed(2, 30))[0][1].replayed == 2
 

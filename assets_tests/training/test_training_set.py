@@ -148,6 +148,29 @@ def test_growth_keeps_every_pair_on_its_side(
     assert no_leakage(after) == []
 
 
+@pytest.mark.usefixtures("judged")
+def test_what_is_liked_a_little_is_spared_though_no_pair_changes(
+    db: Database, minilm: Encoder, small: Settings, ids: dict[bytes, int]
+) -> None:
+    no_mining = small.model_copy(update={"hard_negatives": 0})
+    query = query_for("train", small)
+    shown = [ids[named(name).hash] for name in ("mean", "wrap", "shuffle", "heappop", "correlation")]
+    add_feedback(db, show(db, query, shown[:1]), shown[0], "accept")
+
+    def pair_of(built: TrainingSet) -> Pair:
+        return next(pair for pair in built.pairs if pair.query == query)
+
+    liked = named("correlation").hash
+    before = build(db, minilm, no_mining)
+    assert not pair_of(before).spares(liked)
+    # A click as far down as this is not sure enough for a pair.
+    add_feedback(db, show(db, query, shown, user="bob"), shown[4], "click")
+    after = build(db, minilm, no_mining)
+    assert [pair.positive_hash for pair in after.pairs] == [pair.positive_hash for pair in before.pairs]
+    assert pair_of(after).spares(liked)
+    assert after.fingerprint != before.fingerprint
+
+
 def query_for(split: Split, settings: Settings, start: int = 0) -> str:
     return next(
         f"find it {n}" for n in range(start, start + 9999) if split_of(f"find it {n}", settings) == split

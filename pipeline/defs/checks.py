@@ -18,7 +18,7 @@ from pipeline.corpus.repositories import get_repository
 from pipeline.defs.partitions import repository_partitions
 from pipeline.defs.reporting import last_version, materialized
 from pipeline.errors import HoneloopError
-from pipeline.training.runs import history_of
+from pipeline.training.runs import account_of
 from pipeline.workbench import Workbench
 
 
@@ -67,7 +67,7 @@ def _subject(context: dg.AssetCheckExecutionContext, check: Check, workbench: Wo
     subject = replace(subject, training_set_id=latest("training_set").get("training_set_id"))
     if check.asset == "fine_tuned_model":
         recipe = latest("fine_tuned_model").get("recipe_key")
-        return replace(subject, history=history_of(workbench.settings, recipe) if recipe else None)
+        return replace(subject, account=account_of(workbench.settings, recipe) if recipe else None)
     version = latest("model_checkpoint").get("model_version")
     if version is None:
         return subject

@@ -18,11 +18,11 @@ from psycopg import sql
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.query_groups import RULES, MeasuredQuery, Relevant, Triplet, name_test_set
-from pipeline.feedback.grouping import group_key
+from pipeline.feedback.grouping import group_key, normalise_query
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.words import QueryWords, Word, query_words
 from pipeline.store.connections import Connection, Database
-from pipeline.training.near_duplicates import NearDuplicates, tokens_of
+from pipeline.training.near_duplicates import NearDuplicates, tokens_of, words_of
 from pipeline.training.pairs import TrainingSet
 
 GENERAL_ORIGIN = "docstring"
@@ -222,7 +222,8 @@ def learned_from(frozen: FrozenSet, *training_sets: TrainingSet) -> frozenset[by
 
     A set that is held constant does not know what people judge later, and tonight's does not know what they
     judged before. Of a query that is on the training or validation side of one of them, or whose code, or a
-    near-duplicate of it, is, the model has seen too much.
+    near-duplicate of it, is, the model has seen too much; likewise of one that is, in words, all but the same
+    as a query there, unless people asked both.
     """
     seen = [pair for each in training_sets for pair in each.pairs if pair.split != "test"]
     groups = {pair.group_key for pair in seen}
@@ -238,6 +239,14 @@ def learned_from(frozen: FrozenSet, *training_sets: TrainingSet) -> frozenset[by
             if relevant.content_hash not in owners:
                 known.add(relevant.content_hash, tokens_of(relevant.text))
             owners.setdefault(relevant.content_hash, set()).add(query.key)
+    by_words: NearDuplicates[bytes] = NearDuplicates()
+    unseen = {query.key: query for query in frozen.queries if query.key not in spoiled}
+    for query in unseen.values():
+        by_words.add(query.key, words_of(normalise_query(query.query)))
+    for words, by_people in {(normalise_query(pair.query), pair.origin == "feedback") for pair in seen}:
+        for key in by_words.of(words_of(words)):
+            if not (by_people and unseen[key].origin == "feedback"):
+                spoiled.add(key)
     for text in {pair.positive_code or pair.positive_text for pair in seen}:
         for content_hash in known.of(tokens_of(text)):
             spoiled |= owners[content_hash]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pipeline.evaluation.sparkline import sparkline
 from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
 from pipeline.training.checkpoints import CURVE
-from pipeline.training.history import losses, validation_change, validations
+from pipeline.training.history import Row, losses, stages_of, validations
 from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
 _SHOWN_LANGUAGES = 6
@@ -177,7 +178,31 @@ def _training(training: TrainingData) -> RenderableType:
         counts = {str(reason): int(count) for reason, count in reasons.items() if count}
         if counts:
             lines.append(Text(f"Left out of {origin}: {_listed(counts)}", style="dim"))
+    lines += [Text(said, style="dim") for said in (_commits(training), _mined(training)) if said]
     return Group(*lines)
+
+
+def _commits(training: TrainingData) -> str:
+    """How many commits were looked at, and why most are not used; empty without any."""
+    counts: Counter[str] = Counter()
+    for reasons in training.counts.get("commits", {}).values():
+        counts.update(reasons)
+    used = counts.pop("used", 0)
+    if not (used or counts):
+        return ""
+    return f"Commits: {used:,} used" + (f"; left out: {_listed(counts)}" if counts else "")
+
+
+def _mined(training: TrainingData) -> str:
+    """How many candidates the threshold of mining rejected; empty if nothing was mined."""
+    mining = training.counts.get("mining", {})
+    candidates = mining.get("candidates", 0)
+    if not candidates:
+        return ""
+    return (
+        f"Mining: {mining['over_threshold'] / candidates:.0%} of {candidates:,} neighbours are too near"
+        f" (over {mining['max_ratio']:g} of the positive's score, HONELOOP_HARD_NEGATIVE_MAX_RATIO)"
+    )
 
 
 def _recipe(lineage: Mapping[str, Any]) -> RenderableType:
@@ -190,26 +215,38 @@ def _trained(candidate: ModelRecord) -> RenderableType:
     history = lineage["history"]
     found = losses(history)
     base, seconds = str(lineage.get("base_version", ""))[:12], lineage.get("seconds", 0)
-    extras = _how(lineage)
+    extras = _how(lineage) + _kept(lineage)
     lines = [Text(f"{len(found):,} steps from {base} in {seconds:,.0f} s on {lineage.get('device')}{extras}")]
+    stages = stages_of(history, apart=bool(lineage.get("recipe", {}).get("apart")))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    quarter = max(1, len(found) // 4)
-    first, last = sum(found[:quarter]) / quarter, sum(found[-quarter:]) / quarter
-    table.add_row("training loss", Text(sparkline(found, _CURVE), style="blue"), f"{first:.3f} → {last:.3f}")
-    convergence = lineage.get("convergence") or {}
-    held_out = [float(row[VALIDATION_LOSS]) for row in validations(history) if VALIDATION_LOSS in row]
-    if held_out:
-        lowest = f"{held_out[0]:.3f} → {held_out[-1]:.3f}, lowest at step {convergence.get('lowest_step')}"
-        table.add_row("validation loss", Text(sparkline(held_out, _CURVE), style="blue"), lowest)
-    change = validation_change(history)
-    if change is not None:
-        measured = [float(row[METRIC]) for row in validations(history)]
-        best = f"{change[0]:.3f} → {change[1]:.3f}, best at step {lineage.get('best_step')}"
-        table.add_row(f"validation {METRIC}", Text(sparkline(measured, _CURVE), style="yellow"), best)
-    findings = [Text(finding["sentence"], style="yellow") for finding in convergence.get("overfitting", ())]
+    for stage, rows in stages.items():
+        if len(stages) > 1:
+            table.add_row(Text(stage, style="bold"))
+        for title, curve, style, said in _curves(rows):
+            table.add_row(title, Text(sparkline(curve, _CURVE), style=style), said)
+    findings = lineage.get("convergence", {}).get("overfitting", ())
     picture = Path(candidate.location) / CURVE
     where = [Text(f"The curves: {picture}", style="dim")] if picture.is_file() else []
-    return Group(*lines, table, *findings, *where)
+    return Group(*lines, table, *(Text(each["sentence"], style="yellow") for each in findings), *where)
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, list[float], str, str]]:
+    """What there is to see of a stage: its name, its curve, the curve's style, and the curve in words."""
+    found = losses(rows)
+    quarter = max(1, len(found) // 4)
+    first, last = sum(found[:quarter]) / quarter, sum(found[-quarter:]) / quarter
+    yield "training loss", found, "blue", f"{first:.3f} → {last:.3f}"
+    validated = validations(rows)
+    if held_out := [row for row in validated if VALIDATION_LOSS in row]:
+        curve = [float(row[VALIDATION_LOSS]) for row in held_out]
+        lowest = min(held_out, key=lambda row: float(row[VALIDATION_LOSS]))["step"]
+        yield "validation loss", curve, "blue", f"{curve[0]:.3f} → {curve[-1]:.3f}, lowest at step {lowest}"
+    if validated:
+        curve = [float(row[METRIC]) for row in validated]
+        # Of equals the later, as the weights that are kept.
+        best = max(validated, key=lambda row: (float(row[METRIC]), row["step"]))["step"]
+        said = f"{curve[0]:.3f} → {curve[-1]:.3f}, best at step {best}"
+        yield f"validation {METRIC}", curve, "yellow", said
 
 
 def _how(lineage: Mapping[str, Any]) -> str:
@@ -223,6 +260,13 @@ def _how(lineage: Mapping[str, Any]) -> str:
     if lineage.get("resumed_at"):
         parts.append(f"resumed at step {', '.join(str(step) for step in lineage['resumed_at'])}")
     return "".join(f", {part}" for part in parts)
+
+
+def _kept(lineage: Mapping[str, Any]) -> str:
+    """Which of the weights it is; what was averaged stands with the recipe."""
+    if lineage.get("merging") or lineage.get("averaging"):
+        return ""
+    return f"; the weights of step {lineage['best_step']} are kept"
 
 
 def _measured(report: RunReport) -> RenderableType:

@@ -53,6 +53,11 @@ class Account:
     seconds: float
     peak_memory_bytes: int
 
+    @property
+    def apart(self) -> bool:
+        """Whether each stage began at the base; see `Recipe.apart`."""
+        return bool(self.recipe.get("apart", False))
+
     def to_json(self) -> dict[str, Any]:
         """The account, and nothing that a subclass adds."""
         return {field.name: getattr(self, field.name) for field in fields(Account)}
@@ -61,3 +66,11 @@ class Account:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Out of anything that holds what `to_json` gave; raises KeyError if it does not."""
         return cls(**{field.name: content[field.name] for field in fields(Account)})
+
+    @classmethod
+    def found_in(cls, content: Mapping[str, Any]) -> Self | None:
+        """`from_json`, or None where there is none, or one of an earlier release that told less."""
+        try:
+            return cls.from_json(content)
+        except KeyError:
+            return None

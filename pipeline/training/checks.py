@@ -1,4 +1,4 @@
-"""Whether a training set and a training run are as they must be, by the tables and the run's history."""
+"""Whether a training set and a training run are as they must be, by the tables and the run's account."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import Database
 from pipeline.training import soundness
-from pipeline.training.history import Row, check_falling, losses, validation_change
+from pipeline.training.account import Account
+from pipeline.training.history import check_falling, losses, stages_of
+from pipeline.training.lineage import metrics_of
 from pipeline.training.training_set import load_training_set
+from pipeline.training.validation import METRIC
 
 
 def enough_pairs(db: Database, settings: Settings, training_set_id: int) -> Outcome:
@@ -43,9 +46,9 @@ def triplets_differ(db: Database, settings: Settings, training_set_id: int) -> O
     return _none_of(soundness.validate_triplets(training_set), f"All {triplets} triplets differ.")
 
 
-def loss_fell(history: Sequence[Row], settings: Settings) -> Outcome:
-    """Every loss is finite, and the last are not above the first by more than `max_loss_rise`."""
-    values = losses(history)
+def loss_fell(account: Account, settings: Settings) -> Outcome:
+    """Every loss is finite, and in no stage are the last above the first by more than `max_loss_rise`."""
+    values = losses(account.history)
     finite = [value for value in values if math.isfinite(value)]
     figures = (
         {"steps": len(values), "first": round(values[0], 4), "last": round(values[-1], 4)} if finite else {}
@@ -53,26 +56,30 @@ def loss_fell(history: Sequence[Row], settings: Settings) -> Outcome:
     if not values or len(finite) < len(values):
         return Outcome(False, f"{len(values) - len(finite)} of {len(values)} losses are not finite.", figures)
     try:
-        check_falling(history, settings.max_loss_rise)
+        check_falling(account.history, settings.max_loss_rise, apart=account.apart)
     except HoneloopError as error:
         return Outcome(False, error.message, figures, hint=error.hint)
-    return Outcome(
-        True, f"The loss went from {values[0]:.3f} to {values[-1]:.3f} in {len(values)} steps.", figures
-    )
+    by_stage = {name: losses(rows) for name, rows in stages_of(account.history, apart=account.apart).items()}
+    told = [
+        f"from {found[0]:.3f} to {found[-1]:.3f} in {len(found)} steps"
+        + (f" of {name}" if len(by_stage) > 1 else "")
+        for name, found in by_stage.items()
+    ]
+    return Outcome(True, f"The loss went {', and '.join(told)}.", figures)
 
 
-def validation_held(history: Sequence[Row], settings: Settings) -> Outcome:
-    """The best validation is not below the base model's by more than `max_validation_drop`."""
-    change = validation_change(history)
-    if change is None:
+def validation_held(account: Account, settings: Settings) -> Outcome:
+    """The validation of what was kept is not below the base model's by more than `max_validation_drop`."""
+    measured = metrics_of(account)["validation"]
+    if not {"before", "best"} <= set(measured):
         return Outcome(True, "There were no validation pairs to tell by.")
-    before, best = change
+    before, kept = measured["before"][METRIC], measured["best"][METRIC]
     return Outcome(
-        best >= before - settings.max_validation_drop,
-        f"The validation metric went from {before:.3f} to {best:.3f} at best; it may lose "
+        kept >= before - settings.max_validation_drop,
+        f"The validation metric went from {before:.3f} to {kept:.3f}; it may lose "
         f"{settings.max_validation_drop} at the most.",
-        {"before": round(before, 4), "best": round(best, 4)},
-        hint="Lower HONELOOP_LEARNING_RATE.",
+        {"before": round(before, 4), "kept": round(kept, 4)},
+        hint="Lower HONELOOP_LEARNING_RATE, or HONELOOP_FEEDBACK_LEARNING_RATE.",
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Settings
-from pipeline.training.history import Row, losses, validations
+from pipeline.training.history import Row, losses, stages_of, validations
 from pipeline.training.validation import METRIC, VALIDATION_LOSS
 
 # Of fewer steps, the mean says which pairs were in them, and not what was learned.
@@ -55,71 +55,101 @@ class Overfitting:
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """A training in numbers.
+class StageConvergence:
+    """One stage in numbers.
 
     Attributes:
+        stage: its name.
         steps: optimiser steps taken.
         loss: means of the first and of the last quarter of the steps.
-        validation_loss: before training, lowest, and last; None without validation pairs.
+        validation_loss: of the weights it began with, lowest, and last; None without validation pairs.
         lowest_step: where it was lowest; None likewise.
-        overfitting: the findings, of each stage one at most.
+        overfitting: what was found, if anything.
     """
 
+    stage: str
     steps: int
     loss: tuple[float, float]
     validation_loss: tuple[float, float, float] | None
     lowest_step: int | None
-    overfitting: tuple[Overfitting, ...]
+    overfitting: Overfitting | None
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """A training in numbers, stage by stage: the losses of one say nothing about those of another."""
+
+    stages: tuple[StageConvergence, ...]
+
+    @property
+    def overfitting(self) -> list[Overfitting]:
+        """The findings, of each stage one at most."""
+        return [each.overfitting for each in self.stages if each.overfitting is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """For manifests and metadata, the findings with their sentences."""
-        findings = [{**asdict(finding), "sentence": finding.sentence} for finding in self.overfitting]
+        """For manifests and metadata: the stages, and the findings with their sentences."""
         return {
-            "steps": self.steps,
-            "loss": list(self.loss),
-            "validation_loss": None if self.validation_loss is None else list(self.validation_loss),
-            "lowest_step": self.lowest_step,
-            "overfitting": findings,
+            "stages": [_numbers(each) for each in self.stages],
+            "overfitting": [
+                {**asdict(finding), "sentence": finding.sentence} for finding in self.overfitting
+            ],
         }
 
 
-def convergence_of(history: Sequence[Row], *, loss_rise: float, metric_drop: float) -> Convergence:
+def _numbers(stage: StageConvergence) -> dict[str, Any]:
+    """All but the finding; in JSON there are no tuples."""
+    numbers = {name: value for name, value in asdict(stage).items() if name != "overfitting"}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()}
+
+
+def convergence_of(
+    history: Sequence[Row], *, loss_rise: float, metric_drop: float, apart: bool = False
+) -> Convergence:
     """What a history says.
 
     Args:
         history: see `history`.
         loss_rise: the share by which the validation loss may end above its lowest.
         metric_drop: how far the validation metric may end below its best.
+        apart: whether each stage began at the base, and not where the one before it ended.
 
     Raises:
         ValueError: it has no step.
     """
-    found = losses(history)
-    if not found:
+    if not losses(history):
         raise ValueError("without a step there is no convergence to tell of")
-    quarter = max(1, len(found) // 4)
-    measured = [row for row in validations(history) if VALIDATION_LOSS in row]
-    lowest = min(measured, key=lambda row: float(row[VALIDATION_LOSS]), default=None)
     return Convergence(
+        tuple(
+            _stage(name, rows, overfitting_in(rows, loss_rise=loss_rise, metric_drop=metric_drop))
+            for name, rows in stages_of(history, apart=apart).items()
+        )
+    )
+
+
+def _stage(name: str, rows: Sequence[Row], overfitting: Overfitting | None) -> StageConvergence:
+    found = losses(rows)
+    quarter = max(1, len(found) // 4)
+    measured = [row for row in validations(rows) if VALIDATION_LOSS in row]
+    lowest = min(measured, key=lambda row: float(row[VALIDATION_LOSS]), default=None)
+    return StageConvergence(
+        stage=name,
         steps=len(found),
         loss=(_mean(found[:quarter]), _mean(found[-quarter:])),
         validation_loss=None
         if lowest is None
         else (measured[0][VALIDATION_LOSS], lowest[VALIDATION_LOSS], measured[-1][VALIDATION_LOSS]),
         lowest_step=None if lowest is None else lowest["step"],
-        overfitting=tuple(
-            finding
-            for rows in _stages(history)
-            if (finding := overfitting_in(rows, loss_rise=loss_rise, metric_drop=metric_drop)) is not None
-        ),
+        overfitting=overfitting,
     )
 
 
-def convergence_by(settings: Settings, history: Sequence[Row]) -> Convergence:
+def convergence_by(settings: Settings, history: Sequence[Row], *, apart: bool) -> Convergence:
     """`convergence_of` with the margins that are set."""
     return convergence_of(
-        history, loss_rise=settings.overfitting_loss_rise, metric_drop=settings.overfitting_metric_drop
+        history,
+        loss_rise=settings.overfitting_loss_rise,
+        metric_drop=settings.overfitting_metric_drop,
+        apart=apart,
     )
 
 
@@ -158,22 +188,6 @@ def _finding(steps: Sequence[Row], turn: Row, last: Row, key: str, what: str) ->
     if fell_to >= fell_from:
         return []
     return [Overfitting(at, what, float(turn[key]), float(last[key]), fell_from, fell_to)]
-
-
-def _stages(history: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each stage, since losses on other pairs are not compared with one another.
-
-    A stage begins with the best weights so far, and so with their validation.
-    """
-    stages: dict[str, list[Row]] = {}
-    best: Row | None = None
-    for row in history:
-        # The base model's validation, which comes first, belongs to no stage.
-        if "stage" in row:
-            stages.setdefault(row["stage"], [] if best is None else [best]).append(row)
-        if METRIC in row and (best is None or row[METRIC] >= best[METRIC] or best["step"] == 0):
-            best = row
-    return list(stages.values())
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -178,14 +178,14 @@ def fine_tune(
                     keeper.ended.append(_ended(model, adapters))
                     model.load_state_dict(untrained)
                     adapters = _with_adapters(model, economy, progress.note)
-        check_falling(watcher.history, settings.max_loss_rise)
+        check_falling(watcher.history, settings.max_loss_rise, apart=recipe.apart)
         _take_out(adapters)
         merging = _merged(model, keeper.ended, stages, measure=measure, progress=progress)
         averaging = _averaged(model, untrained, recipe, measure=measure, progress=progress)
         parallel.check_equal(dict(model.named_parameters()))
         values = validation.measure(model, tokens)[EACH] if validation.queries else []
         model.eval()
-    convergence = convergence_by(settings, watcher.history)
+    convergence = convergence_by(settings, watcher.history, apart=recipe.apart)
     for finding in convergence.overfitting:
         progress.note(finding.sentence)
     progress.note(

@@ -5,6 +5,9 @@ optimiser step, counted from 1 through all stages; `{"step", "stage", "epoch", "
 validation, the first of them at step 0, before anything was trained, in no stage. With a guide, a step has
 "doubted" too, the documents it took out; a validation has the same metrics by origin, as "by_origin", and
 the loss of the validation pairs, as "validation_loss".
+
+Stages follow one another, each going on with the best weights so far, or are `apart`: each begins at the base
+(see `Recipe.apart`).
 """
 
 from __future__ import annotations
@@ -49,7 +52,30 @@ def check_finite(value: float, what: str, step: int) -> None:
         )
 
 
-def check_falling(history: Sequence[Row], max_rise: float) -> None:
+def stages_of(history: Sequence[Row], *, apart: bool) -> dict[str, list[Row]]:
+    """The rows of each stage by its name, in order. Losses on other pairs are not compared with one another.
+
+    In front of them stands the validation of the weights that the stage began with, at the step before its
+    first: the base's if the stages are `apart`, else the best so far; none without validation pairs.
+    """
+    stages: dict[str, list[Row]] = {}
+    base: Row | None = None
+    best: Row | None = None
+    for row in history:
+        if row["step"] > 0:
+            name, begun = row.get("stage", ""), base if apart else best
+            if name not in stages:
+                stages[name] = [] if begun is None else [{**begun, "step": row["step"] - 1}]
+            stages[name].append(row)
+        elif METRIC in row:
+            base = row
+        # What was trained is chosen even if it ranks no better than the base.
+        if METRIC in row and (best is None or best is base or row[METRIC] >= best[METRIC]):
+            best = row
+    return stages
+
+
+def check_falling(history: Sequence[Row], max_rise: float, *, apart: bool = False) -> None:
     """Raises HoneloopError if the loss rose and the validation pairs are ranked no better for it.
 
     The loss is the last quarter's mean against the first quarter's. Of a few batches it says little, since
@@ -60,13 +86,13 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
     Args:
         history: of a finished run; one too short to tell (fewer than 8 steps) passes.
         max_rise: the last quarter may have at most this many times the loss of the first.
+        apart: whether each stage began at the base, and so has to rank better by itself.
     """
-    change = validation_change(history)
-    if change is not None and change[1] > change[0]:
-        return
-    # Each stage by itself: the pairs of another are easier or harder.
-    stages = by_stage(history)
+    stages = stages_of(history, apart=apart)
     for stage, rows in stages.items():
+        change = validation_change(rows if apart else history)
+        if change is not None and change[1] > change[0]:
+            continue
         values = losses(rows)
         quarter = len(values) // 4
         if len(values) < _FEWEST_STEPS:
@@ -77,22 +103,18 @@ def check_falling(history: Sequence[Row], max_rise: float) -> None:
             raise HoneloopError(
                 f"Fine-tuning failed: the loss rose from {first:.4f} (first {quarter} steps) to {last:.4f} "
                 f"(last {quarter} steps)" + (f" in the stage {stage!r}." if len(stages) > 1 else "."),
-                hint="Lower HONELOOP_LEARNING_RATE; no model was written.",
+                hint="Lower HONELOOP_LEARNING_RATE, or HONELOOP_FEEDBACK_LEARNING_RATE if it was of feedback "
+                "alone; no model was written.",
             )
 
 
-def by_stage(history: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each stage by its name, in order; what was measured before the first is left out."""
-    stages: dict[str, list[Row]] = {}
-    for row in history:
-        if row["step"] > 0:
-            stages.setdefault(row.get("stage", ""), []).append(row)
-    return stages
+def validation_change(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """The first validation metric and the best after it; None without validation pairs.
 
-
-def validation_change(history: Sequence[Row]) -> tuple[float, float] | None:
-    """The validation metric before training and the best after it; None if there were no validation pairs."""
-    rows = validations(history)
-    if len(rows) < 2:
+    Args:
+        rows: a history, whose first is the base's, or those of one stage as `stages_of` gives them.
+    """
+    found = validations(rows)
+    if len(found) < 2:
         return None
-    return float(rows[0][METRIC]), max(float(row[METRIC]) for row in rows[1:])
+    return float(found[0][METRIC]), max(float(row[METRIC]) for row in found[1:])

@@ -119,6 +119,9 @@ class NearDuplicates(Generic[Key]):
     def __len__(self) -> int:
         return len(self._tokens)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._tokens
+
     def add(self, key: Key, tokens: Tokens) -> None:
         """Adds a text under a key of its own. A text without tokens has no near-duplicates."""
         self._tokens[key] = tokens

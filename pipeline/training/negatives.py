@@ -50,7 +50,8 @@ def with_negatives(
     if not corpus.position.keys() >= {*(pair.content_hash for pair in separated.kept), *judged}:
         raise HoneloopError("The code changed while the training set was being built.", hint="Run it again.")
     miner = Miner(encoder, corpus, separated.kept, settings, progress)
-    asked_about = miner.neighbours().union(judged, *separated.answers.values())
+    unsure = {content_hash for pair in separated.kept for content_hash in pair.unsure}
+    asked_about = miner.neighbours().union(judged, unsure, *separated.answers.values())
     with db.connect() as connection:
         contents = store.contents(connection, sorted(asked_about))
     fairness = Fairness(separated, contents)
@@ -71,6 +72,7 @@ def with_negatives(
     ]
     used = {negative.content_hash for each in negatives for negative in each}
     used.update(*(separated.answers[pair.group_key] for pair in separated.kept))
+    used.update(unsure & contents.keys())  # some may have gone
     groups = copy_groups({content_hash: contents[content_hash].code for content_hash in used})
     pairs = [
         _finished(pair, each, separated.answers[pair.group_key], groups)

@@ -173,6 +173,7 @@ def _stages(words: tuple[str, ...], settings: Settings) -> tuple[Stage, ...]:
             epochs=settings.feedback_epochs,
             batch_size=settings.cached_batch_size,
             learning_rate=settings.feedback_learning_rate,
+            replay_share=0.0,  # earlier pairs are never of feedback
             cached=True,
             # Of some hundred documents the hardest is as hard; the triplet loss has no others.
             mined="triplet" in words,

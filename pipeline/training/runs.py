@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Settings
 from pipeline.training.account import Account
@@ -164,9 +164,3 @@ def account_of(settings: Settings, key: str) -> Account | None:
         return read_account(waiting)
     checkpoint = find_checkpoint(settings, key)
     return None if checkpoint is None else Account.from_json(checkpoint.manifest["lineage"])
-
-
-def history_of(settings: Settings, key: str) -> tuple[dict[str, Any], ...] | None:
-    """The history of the run with this key, or None."""
-    account = account_of(settings, key)
-    return None if account is None else tuple(account.history)

@@ -43,7 +43,7 @@ __all__ = [
 
 # Part of a set's name: raised when the rules of this room change, so that sets made by the old ones are not
 # taken for the new.
-RULES = 2
+RULES = 3
 
 _DECIDING = (
     "commit_weight",
@@ -239,9 +239,18 @@ def _pair_fields(pair: Pair) -> list[Any]:
         _sha256(pair.positive_text),
         pair.weight,
         [
-            [each.content_hash.hex(), each.reason, _sha256(each.text), *_weight_fields(each)]
+            [
+                each.content_hash.hex(),
+                each.reason,
+                _sha256(each.text),
+                each.group.hex(),
+                *_weight_fields(each),
+            ]
             for each in pair.negatives
         ],
+        # What a batch masks decides the weights as much: feedback may change it and nothing else.
+        pair.group.hex(),
+        sorted(group.hex() for group in pair.spared),
     ]
 
 

@@ -9,13 +9,14 @@ import sys
 import tempfile
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.bounded import frames
 from pipeline.corpus.bounded.limits import BeyondLimitsError
+from pipeline.corpus.bounded.messages import Begin, Reply, Task, Tokens
 from pipeline.corpus.changed_functions import Function
-from pipeline.corpus.cutting import CutFile, CutSnippet
+from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.languages import Language
 from pipeline.corpus.tokens import TokenBudget
 from pipeline.errors import HoneloopError
@@ -26,7 +27,6 @@ _PATIENCE = 5.0
 _LAST_WORDS = 2_000
 # Somebody's decision, or the system's in need of memory: it says nothing about the file.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_HASH = CutSnippet._fields.index("content_hash")
 _OUT_OF_MEMORY = ("failed to allocate", "memory allocation of", "MemoryError")
 
 
@@ -66,50 +66,44 @@ class Cutter:
 
     def cut(self, path: str, source: bytes, language: Language) -> CutFile:
         """The snippets of a file: see `cut_file`. Raises BeyondLimitsError."""
-        said = self._ask({"task": "cut", "path": path, "language": language.name}, source)
-        for row in said["snippets"]:
-            row[_HASH] = bytes.fromhex(row[_HASH])
-        return CutFile([CutSnippet(*row) for row in said["snippets"]], said["syntax_errors"])
+        reply = self._ask(Task("cut", path, language.name, self._seconds), source)
+        assert reply.file is not None
+        return reply.file
 
     def functions(self, source: bytes, language: Language) -> dict[str, Function]:
         """The functions of a file: see `functions_in`. Raises BeyondLimitsError."""
-        said = self._ask({"task": "functions", "language": language.name}, source)
-        return {
-            name: Function(code, bytes.fromhex(essence))
-            for name, (code, essence) in said["functions"].items()
-        }
+        reply = self._ask(Task("functions", "", language.name, self._seconds), source)
+        assert reply.functions is not None
+        return reply.functions
 
-    def _ask(self, said: dict[str, Any], content: bytes) -> dict[str, Any]:
+    def _ask(self, task: Task, content: bytes) -> Reply:
         process = self._process or self._start()
         try:
-            reply = self._exchange(process, said | {"seconds": self._seconds}, content)
-        except (EOFError, OSError, ValueError, frames.TooLongError):
+            reply = self._exchange(process, task, content)
+        except (EOFError, OSError, frames.NonsenseError, frames.TooLongError):
             why, lasting = self._death()
             if self._answers == 0:
                 raise BeyondLimitsError(why, lasting=lasting) from None
         else:
-            beyond = reply.get("beyond")
-            if beyond is None:
+            if reply.beyond is None:
                 self._answers += 1
                 return reply
-            if beyond != "memory":
+            if reply.beyond != "memory":
                 self._answers += 1
-                raise BeyondLimitsError(beyond)
+                raise BeyondLimitsError(reply.beyond)
             alone = self._answers == 0
             self._end()
             if alone:
                 raise BeyondLimitsError(self._too_much_memory())
         # What came before it may have left too little memory, or a parser in disorder: once more, alone.
         self._answers = 0
-        return self._ask(said, content)
+        return self._ask(task, content)
 
-    def _exchange(
-        self, process: subprocess.Popen[bytes], said: dict[str, Any], content: bytes
-    ) -> dict[str, Any]:
+    def _exchange(self, process: subprocess.Popen[bytes], said: Begin | Task, content: bytes) -> Reply:
         assert process.stdin is not None
         assert process.stdout is not None
         frames.write(process.stdin, said, content)
-        return frames.read(process.stdout)[0]
+        return frames.read(process.stdout, Reply)[0]
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the process)
@@ -131,15 +125,11 @@ class Cutter:
                 hint="It is this Python itself, run anew: see that this user may execute it.",
             ) from error
         self._answers = 0
-        tokens = self._tokens
-        said = {
-            "parent": os.getpid(),
-            "memory_bytes": self._megabytes * 1_000_000,
-            "tokens": None if tokens is None else [tokens.name, tokens.max_tokens, tokens.counter],
-        }
         try:
-            self._exchange(process, said, b"")
-        except (EOFError, OSError, ValueError):
+            self._exchange(
+                process, Begin(os.getpid(), self._megabytes * 1_000_000, _counted(self._tokens)), b""
+            )
+        except (EOFError, OSError, frames.NonsenseError):
             words = self._last_words()
             self._end()
             raise HoneloopError(
@@ -189,6 +179,14 @@ class Cutter:
             if stream is not None:
                 with suppress(OSError):  # what was not sent yet
                     stream.close()
+
+
+def _counted(budget: TokenBudget | None) -> Tokens | None:
+    """How tokens are counted, as it can be said."""
+    if budget is None:
+        return None
+    assert budget.counter is not None
+    return Tokens(budget.name, budget.max_tokens, budget.counter)
 
 
 def _python_path() -> list[str]:

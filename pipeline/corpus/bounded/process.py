@@ -14,11 +14,11 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pipeline.corpus.bounded import frames
+from pipeline.corpus.bounded.messages import Begin, Reply, Task, Tokens
 from pipeline.corpus.changed_functions import functions_in
 from pipeline.corpus.cutting import cut_file
 from pipeline.corpus.languages import get_language
@@ -28,67 +28,61 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Work:
-    """What can be asked for. Each task takes what was said and a file's text, and gives JSON.
+    """What can be asked for.
 
     Args:
-        tokens: Name, most tokens, and the counter's module, function and arguments; None: no cutting.
+        tokens: How they are counted; None: no cutting.
     """
 
-    def __init__(self, tokens: list[Any] | None) -> None:
-        self._tokens = None if tokens is None else _budget(*tokens)
-        self.tasks = {"cut": self._cut, "functions": self._functions}
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = None if tokens is None else _budget(tokens)
 
-    def _cut(self, said: dict[str, Any], source: bytes) -> dict[str, Any]:
-        """The snippets of a file, as `cut_file` gives them."""
+    def done(self, task: Task, source: bytes) -> Reply:
+        """The snippets of a file, as `cut_file` gives them, or its functions, as `functions_in` does."""
+        language = get_language(task.language)
+        if task.task == "functions":
+            return Reply(functions=functions_in(source, language))
         assert self._tokens is not None
-        found = cut_file(said["path"], source, get_language(said["language"]), self._tokens)
-        return {"snippets": found.snippets, "syntax_errors": found.syntax_errors}
-
-    def _functions(self, said: dict[str, Any], source: bytes) -> dict[str, Any]:
-        """The functions of a file, as `functions_in` gives them."""
-        found = functions_in(source, get_language(said["language"]))
-        return {"functions": {name: [each.code, each.essence.hex()] for name, each in found.items()}}
+        return Reply(file=cut_file(task.path, source, language, self._tokens))
 
 
 def main() -> None:
     """Serves until stdin ends. The first message says what the limits are and how tokens are counted."""
     requests, replies = _taken_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
-    said, _ = frames.read(requests)
-    _end_with(said["parent"])
-    work = Work(said["tokens"])
-    _limit_memory(said["memory_bytes"])
-    frames.write(replies, {"ready": True})
+    begin, _ = frames.read(requests, Begin)
+    _end_with(begin.parent)
+    work = Work(begin.tokens)
+    _limit_memory(begin.memory_bytes)
+    frames.write(replies, Reply())
     while True:
         try:
-            said, content = frames.read(requests)
+            task, content = frames.read(requests, Task)
         except EOFError:
             return
         # By default SIGPROF ends a process, wherever it is.
-        signal.setitimer(signal.ITIMER_PROF, said["seconds"])
-        reply = _answer(work.tasks[said["task"]], said, content)
+        signal.setitimer(signal.ITIMER_PROF, task.seconds)
+        reply = _answer(work, task, content)
         signal.setitimer(signal.ITIMER_PROF, 0)
         try:
             frames.write(replies, reply)
         except frames.TooLongError:
-            frames.write(replies, {"beyond": f"its snippets take more than {frames.MAX_BYTES:,} bytes"})
+            frames.write(replies, Reply(beyond=f"its snippets take more than {frames.MAX_BYTES:,} bytes"))
 
 
-def _answer(
-    task: Callable[[dict[str, Any], bytes], dict[str, Any]], said: dict[str, Any], content: bytes
-) -> dict[str, Any]:
+def _answer(work: Work, task: Task, content: bytes) -> Reply:
     try:
-        return task(said, content)
+        return work.done(task, content)
     except MemoryError:
-        return {"beyond": "memory"}
+        return Reply(beyond="memory")
     except Exception as error:  # whatever it is, it is this one file's
-        return {"beyond": f"could not be parsed ({error!r:.200})"}
+        return Reply(beyond=f"could not be parsed ({error!r:.200})")
 
 
-def _budget(name: str, most: int, counter: tuple[str, str, list[Any]]) -> TokenBudget:
-    module, function, arguments = counter
+def _budget(tokens: Tokens) -> TokenBudget:
+    module, function, arguments = tokens.counter
     count = getattr(importlib.import_module(module), function)(*arguments)
-    return TokenBudget(name, most, count)
+    return TokenBudget(tokens.name, tokens.most, count)
 
 
 def _taken_streams() -> tuple[BinaryIO, BinaryIO]:
