@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assets_tests.corpus.samples import Sample, cut_sample
+from assets_tests.corpus.samples import Sample, by_symbol, cut_sample
 
 JAVA = Sample(
     "java",
@@ -375,3 +375,36 @@ SAMPLES = [JAVA, CSHARP, KOTLIN, SCALA, SWIFT]
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.language)
 def test_definitions_are_found_with_their_place_kind_name_and_documentation(sample: Sample) -> None:
     assert cut_sample(sample) == sample.expected
+
+
+def test_extensions_of_nested_types_have_the_name_of_the_inner_one() -> None:
+    kotlin = """\
+fun Map.Entry<K, V>.turned(): Int {
+    return 1
+}
+fun String.shout(): String {
+    return this + "!"
+}
+val String.initials: String
+    get() = this.take(1)
+val Map.Entry<K, V>?.both: Int
+    get() = 2
+val plain: Int
+    get() = 1
+"""
+    assert list(by_symbol("kotlin", kotlin)) == [
+        "Entry.turned",
+        "String.shout",
+        "String.initials",
+        "Entry.both",
+        "plain",
+    ]
+    swift = """\
+extension Foo.Bar<Int> {
+    func baz() -> Int { return 1 }
+}
+extension Foo {
+    func baz() -> Int { return 2 }
+}
+"""
+    assert list(by_symbol("swift", swift)) == ["Foo.Bar.baz", "Foo.baz"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assets_tests.corpus.samples import Sample, cut_sample
+from assets_tests.corpus.samples import Sample, by_symbol, cut_sample
 
 GO = Sample(
     "go",
@@ -297,3 +297,21 @@ SAMPLES = [GO, RUST, C, CPP]
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.language)
 def test_definitions_are_found_with_their_place_kind_name_and_documentation(sample: Sample) -> None:
     assert cut_sample(sample) == sample.expected
+
+
+def test_specialisations_and_conversions_outside_their_class() -> None:
+    source = """\
+template <>
+std::string name<Foo>(int a) {
+  return "foo";
+}
+template <>
+int *first<Bar>() {
+  return 0;
+}
+Foo::operator bool() const {
+  return true;
+}
+"""
+    found = {name: snippet.kind for name, snippet in by_symbol("cpp", source).items()}
+    assert found == {"name": "function", "first": "function", "Foo.operator": "method"}

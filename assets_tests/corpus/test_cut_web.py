@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assets_tests.corpus.samples import Sample, cut_sample
+from assets_tests.corpus.samples import Sample, by_symbol, cut, cut_sample
 
 JAVASCRIPT = Sample(
     "javascript",
@@ -211,3 +211,30 @@ SAMPLES = [JAVASCRIPT, TYPESCRIPT, TSX]
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.language)
 def test_definitions_are_found_with_their_place_kind_name_and_documentation(sample: Sample) -> None:
     assert cut_sample(sample) == sample.expected
+
+
+def test_a_function_that_is_given_to_another_is_found_by_the_name_of_what_comes_of_it() -> None:
+    source = """\
+export const getUser = asyncHandler(async (req, res) => {
+  res.json(await find(req.id));
+});
+const load = createAsyncThunk("load", async () => {
+  return api.load();
+});
+const doubled = numbers.map(n => 2 * n);
+"""
+    for language in ("javascript", "typescript"):
+        found = by_symbol(language, source)
+        assert {name: snippet.kind for name, snippet in found.items()} == {
+            "getUser": "function",
+            "load": "function",
+        }
+        assert found["getUser"].code.startswith("export const getUser = asyncHandler(")
+
+
+def test_a_key_that_looks_like_the_second_part_of_something_is_no_part() -> None:
+    long = "".join(f"  step({n});\n" for n in range(200))
+    source = f'const api = {{ "get": function () {{\n{long}}}, "get@2": function () {{ return 1; }} }};\n'
+    symbols = [snippet.symbol for snippet in cut("javascript", source, 64).snippets]
+    assert {"api.get", "api.get@2", "api.get_2"} <= set(symbols)
+    assert len(symbols) == len(set(symbols))

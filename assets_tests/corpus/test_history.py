@@ -290,6 +290,36 @@ def test_a_message_in_another_encoding_is_read_in_it(tmp_path: Path) -> None:
     assert next(history(made, str(commit)).commits(1)).message == "При"
 
 
+@pytest.mark.parametrize("encoding", [b"unicode_escape", b"rot13", b"no-such", b"\xff"])
+def test_a_commit_that_names_no_character_set_is_read_as_latin_1(tmp_path: Path, encoding: bytes) -> None:
+    made = GitRepository(tmp_path / "made")
+    raw = made.git.odb.read(made.commit({"a.py": BODY}))[1].split(b"\n\n")[0]
+    content = raw + b"\nencoding " + encoding + b"\n\n\xe9 \\ud800"
+    commit = made.git.odb.write(pygit2.enums.ObjectType.COMMIT, content)
+    assert next(history(made, str(commit)).commits(1)).message == "é \\ud800"
+
+
+def test_functions_of_one_name_in_two_files_are_compared_with_their_own(made: GitRepository) -> None:
+    other = "def first(a):\n    return [a, a]\n"
+    changes = change(
+        made,
+        {"a.py": BODY, "b.py": other},
+        {"a.py": CHANGED, "b.py": other.replace("[a, a]", "(a, a)")},
+    )
+    assert symbols(changes) == ["a.py:first", "b.py:first"]
+    assert [each.before for each in changes.functions] == [
+        "def first(a):\n    return a + 1",
+        "def first(a):\n    return [a, a]",
+    ]
+
+
+def test_a_path_too_long_to_be_stored_is_no_code(made: GitRepository) -> None:
+    long = "/".join(["d" * 200] * 4) + "/a.py"
+    assert symbols(change(made, {"b.py": BODY, long: BODY}, {"b.py": CHANGED, long: CHANGED})) == [
+        "b.py:first"
+    ]
+
+
 def test_whether_a_history_goes_on(made: GitRepository) -> None:
     first = made.commit({"a.py": BODY})
     second = made.commit({"a.py": CHANGED})

@@ -130,6 +130,11 @@ def test_a_pointer_into_git_lfs_is_no_code() -> None:
             "read as iso8859-1, as it declares",
         ),
         (
+            b"# coding: mac-roman\n# \x8e\n",
+            "# coding: mac-roman\n# é\n",
+            "read as mac-roman, as it declares",
+        ),
+        (
             b"# coding: unicode_escape\n# \\ud800\xe9\n",
             "# coding: unicode_escape\n# \\ud800\ufffd\n",
             "not UTF-8: the bytes that are not were replaced",

@@ -97,6 +97,14 @@ def test_a_gitignore_that_is_no_text_or_too_large(tmp_path: Path) -> None:
     assert any("too large" in problem for problem in listing.problems)
 
 
+def test_a_problem_in_a_directory_whose_name_is_no_text_can_be_stored(tmp_path: Path) -> None:
+    directory = os.fsencode(tmp_path) + b"/d\xff"
+    os.mkdir(directory)
+    os.symlink("elsewhere", directory + b"/.gitignore")
+    (problem,) = DirectorySource(tmp_path).list_files().problems
+    assert problem.encode("utf-8").startswith(b"d\\xff/.gitignore: not applied")
+
+
 def test_links_are_listed_and_never_followed(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "code", {"lib/a.py": function("a")})
     write_tree(tmp_path / "outside", {"b.py": function("b")})

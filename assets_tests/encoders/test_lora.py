@@ -159,3 +159,12 @@ def test_a_missing_adapter_file_is_named(directory: Path, name: str) -> None:
     (directory / "code" / name).unlink()
     with pytest.raises(DamagedModelError, match=f"code/{name} is missing"):
         adapted(directory)
+
+
+def test_an_adapter_beside_whole_weights_is_refused(directory: Path) -> None:
+    deciding_hashes(directory, "Copy it again.")
+    (directory / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DamagedModelError, match="an adapter beside whole weights") as error:
+        deciding_hashes(directory, "Copy it again.")
+    assert error.value.hint is not None
+    assert "Merge it" in error.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -37,13 +38,15 @@ from pipeline.corpus.sources.clones import clone_path
 from pipeline.defs.alone import only_one
 from pipeline.defs.dead_runs import IN_PROCESS_TAG
 from pipeline.defs.instance import open_instance
+from pipeline.doctor.files import examine_queue
+from pipeline.doctor.findings import Examination
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
 from pipeline.index.cleaning import BUILD_LOCK
 from pipeline.index.tables import VectorTable, create_table
 from pipeline.locking import locked
 from pipeline.progress import Silent
-from pipeline.promotion.registry import list_models
+from pipeline.promotion.registry import list_models, set_state
 from pipeline.search.query import search
 from pipeline.search.spool import SearchSpool, queue_path
 from pipeline.store.connections import Database
@@ -208,6 +211,14 @@ def test_models_and_trainings(
         weights.write(b"\x55")
     (found,) = doctor("--repair")["found"]
     assert (found["kind"], found["mended"]) == ("damaged checkpoint", False)
+    # A restored home has the rows of all models, and the files of those alone that may serve again.
+    shutil.rmtree(checkpoint.path)
+    assert kinds(doctor()) == ["damaged checkpoint"]
+    with db.connect() as connection:
+        set_state(connection, checkpoint.version, "rejected", "gate", ["a test"])
+    said = doctor()
+    assert said["found"] == []
+    assert any("which is rejected, is not here" in note for note in said["notes"])
     assert "model.safetensors is damaged" in found["what"]
     assert "train again" in found["hint"]
 
@@ -252,6 +263,18 @@ def test_searches_that_wait(settings: Settings, db: Database, doctor: Doctor) ->
     queue_path(settings).write_text("This is no database, and long enough to be seen as none. " * 100)
     (found,) = doctor("--repair")["found"]
     assert (found["kind"], found["mended"]) == ("unreadable queue", False)
+
+
+def test_a_queue_whose_path_would_mean_something_in_an_address(
+    settings: Settings, db: Database, tmp_path: Path
+) -> None:
+    from assets_tests.search.test_spool import NOWHERE, a_record
+
+    odd = settings.model_copy(update={"home": tmp_path / "a#b?c%41"})
+    with SearchSpool(odd, NOWHERE) as spool:
+        assert spool.record(a_record("kept on disk"))
+    examine_queue(db, odd, found := Examination())
+    assert [finding.kind for finding in found.findings] == ["waiting searches"]
 
 
 def test_runs_and_slots(settings: Settings, db: Database, doctor: Doctor) -> None:

@@ -14,7 +14,7 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.training import losses
 from pipeline.training.batches import PairCollator, token_table
 from pipeline.training.losses import embed_batch
-from pipeline.training.pairs import Pair
+from pipeline.training.pairs import Negative, Pair
 from pipeline.training.validation import EACH, VALIDATION_LOSS, Validation, embed
 
 ranking_loss = partial(losses.ranking_loss, temperature=0.05)
@@ -53,6 +53,19 @@ def test_a_query_with_two_answers_is_asked_once(minilm: Encoder, click_pairs: li
     assert sorted(validation.queries) == sorted({first.query, click_pairs[2].query})
     tokens = token_table(model, validation.texts, 64)
     assert validation.measure(model, tokens)["mrr@10"] == 1.0
+
+
+def test_two_contents_of_one_text_are_found_by_either(minilm: Encoder, click_pairs: list[Pair]) -> None:
+    first, second, third = click_pairs[:3]
+    # The same function with another docstring: another content, and the same text without documentation.
+    twin = replace(second, positive_text=first.positive_text)
+    negative = Negative(second.positive_hash, first.positive_text, "mined", None, None)
+    other = replace(third, negatives=(negative,))
+    model = minilm.sentence_transformer()
+    validation = Validation([first, twin, other], 10)
+    assert len(validation.documents) == len({first.positive_text, third.positive_text})
+    measured = validation.measure(model, token_table(model, validation.texts, 64))
+    assert 0 < measured["mrr@10"] <= 1
 
 
 def test_the_validation_loss_is_the_training_loss_of_the_validation_pairs(

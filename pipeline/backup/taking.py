@@ -36,7 +36,7 @@ from pipeline.store.migrations import applied_in
 
 # What serves or may serve again: on its own, by the gate, by a rollback, or as what searches are compared
 # with.
-_WANTED = """
+WANTED = """
 SELECT version, name, state, location, base_version IS NOT NULL FROM model_versions
 WHERE state IN ('serving', 'approved')
     OR version IN (SELECT model_version FROM index_versions WHERE state IN ('ready', 'serving', 'retired'))
@@ -206,7 +206,7 @@ def _write_checkpoints(
     models: list[Model] = []
     elsewhere: list[str] = []
     left_out: list[str] = []
-    for row in connection.execute(_WANTED).fetchall():
+    for row in connection.execute(WANTED).fetchall():
         wanted = _Wanted(row[0], row[1], row[2], Path(row[3]), row[4])
         if not wanted.path.is_absolute():
             continue  # a preset, or one of the hub: where it is from has it

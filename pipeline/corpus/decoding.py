@@ -12,7 +12,7 @@ from pipeline.corpus.skipping import UNICODE_MARKS
 _DECLARED = re.compile(rb"\A(?:[^\n]*\n)?[ \t\f]*(?:#|//|--|;|/\*)[^\n]*?coding[:=][ \t]*([-\w.]+)")
 
 # Python's codecs that are character sets; others, such as unicode_escape, would make text of another kind.
-_CHARACTER_SET = re.compile(r"iso8859|cp\d|koi8|mac_|euc_|shift_jis|gb|big5|johab|tis|ptcp|iso2022")
+_CHARACTER_SET = re.compile(r"iso8859|cp\d|koi8|mac[-_]|euc_|shift_jis|gb|big5|johab|tis|ptcp|iso2022")
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,19 @@ def _decoded(source: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         declared = _DECLARED.match(source)
     if declared is not None:
+        codec = character_set(declared.group(1).decode("latin-1"))
         try:
-            codec = codecs.lookup(declared.group(1).decode()).name
-            if _CHARACTER_SET.match(codec):
+            if codec is not None:
                 return source.decode(codec), f"read as {codec}, as it declares"
-        except (LookupError, UnicodeError):
-            pass  # an unknown name, or a wrong one
+        except UnicodeError:
+            pass  # a wrong one
     return source.decode("utf-8-sig", "replace"), "not UTF-8: the bytes that are not were replaced"
+
+
+def character_set(name: str) -> str | None:
+    """Python's name for a character set; None if it knows none, or means another kind of codec."""
+    try:
+        codec = codecs.lookup(name).name
+    except (LookupError, ValueError):  # no name at all
+        return None
+    return codec if _CHARACTER_SET.match(codec) else None

@@ -20,12 +20,15 @@ Role = Literal["function", "method", "class", "module", "scope", "type", "rest",
 MAX_NESTING = 16
 MAX_NAME_CHARS = 120
 MAX_SYMBOL_CHARS = 500
+# Postgres indexes a path and a symbol together up to 2,704 bytes; a symbol may take 4 bytes per character.
+MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
 # An undocumented function inside a function is a snippet of its own if its body has as many lines as this.
 SUBSTANTIAL_LINES = 3
 
 # Template arguments before `::`, up to three deep.
 _TEMPLATE_ARGUMENTS = re.compile(r"<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>(?=::)")
 _SEPARATORS = re.compile(r"::|\\")
+_PART = re.compile(r"@(?=\d+\Z)")
 
 
 @dataclass(slots=True)
@@ -185,7 +188,8 @@ def readable_name(text: str) -> str:
     name = text[: 4 * MAX_NAME_CHARS].strip("\"'`") or text
     if "::" in name or "\\" in name:
         name = _SEPARATORS.sub(".", _TEMPLATE_ARGUMENTS.sub("", name)).strip(".")
-    return "".join(name.split())[:MAX_NAME_CHARS]
+    # What ends in "@2" is the second part of something long.
+    return _PART.sub("_", "".join(name.split())[:MAX_NAME_CHARS])
 
 
 def unique_symbols(symbols: Iterable[str]) -> list[str]:

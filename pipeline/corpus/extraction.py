@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.config import Settings
 from pipeline.corpus import skipping, store
 from pipeline.corpus.bounded.cutter import Cutter
-from pipeline.corpus.definitions import MAX_SYMBOL_CHARS
+from pipeline.corpus.definitions import MAX_PATH_BYTES
 from pipeline.corpus.digesting import Digest
 from pipeline.corpus.languages import LANGUAGES, Language, language_of
 from pipeline.corpus.redacting import forget_other_rules, redact_what_is_left
@@ -41,8 +41,6 @@ from pipeline.store.connections import Connection, Database
 MAX_PROBLEMS = 100
 # From this many new snippets on, Postgres is not left to find out by itself how large its tables have become.
 MANY_SNIPPETS = 1_000
-# Postgres indexes a path and a symbol together up to 2,704 bytes; a symbol may take 4 bytes per character.
-MAX_PATH_BYTES = 2_600 - 4 * MAX_SYMBOL_CHARS
 # What decides, beside the cutting itself, whether and as what a file is cut.
 _DECIDING_MODULES = ("languages", "skipping", "decoding", "secrets", "digesting", "extraction")
 

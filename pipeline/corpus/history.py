@@ -19,6 +19,8 @@ from pygit2.enums import DeltaStatus, FileMode, SortMode
 from pipeline.corpus import skipping
 from pipeline.corpus.bounded.limits import BeyondLimitsError
 from pipeline.corpus.changed_functions import Function
+from pipeline.corpus.decoding import character_set
+from pipeline.corpus.definitions import MAX_PATH_BYTES
 from pipeline.corpus.languages import Language, language_of
 from pipeline.corpus.sources.base import SourceError, first_line, shown_path
 from pipeline.corpus.sources.git import GIT_ERRORS
@@ -186,8 +188,9 @@ class History:
         # What was in any of the files before, so that a function moved between them is not a changed one.
         before: set[bytes] = set()
         called: dict[str, str] = {}
-        after: list[tuple[str, dict[str, Function]]] = []
+        after: list[tuple[str, dict[str, Function], dict[str, Function]]] = []
         for delta in deltas:
+            old: dict[str, Function] | None = None
             if delta.status not in (DeltaStatus.ADDED, DeltaStatus.COPIED):
                 old = self._functions(delta.old_file.raw_path, str(delta.old_file.id), delta.old_file.mode)
                 before.update(function.essence for function in (old or {}).values())
@@ -196,16 +199,18 @@ class History:
                 continue
             new = self._functions(delta.new_file.raw_path, str(delta.new_file.id), delta.new_file.mode)
             if new is not None:
-                after.append((shown_path(delta.new_file.raw_path), new))
-        for path, functions in after:
+                after.append((shown_path(delta.new_file.raw_path), new, old or {}))
+        for path, functions, own in after:
             aside = is_aside(path)
             changes.code_files += not aside
             for symbol, function in functions.items():
                 if function.essence in before:
                     continue
                 beside = aside or _ASIDE_SYMBOL.search(symbol)
+                # Files may have functions of one name: of the same file first.
+                earlier = own[symbol].code if symbol in own else called.get(symbol)
                 (changes.aside if beside else changes.functions).append(
-                    ChangedFunction(path, symbol, function.code, called.get(symbol))
+                    ChangedFunction(path, symbol, function.code, earlier)
                 )
         return changes
 
@@ -220,6 +225,7 @@ class History:
         odb = self._repository.odb
         if (
             mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)  # a link, or a submodule
+            or len(path.encode()) > MAX_PATH_BYTES
             or skipping.reason_by_path(path, distribution=False) is not None
             or (language_of(path, b"") is None and PurePosixPath(path).suffix)
             or odb.read_header(blob)[1] > self._max_file_bytes
@@ -255,10 +261,11 @@ def _shallow_boundary(repository: pygit2.Repository) -> frozenset[str]:
 
 def _text(raw: bytes, encoding: str | None) -> str:
     """Bytes of a commit as text: UTF-8, else as the commit says, else Latin-1, in which all bytes are."""
-    for name in ("utf-8", encoding or "utf-8", "latin-1"):
+    for name in ("utf-8", character_set(encoding or ""), "latin-1"):
         try:
-            return raw.decode(name).replace("\0", "\ufffd")
-        except (LookupError, UnicodeError):
+            if name is not None:
+                return raw.decode(name).replace("\0", "\ufffd")
+        except UnicodeError:
             continue
     raise AssertionError("Latin-1 has all bytes")
 

@@ -24,7 +24,7 @@ def examine_queue(db: Database, settings: Settings, found: Examination) -> None:
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as file:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as file:
             waiting = _count(file, "records")
             aside = _count(file, "unusable")
     except sqlite3.Error as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from pipeline.backup.taking import WANTED
 from pipeline.config import Settings
 from pipeline.doctor.findings import Examination, Finding
 from pipeline.encoders import onnx_export
@@ -25,6 +26,8 @@ def examine_models(db: Database, settings: Settings, found: Examination) -> None
         settings.checkpoints_path, checkpoints.LOCK, checkpoints.unfinished_checkpoints, "checkpoint", found
     )
     _half_written(settings.onnx_path, onnx_export.LOCK, onnx_export.unfinished_exports, "export", found)
+    with db.connect() as connection:
+        needed = {version for version, *_ in connection.execute(WANTED)}
     known: set[Path] = set()
     for model in registry.list_models(db):
         path = Path(model.location)
@@ -32,7 +35,12 @@ def examine_models(db: Database, settings: Settings, found: Examination) -> None
             continue
         known.add(path)
         problem = _damage(path)
-        if problem:
+        if problem and model.version not in needed and not path.exists():
+            found.notes.append(
+                f"The checkpoint of {model.name}, which is {model.state}, is not here, as after a restore: "
+                "a backup has only those that serve or may serve again."
+            )
+        elif problem:
             found.add(
                 [
                     Finding(

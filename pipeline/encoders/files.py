@@ -171,6 +171,12 @@ def deciding_hashes(directory: Path, fix: str, adapters: Sequence[str] = ()) -> 
     """
     if not directory.is_dir():
         raise DamagedModelError(f"{directory} is missing.", hint=fix)
+    # transformers would apply it over the weights unasked, and nothing else here would know of it.
+    if (directory / ADAPTER_CONFIG).exists():
+        raise DamagedModelError(
+            f"{directory / ADAPTER_CONFIG} is an adapter beside whole weights.",
+            hint="Merge it into the weights, or move it out of the directory.",
+        )
     weights = weight_files(directory, fix)
     for path in weights:
         check_safetensors(path, fix)

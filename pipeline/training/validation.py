@@ -68,18 +68,19 @@ class Validation:
         self.decides = "feedback" if by_feedback else "all"
         self._pairs = chosen
         self._prompts = (query_prompt, document_prompt)
-        documents: dict[str, bytes] = {}
+        documents: dict[str, set[bytes]] = {}  # several contents may have one text
         wanted: dict[str, dict[bytes, None]] = {}
         origins: dict[str, set[Origin]] = {}
         for pair in chosen:
-            documents.setdefault(pair.positive_text, pair.positive_hash)
+            documents.setdefault(pair.positive_text, set()).add(pair.positive_hash)
             for negative in pair.negatives:
-                documents.setdefault(negative.text, negative.content_hash)
+                documents.setdefault(negative.text, set()).add(negative.content_hash)
             wanted.setdefault(pair.query, {})[pair.positive_hash] = None
             origins.setdefault(pair.query, set()).add(pair.origin)
         texts_of: dict[bytes, list[int]] = {}
-        for position, content_hash in enumerate(documents.values()):
-            texts_of.setdefault(content_hash, []).append(position)
+        for position, hashes in enumerate(documents.values()):
+            for content_hash in hashes:
+                texts_of.setdefault(content_hash, []).append(position)
         self.queries = [query_prompt + query for query in wanted]
         self.documents = [document_prompt + text for text in documents]
         # A snippet with and without its documentation is one snippet: finding either is finding it.

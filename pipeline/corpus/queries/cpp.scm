@@ -64,6 +64,30 @@
   ]
   body: (compound_statement) @body) @method
 
+; A specialisation: name<Foo>
+(function_definition
+  declarator: [
+    (function_declarator
+      declarator: (template_function
+        name: (identifier) @name))
+    (pointer_declarator
+      declarator: (function_declarator
+        declarator: (template_function
+          name: (identifier) @name)))
+    (reference_declarator
+      (function_declarator
+        declarator: (template_function
+          name: (identifier) @name)))
+  ]
+  body: (compound_statement) @body) @function
+
+(function_definition
+  declarator: (qualified_identifier
+    scope: (_) @receiver
+    name: (operator_cast))
+  body: (compound_statement) @body
+  (#set! name "operator")) @method
+
 (function_definition
   declarator: (operator_cast)
   body: (compound_statement) @body

@@ -86,6 +86,18 @@
       ]))) @function
   (#match? @_wrapper "(^|\\.)(memo|forwardRef|observer)$"))
 
+; asyncHandler(async (req, res) => {…}), createAsyncThunk("name", async () => {…})
+(variable_declarator
+  name: (identifier) @name
+  value: (call_expression
+    arguments: (arguments
+      [
+        (arrow_function
+          body: (statement_block) @body)
+        (function_expression
+          body: (_) @body)
+      ]))) @function
+
 (variable_declarator
   name: (identifier) @name
   value: (class

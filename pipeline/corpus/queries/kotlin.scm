@@ -28,6 +28,22 @@
 (function_declaration
   [
     (user_type
+      (identifier)
+      .
+      (identifier) @receiver)
+    (nullable_type
+      (user_type
+        (identifier)
+        .
+        (identifier) @receiver))
+  ]
+  .
+  name: (identifier) @name
+  (function_body) @body) @method
+
+(function_declaration
+  [
+    (user_type
       .
       (identifier) @receiver)
     (nullable_type
@@ -46,6 +62,40 @@
 (secondary_constructor
   (block) @body
   (#set! name "constructor")) @method
+
+(property_declaration
+  [
+    (user_type
+      (identifier)
+      .
+      (identifier) @receiver)
+    (nullable_type
+      (user_type
+        (identifier)
+        .
+        (identifier) @receiver))
+  ]
+  .
+  (variable_declaration
+    .
+    (identifier) @name)
+  (getter
+    (function_body) @body)) @method
+
+(property_declaration
+  [
+    (user_type
+      (identifier) @receiver)
+    (nullable_type
+      (user_type
+        (identifier) @receiver))
+  ]
+  .
+  (variable_declaration
+    .
+    (identifier) @name)
+  (getter
+    (function_body) @body)) @method
 
 (property_declaration
   (variable_declaration

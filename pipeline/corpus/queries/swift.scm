@@ -11,6 +11,13 @@
 
 (class_declaration
   name: (user_type
+    (type_identifier) @receiver
+    .
+    (type_identifier) @name)
+  body: (_)) @scope.type
+
+(class_declaration
+  name: (user_type
     (type_identifier) @name)
   body: (_)) @scope.type
 

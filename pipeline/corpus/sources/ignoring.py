@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
 
-from pipeline.corpus.sources.base import FileTooLargeError, FileUnreadableError, first_line
+from pipeline.corpus.sources.base import (
+    FileTooLargeError,
+    FileUnreadableError,
+    first_line,
+    printable,
+    shown_path,
+)
 from pipeline.corpus.sources.reading import read_regular_file
 
 _MAX_BYTES = 1_000_000
@@ -44,13 +50,14 @@ def rules_in(
 
     A `.gitignore` that cannot be read, and each line that is no pattern, becomes one of `problems`.
     """
+    shown = printable(shown_path(os.fsencode(prefix)))
     try:
         content = read_regular_file(os.path.join(directory, ".gitignore"), _MAX_BYTES, follow_link=False)
     except FileTooLargeError:
-        problems.append(f"{prefix}.gitignore: not applied, it is too large")
+        problems.append(f"{shown}.gitignore: not applied, it is too large")
         return above
     except FileUnreadableError as error:
-        problems.append(f"{prefix}.gitignore: not applied ({error})")
+        problems.append(f"{shown}.gitignore: not applied ({error})")
         return above
     lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
     valid: list[str] = []
@@ -58,7 +65,7 @@ def rules_in(
         try:
             GitIgnoreSpec.from_lines([line])
         except GitIgnorePatternError as error:
-            problems.append(f"{prefix}.gitignore, line {number}: not applied ({first_line(error.args)})")
+            problems.append(f"{shown}.gitignore, line {number}: not applied ({first_line(error.args)})")
         else:
             valid.append(line)
     return IgnoreRules(prefix, GitIgnoreSpec.from_lines(valid), above)
