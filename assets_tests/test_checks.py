@@ -172,6 +172,18 @@ class TestIndex:
         failed(index.recall_is_enough(db, impossible), "1.01 is asked for")
 
     @pytest.mark.usefixtures("serving")
+    def test_the_recall_on_record_stands_while_the_rows_do(
+        self, db: Database, settings: Settings, model: ModelRecord
+    ):
+        with db.connect() as connection:
+            connection.execute("UPDATE index_versions SET recall_at_10 = 0.5")
+        failed(index.recall_is_enough(db, settings, again=False), "0.500")
+        assert index.recall_is_enough(db, settings).passed
+        table = serving_index(db).table_name
+        change(db, model, "DELETE FROM {} WHERE content_hash = (SELECT min(content_hash) FROM {})", table)
+        assert index.recall_is_enough(db, settings, again=False).passed  # of others: measured anew
+
+    @pytest.mark.usefixtures("serving")
     def test_code_that_is_not_indexed_yet(
         self,
         db: Database,

@@ -132,10 +132,6 @@ def _of_account(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
     return lambda s: check(s.the_account(), s.bench.settings)
 
 
-def _of_index(check: Callable[..., Outcome]) -> Callable[[Subject], Outcome]:
-    return lambda s: check(s.bench.db, s.bench.settings)
-
-
 def _check(
     asset: str, scope: Scope, function: Callable[..., Outcome], body: Callable[[Subject], Outcome]
 ) -> Check:
@@ -205,9 +201,17 @@ CHECKS: tuple[Check, ...] = (
             s.bench.db, s.bench.settings, s.the_embedder(), s.the_repository(), s.embedded
         ),
     ),
-    *(
-        _check("search_index", "index", function, _of_index(function))
-        for function in (index.recall_is_enough, index.rows_are_equal)
+    _check(
+        "search_index",
+        "index",
+        index.recall_is_enough,
+        lambda s: index.recall_is_enough(s.bench.db, s.bench.settings, again=s.again),
+    ),
+    _check(
+        "search_index",
+        "index",
+        index.rows_are_equal,
+        lambda s: index.rows_are_equal(s.bench.db, s.bench.settings),
     ),
 )
 

@@ -16,7 +16,7 @@ from pipeline.errors import HoneloopError
 from pipeline.index.embeddings import count_missing, embedding_table
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.index.tables import LIVE_CONTENTS
-from pipeline.index.verifying import Coverage, coverage, measure_recall
+from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
 from pipeline.promotion.registry import ModelRecord
 from pipeline.store.connections import Connection, Database
 
@@ -80,14 +80,19 @@ def none_left_out(
     )
 
 
-def recall_is_enough(db: Database, settings: Settings) -> Outcome:
-    """HNSW of the serving index finds at least `min_recall` of what exact search does, measured again now."""
-    serving, recall = _of_serving(
-        db,
-        lambda connection, serving: measure_recall(
+def recall_is_enough(db: Database, settings: Settings, *, again: bool = True) -> Outcome:
+    """HNSW of the serving index finds at least `min_recall` of what exact search does.
+
+    Measured again now; without `again` only if the rows are not those that the recall on record is of.
+    """
+
+    def recall_of(connection: Connection, serving: ServingIndex) -> Recall:
+        known = None if again else _recall_on_record(connection, serving)
+        return known or measure_recall(
             connection, serving.table, ef_search=serving.ef_search, sample=settings.recall_sample
-        ),
-    )
+        )
+
+    serving, recall = _of_serving(db, recall_of)
     return Outcome(
         recall.recall_at_10 >= settings.min_recall,
         f"recall@10 of index version {serving.index_version_id} is {recall.recall_at_10:.3f} over "
@@ -138,6 +143,16 @@ def _covered(connection: Connection, serving: ServingIndex) -> tuple[Coverage, b
     ).fetchone()
     assert row is not None  # what serves has a row
     return found, found.rows == row[0] and row[1] in (None, found.rows_print)
+
+
+def _recall_on_record(connection: Connection, serving: ServingIndex) -> Recall | None:
+    """What was measured when the rows last changed; None if they are others, or nothing was."""
+    row = connection.execute(
+        "SELECT recall_at_10, recall_sample FROM index_versions WHERE id = %s", [serving.index_version_id]
+    ).fetchone()
+    if row is None or None in row or not _covered(connection, serving)[1]:
+        return None
+    return Recall(row[0], row[1], serving.ef_search)
 
 
 def _of_serving(db: Database, measure: Callable[[Connection, ServingIndex], T]) -> tuple[ServingIndex, T]:
