@@ -56,7 +56,7 @@ def test_a_query_with_two_answers_is_asked_once(minilm: Encoder, click_pairs: li
 
 
 def test_two_contents_of_one_text_are_found_by_either(minilm: Encoder, click_pairs: list[Pair]) -> None:
-    first, second, third = click_pairs[:3]
+    first, second, third = (replace(pair, negatives=()) for pair in click_pairs[:3])
     # The same function with another docstring: another content, and the same text without documentation.
     twin = replace(second, positive_text=first.positive_text)
     negative = Negative(second.positive_hash, first.positive_text, "mined", None, None)

@@ -142,12 +142,12 @@ class History:
                 return
             except GIT_ERRORS:  # a parent is missing
                 return
+            encoding = _encoding_of(commit)
+            author = commit.author.raw_name + b" <" + commit.author.raw_email + b">"
             yield Commit(
                 id=str(commit.id),
-                message=_text(commit.raw_message, commit.message_encoding),
-                author=_text(
-                    commit.author.raw_name + b" <" + commit.author.raw_email + b">", commit.message_encoding
-                ),
+                message=_text(commit.raw_message, encoding),
+                author=_text(author, encoding),
                 at=datetime.fromtimestamp(_within_a_calendar(commit.commit_time), UTC),
                 parents=len(commit.parent_ids),
                 cut_off=str(commit.id) in self._cut_off,
@@ -257,6 +257,13 @@ def _shallow_boundary(repository: pygit2.Repository) -> frozenset[str]:
     except (OSError, ValueError):
         return frozenset()
     return frozenset(lines)
+
+
+def _encoding_of(commit: pygit2.Commit) -> str | None:
+    try:
+        return commit.message_encoding
+    except UnicodeDecodeError:  # any bytes may stand there
+        return None
 
 
 def _text(raw: bytes, encoding: str | None) -> str:
