@@ -11,12 +11,15 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from assets_tests.evaluation.small_corpus import SIZE, Function, add_snippet, functions, sha
+from assets_tests.index.click_corpus import another_model
+from assets_tests.index.nights import CleansInBetween, has_vectors, turn_down
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.evaluating import evaluate_model, evaluate_on, freeze_test_set, stored_precision
 from pipeline.evaluation.frozen_sets import freeze
 from pipeline.evaluation.results import Evaluation, QueryResult
+from pipeline.index.cleaning import clean_up
 from pipeline.index.embeddings import load_vectors
 from pipeline.progress import Progress, Silent
 from pipeline.promotion import registry
@@ -293,3 +296,17 @@ def test_languages_and_origins_are_broken_down(indexed: Database, minilm: Encode
         "feedback": 1,
     }
     assert evaluation.slices["language"]["javascript"]["recall@1"].mean == 1
+
+
+def test_the_vectors_of_an_old_model_are_not_cleaned_away_before_they_are_ranked(
+    indexed: Database, minilm: Encoder, quick: Settings
+) -> None:
+    old = another_model(minilm, "old")
+    registry.ensure_registered(indexed, old, "old")
+    turn_down(indexed, old.version, minilm.version)
+    pairs = training_set([documentation_pair(each) for each in functions()[:3]])
+    progress = CleansInBetween(indexed, minilm.version)
+    evaluation = evaluate(indexed, old, pairs, quick, progress)
+    assert (progress.cleaned, evaluation.queries) == (1, 3)
+    clean_up(indexed, minilm.version, keep=0)
+    assert not has_vectors(indexed, old.version)

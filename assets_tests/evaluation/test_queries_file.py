@@ -11,11 +11,15 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from assets_tests.evaluation.small_corpus import SIZE, Function, add_snippet, functions
+from assets_tests.index.click_corpus import another_model
+from assets_tests.index.nights import CleansInBetween, has_vectors, turn_down
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.evaluation.queries_file import QueryFileReport, evaluate_queries
+from pipeline.index.cleaning import clean_up
 from pipeline.index.embeddings import load_vectors
 from pipeline.progress import Silent
+from pipeline.promotion.registry import ensure_registered
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.weights import RankingWeights, store_weights
@@ -255,3 +259,16 @@ def test_an_empty_corpus_is_an_error(
 ) -> None:
     with pytest.raises(HoneloopError, match="Nothing is indexed"):
         Bench(db, minilm, settings, tmp_path).evaluate(line("a", {"repository": "r", "path": "p"}))
+
+
+def test_the_vectors_of_an_old_model_are_not_cleaned_away_before_they_are_ranked(bench: Bench) -> None:
+    old = another_model(bench.encoder, "old")
+    ensure_registered(bench.db, old, "old")
+    turn_down(bench.db, old.version, bench.encoder.version)
+    asked = functions()[0]
+    bench.file.write_text(json.dumps(line(asked.documentation, entry(asked))))
+    progress = CleansInBetween(bench.db, bench.encoder.version)
+    report = evaluate_queries(bench.db, old, bench.file, progress, bench.settings)
+    assert (progress.cleaned, report.corpus) == (1, SIZE)
+    clean_up(bench.db, bench.encoder.version, keep=0)
+    assert not has_vectors(bench.db, old.version)

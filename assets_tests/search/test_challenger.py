@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors, vanish
+from assets_tests.index.nights import CleansInBetween, has_vectors, turn_down
 from assets_tests.search.models import perturbed_model
 from assets_tests.search.web.site import serving as site_of
 from pipeline.cli import app
@@ -22,12 +23,12 @@ from pipeline.evaluation.online import record_interleaving
 from pipeline.feedback.events import add_feedback
 from pipeline.index.building import build_index
 from pipeline.index.challenging import challenger_version, challenging_index, choose_challenger
-from pipeline.index.cleaning import drop_retired
+from pipeline.index.cleaning import clean_up, discard, drop_retired
 from pipeline.index.flipping import flip, rollback
-from pipeline.index.serving import ServingIndex, serving_index
+from pipeline.index.serving import ServingIndex, serving_index, verified_index
 from pipeline.index.verifying import coverage
 from pipeline.progress import Silent
-from pipeline.search.challenger import keep_up
+from pipeline.search.challenger import build_challenger, keep_up
 from pipeline.search.query import search
 from pipeline.store import migrations
 from pipeline.store.connections import Database
@@ -194,6 +195,23 @@ def test_its_index_is_kept_while_it_challenges_and_served_ones_do_as_well(
     index = challenging(served)
     assert index is not None
     assert index.index_version_id == ready.index_version_id
+
+
+def test_its_vectors_are_not_cleaned_away_before_its_index_is_built(
+    served: Database, settings: Settings, minilm: Encoder, other: Path
+) -> None:
+    bench = Workbench(settings, database=served)
+    version = bench.named_model(str(other)).version
+    turn_down(served, version, minilm.version)
+    progress = CleansInBetween(served, minilm.version)
+    build_challenger(bench, bench.model(version), progress)
+    assert progress.cleaned == 1
+    built = verified_index(served, version)
+    assert built is not None
+    assert built.rows == COUNT
+    discard(served, built.index_version_id, "dropped")
+    clean_up(served, minilm.version, keep=0)
+    assert not has_vectors(served, version)
 
 
 def served_indexes(db: Database) -> list[tuple[int, str]]:

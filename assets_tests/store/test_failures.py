@@ -11,7 +11,7 @@ import sqlalchemy.exc
 from pipeline.errors import HoneloopError, UnavailableError
 from pipeline.store.connections import Database
 from pipeline.store.failures import explained
-from pipeline.store.locks import is_held, locked_if_free
+from pipeline.store.locks import is_held, locked_if_free, shared
 
 
 def test_a_connection_that_is_ended_is_unavailable(db: Database) -> None:
@@ -65,3 +65,13 @@ def test_a_lock_ends_with_its_connection(db: Database) -> None:
         raise HoneloopError("whatever")
     with locked_if_free(db, "a lock") as mine:
         assert mine
+
+
+def test_a_lock_is_shared_by_many_or_had_alone(db: Database) -> None:
+    with shared(db, "a lock"):
+        with shared(db, "a lock"), locked_if_free(db, "a lock") as alone:
+            assert not alone
+        with locked_if_free(db, "a lock") as alone:
+            assert not alone
+    with locked_if_free(db, "a lock") as alone:
+        assert alone

@@ -108,9 +108,11 @@ def evaluate_on(
         progress.note(f"{_title(encoder)} was measured on test set {test_set.name[:12]} before.")
         return stored
     from pipeline.index.embeddings import embed_missing, load_vectors
+    from pipeline.index.in_use import vectors_in_use
 
-    embed_missing(db, encoder, settings, progress, hashes=test_set.corpus)
-    hashes, vectors = load_vectors(db, encoder.version, test_set.corpus)
+    with vectors_in_use(db, encoder.version):
+        embed_missing(db, encoder, settings, progress, hashes=test_set.corpus)
+        hashes, vectors = load_vectors(db, encoder.version, test_set.corpus)
     documents = _documents(encoder, test_set.queries, hashes, vectors, progress)
     with db.connect() as connection:
         order = search_order(connection, hashes, vectors, test_set.ranking)

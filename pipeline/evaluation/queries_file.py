@@ -108,6 +108,7 @@ def evaluate_queries(
         HoneloopError: nothing is indexed.
     """
     from pipeline.index.embeddings import embed_missing, load_vectors
+    from pipeline.index.in_use import vectors_in_use
 
     settings = settings or load_settings()
     lines, rejected = read_queries(file)
@@ -121,8 +122,9 @@ def evaluate_queries(
     if not corpus:
         raise HoneloopError("Nothing is indexed yet.", hint="Run `honeloop index`.")
     places = _places(db, [item for line in lines for item in line.relevant])
-    embed_missing(db, encoder, settings, progress)
-    hashes, vectors = load_vectors(db, encoder.version, corpus)
+    with vectors_in_use(db, encoder.version):
+        embed_missing(db, encoder, settings, progress)
+        hashes, vectors = load_vectors(db, encoder.version, corpus)
     position = {content_hash: i for i, content_hash in enumerate(hashes)}
 
     wanted = [_items(line.relevant, places, position) for line in lines]

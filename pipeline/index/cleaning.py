@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pipeline.index.in_use import vectors_lock
 from pipeline.index.tables import drop_table
 from pipeline.store.connections import Database
+from pipeline.store.locks import locked_if_free
 
 # A finished index version waits for its flip for seconds. One that another model's run left this long ago
 # belongs to a dead run.
@@ -13,6 +15,15 @@ ABANDONED = "1 hour"
 # Held by whoever builds: what is half-built while nobody holds it has no builder any more.
 BUILD_LOCK = "honeloop.build_index"
 _CHALLENGING = "SELECT model_version FROM challengers WHERE until IS NULL"
+# The models whose vectors no index and no rollback wants.
+_UNNEEDED = (
+    "SELECT m.version FROM model_versions m WHERE m.version <> %(built)s AND m.base_version IS NOT NULL"
+    " AND m.state IN ('candidate', 'rejected', 'retired')"
+    " AND m.version NOT IN (SELECT version FROM model_versions WHERE base_version IS NOT NULL"
+    "  ORDER BY created_at DESC, version LIMIT %(keep)s)"
+    " AND NOT EXISTS (SELECT FROM index_versions i WHERE i.model_version = m.version"
+    "  AND i.state IN ('building', 'ready', 'serving', 'retired'))"
+)
 
 
 def clean_up(db: Database, model_version: str, keep: int) -> None:
@@ -98,19 +109,29 @@ def _drop_embeddings_nobody_needs(db: Database, model_version: str, keep: int) -
 
     Each night's candidate embeds the whole corpus; kept for good, its vectors would soon fill the disk. Those
     of the `keep` newest stay: they may be measured again when little has changed. Those of `model_version`,
-    which is being built, stay as well.
+    which is being built, stay as well, and those in use until the next time.
     """
+    unneeded = {"built": model_version, "keep": keep}
     with db.connect() as connection:
         rows = connection.execute(
-            "DELETE FROM embedding_tables e USING model_versions m WHERE m.version = e.model_version"
-            " AND m.version <> %s AND m.base_version IS NOT NULL"
-            " AND m.state IN ('candidate', 'rejected', 'retired')"
-            " AND m.version NOT IN (SELECT version FROM model_versions WHERE base_version IS NOT NULL"
-            "  ORDER BY created_at DESC, version LIMIT %s)"
-            " AND NOT EXISTS (SELECT FROM index_versions i WHERE i.model_version = m.version"
-            "  AND i.state IN ('building', 'ready', 'serving', 'retired'))"
-            " RETURNING e.table_name",
-            [model_version, keep],
+            f"SELECT model_version FROM embedding_tables WHERE model_version IN ({_UNNEEDED})"
+            " ORDER BY model_version",
+            unneeded,
         ).fetchall()
-        for (name,) in rows:
-            drop_table(connection, name)
+    for (version,) in rows:
+        # Let go only once the drop is committed: whoever waits to embed finds the table gone, and makes one.
+        with locked_if_free(db, vectors_lock(version)) as free:
+            if free:
+                _drop_embeddings(db, {**unneeded, "version": version})
+
+
+def _drop_embeddings(db: Database, unneeded: dict[str, str | int]) -> None:
+    with db.connect() as connection:
+        row = connection.execute(
+            # Asked once more: who used them until just now may have built an index.
+            "DELETE FROM embedding_tables WHERE model_version = %(version)s"
+            f" AND model_version IN ({_UNNEEDED}) RETURNING table_name",
+            unneeded,
+        ).fetchone()
+        if row is not None:
+            drop_table(connection, row[0])

@@ -15,6 +15,7 @@ from psycopg import IsolationLevel, sql
 from pipeline.config import Settings
 from pipeline.engines.engine import Chunk, engine_for
 from pipeline.errors import HoneloopError
+from pipeline.index.in_use import vectors_in_use
 from pipeline.index.tables import (
     LIVE_CONTENTS,
     VectorTable,
@@ -23,6 +24,7 @@ from pipeline.index.tables import (
     create_table,
     to_unit_length,
     use_tablespace,
+    vectors_name,
 )
 from pipeline.progress import Progress
 from pipeline.store.connections import Connection, Database
@@ -72,7 +74,8 @@ def embed_missing(
 
     Texts are read, embedded and stored `settings.embed_chunk_size` at a time at the most, each chunk in a
     transaction of its own: memory does not grow with the corpus, a killed run goes on where it was, and runs
-    side by side do each other no harm. Where they are embedded is the engine's affair.
+    side by side do each other no harm. Where they are embedded is the engine's affair. No index build cleans
+    the vectors away meanwhile; whoever needs them afterwards is in `vectors_in_use` itself.
 
     Args:
         db: The database.
@@ -85,9 +88,11 @@ def embed_missing(
     Raises:
         HoneloopError: the encoder is not registered or not what is registered under its version; it made
             vectors that are no unit vectors; `hashes` has unknown contents.
+        OvertakenError: the vectors were cleaned away all the same, as the server had forgotten their lock.
     """
     started = time.perf_counter()
-    with db.connect(autocommit=True) as connection:
+    # Before its table is looked for, or that could be dropped between being found and being written to.
+    with vectors_in_use(db, encoder.version), db.connect(autocommit=True) as connection:
         table = ensure_embedding_table(connection, encoder, settings.index_tablespace)
         wanted = _set_aside_missing(connection, table, repository, hashes)
         todo = _count(connection, sql.SQL("SELECT count(*) FROM to_embed"))
@@ -142,8 +147,9 @@ def load_vectors(
 
     Raises:
         HoneloopError: some of the contents have no vector of this model version; says how many.
+        OvertakenError: as `embed_missing`.
     """
-    with db.connect(autocommit=True) as connection:
+    with vectors_in_use(db, model_version), db.connect(autocommit=True) as connection:
         # One view of the data for the count and the rows.
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         with connection.transaction():
@@ -203,7 +209,7 @@ def ensure_embedding_table(
             )
         table = embedding_table(connection, encoder.version)
         if table is None:
-            table = VectorTable(f"vectors_{encoder.version[:16]}", encoder.version, encoder.dims)
+            table = VectorTable(vectors_name(encoder.version), encoder.version, encoder.dims)
             use_tablespace(connection, tablespace)
             create_table(connection, table)
             add_key(connection, table)

@@ -39,6 +39,11 @@ class VectorTable:
         return sql.Identifier(self.name)
 
 
+def vectors_name(model_version: str) -> str:
+    """What the table of all vectors of a model version is called."""
+    return f"vectors_{model_version[:16]}"
+
+
 def create_table(connection: Connection, table: VectorTable) -> None:
     """Creates an empty table that accepts vectors of `table.model_version` only.
 

@@ -9,6 +9,7 @@ from pipeline.evaluation.online import challenger
 from pipeline.index.building import build_index
 from pipeline.index.challenging import challenger_version, challenging_index, choose_challenger
 from pipeline.index.embeddings import embed_missing
+from pipeline.index.in_use import vectors_in_use
 from pipeline.index.serving import ServingIndex, serving_index, verified_index
 from pipeline.index.verifying import coverage, documentation_queries
 from pipeline.progress import Progress
@@ -67,10 +68,12 @@ def build_challenger(bench: Workbench, model: ModelRecord, progress: Progress) -
         HoneloopError: the model cannot be loaded, or its index not be built or verified.
     """
     encoder = bench.encoder(model)
-    embed_missing(bench.db, encoder, bench.settings, progress)
-    if not _covers_everything(bench, model):
-        queries = documentation_queries(bench.db, encoder, bench.settings.recall_sample)
-        build_index(bench.db, model.version, bench.settings, progress, queries)
+    # Until its index is there: the build of what serves, which this one may wait for, cleans up before.
+    with vectors_in_use(bench.db, model.version):
+        embed_missing(bench.db, encoder, bench.settings, progress)
+        if not _covers_everything(bench, model):
+            queries = documentation_queries(bench.db, encoder, bench.settings.recall_sample)
+            build_index(bench.db, model.version, bench.settings, progress, queries)
     index = verified_index(bench.db, model.version)
     if index is not None:
         learn_ranking(bench, index, progress, changed=False)

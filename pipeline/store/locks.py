@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import psycopg
 
@@ -31,11 +31,20 @@ def wait_for_lock(connection: Connection, name: str) -> None:
 
 
 @contextmanager
-def learning(db: Database) -> Generator[None]:
-    """Shares `LEARNING_LOCK` for the block; waits for whoever has it alone."""
+def shared(db: Database, name: str) -> Generator[None]:
+    """Shares the lock with others who share it, for the block; waits for whoever has it alone."""
     with db.connect(autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [LEARNING_LOCK])
-        yield
+        connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", [name])
+        try:
+            yield
+        finally:
+            with suppress(psycopg.Error):  # as in `unlock`
+                connection.execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [name])
+
+
+def learning(db: Database) -> AbstractContextManager[None]:
+    """Shares `LEARNING_LOCK` for the block; waits for whoever has it alone."""
+    return shared(db, LEARNING_LOCK)
 
 
 @contextmanager
