@@ -408,6 +408,42 @@ def test_queries_in_the_records_of_past_runs_are_replaced(
     assert second == "{}"
 
 
+def test_searches_in_the_account_of_a_whole_loop_are_replaced(
+    db: Database, settings: Settings, world: World
+) -> None:
+    """`honeloop run` through Dagster leaves its account there, as the metadata of an output."""
+    import dagster as dg
+
+    from pipeline.defs.instance import open_instance
+    from pipeline.defs.results import RESULT, RunResult
+
+    del world
+    result = RunResult(
+        problems=["left out"],
+        examples=[(ANNS, ["demo 0.py:1 s0"], ["demo 1.py:1 s1"]), (SHARED, [], ["demo 2.py:1 s2"])],
+        run_ids=["r"],
+    )
+
+    @dg.op
+    def account():
+        return dg.Output(None, metadata={RESULT: dg.MetadataValue.json(result.to_json())})
+
+    @dg.job
+    def whole_loop() -> None:
+        account()
+
+    with open_instance(settings) as instance:
+        run_id = whole_loop.execute_in_process(instance=instance).run_id
+    assert forget_user(db, settings, "ann").run_records == 1
+    with open_instance(settings) as instance:
+        kept = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records
+    (event,) = [record.event_log_entry.dagster_event for record in kept]
+    assert event is not None
+    found = RunResult.from_json(event.step_output_data.metadata[RESULT].value)  # pyright: ignore
+    assert found.examples == [("(forgotten)", *result.examples[0][1:]), result.examples[1]]
+    assert (found.problems, found.run_ids) == (result.problems, result.run_ids)
+
+
 def _dropping(settings: Settings, name: str) -> Callable[[], None]:
     def drop() -> None:
         with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
