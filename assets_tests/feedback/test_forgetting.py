@@ -199,6 +199,22 @@ def test_a_frozen_test_set_goes_on_without_their_queries(db: Database, settings:
     assert words_are_gone, "another spelling can have other words"
 
 
+@pytest.mark.usefixtures("world")
+def test_a_test_set_that_nothing_was_measured_on_forgets_them_too(db: Database, settings: Settings) -> None:
+    """It is frozen before the measurement, which may fail."""
+    with db.connect() as connection:
+        connection.execute("DELETE FROM evaluations")
+    assert ANNS in everything(db)
+    forget_user(db, settings, "ann")
+    after = everything(db)
+    for trace in (ANNS, "Parse a", repr(evaluation_key(ANNS))):
+        assert trace not in after
+    with db.connect() as connection:
+        assert connection.execute("SELECT queries, forgotten FROM test_sets").fetchone() == (3, 1)
+        left = connection.execute("SELECT origin, query FROM test_set_queries ORDER BY 1").fetchall()
+    assert left == [("docstring", SHARED), ("feedback", SHARED)]
+
+
 def test_what_was_removed_and_what_learned_from_it_is_told(
     db: Database, settings: Settings, world: World
 ) -> None:

@@ -9,7 +9,7 @@ Gone, in one transaction:
 - in the stored training sets, the pairs, and the negatives of pairs, that nobody left supports. Pairs that
   others support, too, stay, with the weight and in the spelling they have without that person. The next build
   is made anew from what is left.
-- in the evaluations, the texts of their queries; the figures stay, as aggregates do.
+- in the evaluations and the frozen test sets, the texts of their queries; the figures stay, as aggregates do.
 
 Besides: their searches waiting in the queue on disk, and their queries in the records of past runs.
 

@@ -206,7 +206,7 @@ def _adjust_negatives(connection: Connection, pair_id: int, pair: FeedbackPair) 
 
 
 def redact_evaluations(connection: Connection, groups: Collection[bytes], left: Mapping[bytes, str]) -> int:
-    """Takes the text of these queries out of the evaluations, and leaves the figures: they are aggregates.
+    """Takes the text of these queries out of evaluations and test sets; the figures, aggregates, stay.
 
     A verdict of the gate rests on every query's figures, and can be given again from them. The key is
     replaced too, the same way everywhere, as it is a hash of the text.
@@ -217,12 +217,14 @@ def redact_evaluations(connection: Connection, groups: Collection[bytes], left: 
         left: The spelling of those that others asked as well and that still make a pair.
 
     Returns:
-        How many query texts went.
+        How many query texts went from evaluations.
     """
     salt = secrets.token_bytes(32)
     redacted = 0
+    # A set is frozen before anything is measured on it, and a run that ends in between leaves it unevaluated.
     rows = connection.execute(
-        "SELECT DISTINCT query_key, query FROM evaluation_queries WHERE origin = 'feedback'"
+        "SELECT query_key, query FROM evaluation_queries WHERE origin = 'feedback'"
+        " UNION SELECT query_key, query FROM test_set_queries WHERE origin = 'feedback'"
     ).fetchall()
     for key, query in rows:
         group = group_key(query)
