@@ -475,3 +475,12 @@ def test_only_the_column_of_queries_is_replaced() -> None:
         "| | query | rank |\n|---|---|---|\n| up | (forgotten) | 1 |\n| a \\| b | c | 2 |\n"
         "| x | (forgotten) | 3 |"
     )
+
+
+def test_a_sample_of_code_with_such_a_heading_in_it_is_no_table() -> None:
+    """Nor does it keep a table below it, or anybody, from being found."""
+    heading = "```python\ndef shown():\n    '''Prints | query | rank |.'''\n    return a | b\n```"
+    assert redacted_table(heading, lambda _: True) == heading
+    table = "| query | rank |\n|:---|---:|\n| {} | 1 |"
+    both = f"{heading}\n\n{table.format('lo…')}"
+    assert redacted_table(both, lambda query: query == "lo…") == f"{heading}\n\n{table.format('(forgotten)')}"

@@ -27,6 +27,8 @@ _HEADING = "| query |"
 # What the account of a whole loop calls its examples: the query, the results before, and after, each.
 _EXAMPLES = "examples"
 _CELL = re.compile(r"(?<!\\)\|")
+# What a heading is told by: a sample of code may have the heading in its documentation, and no table.
+_DELIMITER = re.compile(r"\s*\|(\s*:?-+:?\s*\|)+\s*")
 
 
 def redact_runs(connection: Connection, settings: Settings, is_theirs: Callable[[str], bool]) -> int:
@@ -98,12 +100,18 @@ def _redacted_examples(examples: Any, is_theirs: Callable[[str], bool]) -> Any:
 
 
 def redacted_table(markdown: str, is_theirs: Callable[[str], bool]) -> str:
-    """A markdown table with the cells of its column `query` replaced where they are to be forgotten."""
+    """Markdown with the cells of a table's column `query` replaced where they are to be forgotten.
+
+    Whatever has no such table, a sample of code say, is left as it is.
+    """
     lines = markdown.split("\n")
-    place = [cell.strip() for cell in _CELL.split(lines[0])].index("query")
-    for number, line in enumerate(lines[1:], start=1):
+    place: int | None = None
+    for number, line in enumerate(lines):
         cells = _CELL.split(line)
-        if place < len(cells):
+        names = [cell.strip() for cell in cells]
+        if "query" in names and _DELIMITER.fullmatch("".join(lines[number + 1 : number + 2])):
+            place = names.index("query")
+        elif place is not None and place < len(cells):
             query = cells[place].strip().replace("\\|", "|").replace("<br>", "\n")
             if is_theirs(query):
                 cells[place] = f" {FORGOTTEN} "
