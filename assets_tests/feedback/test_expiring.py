@@ -127,6 +127,57 @@ def test_the_cap_on_one_person_still_holds(db: Database, settings: Settings, ids
     assert len(rows(db, "SELECT DISTINCT user_name FROM searches")) == 2
 
 
+def test_the_cap_on_one_person_still_holds_when_searches_expire_day_by_day(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    """As they do: the schedule is a daily one, and before each run some have expired and some have not."""
+    for number in range(9):
+        search = asked(db, days_ago(170 + number), f"query {number}", ids, "ann")
+        add_feedback(db, search, ids[0], "accept")
+    for number in (0, 8):
+        add_feedback(
+            db,
+            asked(db, days_ago(170 + number), f"of bob {number}", ids, "bob"),
+            ids[1],
+            "accept",
+            user="bob",
+        )
+    before = {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs}
+    for day in range(11):
+        assert expire_searches(db, settings, now=NOW + timedelta(days=day + 3)).stripped <= 2
+        pairs = feedback_pairs(db, settings).pairs
+        assert {pair.query: pair.weight for pair in pairs} == pytest.approx(before)
+    for table in ("searches", "feedback"):
+        names = {name for (name,) in rows(db, f"SELECT user_name FROM {table}")}
+        assert len(names) == 2
+        assert all(name.startswith("expired-") for name in names)
+
+
+def test_nothing_leads_back_to_somebody_whose_searches_have_all_expired(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    add_feedback(db, asked(db, days_ago(200), "old", ids, "ann"), ids[0], "accept")
+    add_feedback(db, asked(db, days_ago(175), "of bob", ids, "bob"), ids[0], "accept", user="ann")
+    expire_searches(db, settings, now=NOW)
+    ((name, alias),) = rows(db, "SELECT * FROM expired_names")
+    assert (name, [(alias,)]) == ("ann", rows(db, "SELECT user_name FROM searches WHERE query = 'old'"))
+    expire_searches(db, settings, now=NOW + timedelta(days=10))
+    assert rows(db, "SELECT * FROM expired_names") == []
+    assert rows(db, "SELECT DISTINCT user_name FROM feedback") == [(alias,)]
+
+
+def test_who_had_no_name_still_has_none(db: Database, settings: Settings, ids: list[int]) -> None:
+    """Or whoever clears their cookies would be somebody new each time, for the cap on one snippet."""
+    for number in range(9):
+        search = asked(db, days_ago(200), f"query {number}", ids, f"web:{number}")
+        add_feedback(db, search, ids[0], "accept")
+    before = {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs}
+    assert sum(before.values()) == pytest.approx(settings.max_user_snippet_weight)
+    expire_searches(db, settings, now=NOW)
+    assert {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs} == pytest.approx(before)
+    assert not rows(db, "SELECT FROM searches WHERE user_name = ANY(%s)", [f"web:{n}" for n in range(9)])
+
+
 def test_imported_judgements_are_no_searches(
     db: Database, settings: Settings, ids: list[int], tmp_path: Any
 ) -> None:

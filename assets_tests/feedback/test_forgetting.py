@@ -20,6 +20,7 @@ from assets_tests.feedback.world import add_code, content_hash, show, write_line
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, UnavailableError
 from pipeline.feedback.events import add_feedback
+from pipeline.feedback.expiring import expire_searches
 from pipeline.feedback.forgetting import forget_in_queue, forget_user
 from pipeline.feedback.forgetting_runs import redacted_table
 from pipeline.feedback.grouping import group_key
@@ -263,6 +264,23 @@ def test_pairs_that_others_support_stay_as_they_would_be_without_that_person(
     assert after.fingerprint != before.fingerprint
     assert after.pairs_fingerprint != before.pairs_fingerprint
     assert after.counts["forgotten"] == {"pairs_removed": 3, "pairs_changed": 1}
+
+
+def test_what_expired_goes_as_long_as_others_of_theirs_have_not(
+    db: Database, settings: Settings, world: World
+) -> None:
+    with db.connect() as connection:
+        connection.execute("UPDATE searches SET at = now() - interval '200 days' WHERE query = %s", [ANNS])
+    expire_searches(db, settings)
+    with db.connect() as connection:
+        ((alias,),) = connection.execute("SELECT user_name FROM searches WHERE expired_at IS NOT NULL")
+    assert ANNS in everything(db)
+    report = forget_user(db, settings, "ann")
+    assert (report.searches, report.feedback, report.feedback_of_others) == (3, 4, 1)
+    assert [model.version for model in report.models] == world.models
+    after = everything(db)
+    for trace in ("'ann'", "ann's secret", "Parse a", "only asked", alias):
+        assert trace not in after
 
 
 @pytest.mark.usefixtures("world")

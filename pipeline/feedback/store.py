@@ -14,14 +14,16 @@ from pipeline.feedback.position_bias import Shown
 from pipeline.store.connections import Connection
 
 # Dates are compared in the database, so the order of `at` comes along with it. The snippet's content is the
-# present one: an edit of the code does not undo what people said of it.
+# present one: an edit of the code does not undo what people said of it. Somebody of whose searches some have
+# expired is one person.
 _EVENTS = """
-SELECT f.id, f.search_id, s.query, coalesce(f.user_name, s.user_name), s.source = 'import',
+SELECT f.id, f.search_id, s.query, coalesce(n.alias, f.user_name, s.user_name), s.source = 'import',
     snippets.content_hash, i.rank, f.judgement, f.dwell_ms, f.at
 FROM feedback f
 JOIN searches s ON s.id = f.search_id
 JOIN impressions i ON i.search_id = f.search_id AND i.snippet_id = f.snippet_id
 JOIN snippets ON snippets.id = f.snippet_id
+LEFT JOIN expired_names n ON n.user_name = coalesce(f.user_name, s.user_name)
 ORDER BY f.at, f.id
 """
 
