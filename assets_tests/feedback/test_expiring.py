@@ -11,7 +11,7 @@ import pytest
 from assets_tests.feedback.world import add_code, content_hash, show, write_lines
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
-from pipeline.feedback.events import add_feedback
+from pipeline.feedback.events import ExpiredSearchError, add_feedback
 from pipeline.feedback.expiring import expire_searches
 from pipeline.feedback.importing import import_feedback
 from pipeline.feedback.pairs import feedback_pairs
@@ -176,6 +176,17 @@ def test_who_had_no_name_still_has_none(db: Database, settings: Settings, ids: l
     expire_searches(db, settings, now=NOW)
     assert {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs} == pytest.approx(before)
     assert not rows(db, "SELECT FROM searches WHERE user_name = ANY(%s)", [f"web:{n}" for n in range(9)])
+
+
+def test_what_expired_cannot_be_judged_any_more(db: Database, settings: Settings, ids: list[int]) -> None:
+    """Nothing would ever take that name away again."""
+    search = asked(db, days_ago(200), "old", ids, "ann")
+    add_feedback(db, search, ids[1], "accept")
+    expire_searches(db, settings, now=NOW)
+    for snippet in (ids[0], ids[1], ids[4]):  # the last one went
+        with pytest.raises(ExpiredSearchError, match=f"Search {search} has expired"):
+            add_feedback(db, search, snippet, "reject", user="ann")
+    assert len(rows(db, "SELECT FROM feedback")) == 1
 
 
 def test_imported_judgements_are_no_searches(
