@@ -147,6 +147,15 @@ def test_wrong_usage_is_one_sentence_with_where_to_look(cli: Cli, arguments: lis
     assert "--help`" in sentence
 
 
+@pytest.mark.parametrize("variable", ["HONELOOP_UI_PORT", "HONELOOP_SEARCH_PORT"])
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+def test_a_port_that_is_none_is_said_before_anything_starts(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, port: str
+):
+    monkeypatch.setenv(variable, port)
+    assert f"{variable} = '{port}'" in one_sentence(cli("up"), 2)
+
+
 def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path):
     added = only_json(cli("source", "add", "mine", code, "--json"))
     assert (added["name"], added["kind"], added["location"]) == ("mine", "directory", str(code))
