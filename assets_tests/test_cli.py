@@ -166,6 +166,22 @@ def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path
     assert list_repositories(db) == []
 
 
+def test_locations_with_brackets_are_shown_as_they_are(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To Rich they are markup: text that vanishes, or an error."""
+    monkeypatch.setenv("COLUMNS", "300")
+    for number, directory in enumerate(("[bold]", "[red]x", "[/x]")):
+        place = tmp_path / directory
+        place.mkdir(parents=True)
+        (place / "times.py").write_text(CODE)
+        added = cli("source", "add", f"source{number}", place)
+        assert added.exit_code == 0, added.stderr
+        for said in (added, cli("source", "list"), cli("status")):
+            assert said.exit_code == 0, said.stderr
+            assert str(place) in said.stdout.replace("\n", "")
+
+
 def test_a_source_with_judgements_is_removed_only_if_that_is_meant(
     cli: Cli, db: Database, monkeypatch: pytest.MonkeyPatch
 ):
