@@ -147,6 +147,15 @@ def test_wrong_usage_is_one_sentence_with_where_to_look(cli: Cli, arguments: lis
     assert "--help`" in sentence
 
 
+@pytest.mark.parametrize("variable", ["HONELOOP_UI_PORT", "HONELOOP_SEARCH_PORT"])
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+def test_a_port_that_is_none_is_said_before_anything_starts(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, port: str
+):
+    monkeypatch.setenv(variable, port)
+    assert f"{variable} = '{port}'" in one_sentence(cli("up"), 2)
+
+
 def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path):
     added = only_json(cli("source", "add", "mine", code, "--json"))
     assert (added["name"], added["kind"], added["location"]) == ("mine", "directory", str(code))
@@ -155,6 +164,22 @@ def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path
     assert "mine" in cli("source", "list").stdout
     assert only_json(cli("source", "remove", "mine", "--json")) == {"removed": "mine"}
     assert list_repositories(db) == []
+
+
+def test_locations_with_brackets_are_shown_as_they_are(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To Rich they are markup: text that vanishes, or an error."""
+    monkeypatch.setenv("COLUMNS", "300")
+    for number, directory in enumerate(("[bold]", "[red]x", "[/x]")):
+        place = tmp_path / directory
+        place.mkdir(parents=True)
+        (place / "times.py").write_text(CODE)
+        added = cli("source", "add", f"source{number}", place)
+        assert added.exit_code == 0, added.stderr
+        for said in (added, cli("source", "list"), cli("status")):
+            assert said.exit_code == 0, said.stderr
+            assert str(place) in said.stdout.replace("\n", "")
 
 
 def test_a_source_with_judgements_is_removed_only_if_that_is_meant(

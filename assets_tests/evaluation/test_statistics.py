@@ -53,6 +53,32 @@ def test_a_clear_difference_is_significant_and_its_sign_is_candidate_minus_servi
     assert worse.high < -0.03
 
 
+def test_the_weighted_interval_agrees_with_scipy() -> None:
+    random = np.random.default_rng(12)
+    differences, weights = random.normal(0.05, 0.3, 120), random.choice([0.05, 1.0], 120)
+    ours = paired_bootstrap(differences, np.zeros(120), 8000, 3, weights=weights)
+    theirs = stats.bootstrap(
+        (differences, weights),
+        lambda d, w, axis: (d * w).sum(axis=axis) / w.sum(axis=axis),
+        n_resamples=8000,
+        method="percentile",
+        paired=True,
+        rng=4,
+    ).confidence_interval
+    assert ours.mean == pytest.approx(np.average(differences, weights=weights))
+    assert ours.low == pytest.approx(theirs.low, abs=0.01)
+    assert ours.high == pytest.approx(theirs.high, abs=0.01)
+
+
+def test_equal_weights_change_no_digit_and_impossible_ones_are_refused() -> None:
+    candidate, serving = np.random.default_rng(13).random((2, 50))
+    plain = paired_bootstrap(candidate, serving, 500, 1)
+    assert paired_bootstrap(candidate, serving, 500, 1, weights=[0.3] * 50) == plain
+    for weights in ([1.0] * 49, [1.0] * 49 + [0.0], [1.0] * 49 + [math.nan]):
+        with pytest.raises(ValueError, match="one weight over 0 per query"):
+            paired_bootstrap(candidate, serving, 500, 1, weights=weights)
+
+
 def test_pairing_finds_what_the_models_own_intervals_hide() -> None:
     random = np.random.default_rng(9)
     hardness = random.random(150)  # queries differ far more than models do

@@ -11,7 +11,7 @@ import pytest
 from assets_tests.feedback.world import add_code, content_hash, show, write_lines
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
-from pipeline.feedback.events import add_feedback
+from pipeline.feedback.events import ExpiredSearchError, add_feedback
 from pipeline.feedback.expiring import expire_searches
 from pipeline.feedback.importing import import_feedback
 from pipeline.feedback.pairs import feedback_pairs
@@ -125,6 +125,68 @@ def test_the_cap_on_one_person_still_holds(db: Database, settings: Settings, ids
     expire_searches(db, settings, now=NOW)
     assert {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs} == pytest.approx(before)
     assert len(rows(db, "SELECT DISTINCT user_name FROM searches")) == 2
+
+
+def test_the_cap_on_one_person_still_holds_when_searches_expire_day_by_day(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    """As they do: the schedule is a daily one, and before each run some have expired and some have not."""
+    for number in range(9):
+        search = asked(db, days_ago(170 + number), f"query {number}", ids, "ann")
+        add_feedback(db, search, ids[0], "accept")
+    for number in (0, 8):
+        add_feedback(
+            db,
+            asked(db, days_ago(170 + number), f"of bob {number}", ids, "bob"),
+            ids[1],
+            "accept",
+            user="bob",
+        )
+    before = {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs}
+    for day in range(11):
+        assert expire_searches(db, settings, now=NOW + timedelta(days=day + 3)).stripped <= 2
+        pairs = feedback_pairs(db, settings).pairs
+        assert {pair.query: pair.weight for pair in pairs} == pytest.approx(before)
+    for table in ("searches", "feedback"):
+        names = {name for (name,) in rows(db, f"SELECT user_name FROM {table}")}
+        assert len(names) == 2
+        assert all(name.startswith("expired-") for name in names)
+
+
+def test_nothing_leads_back_to_somebody_whose_searches_have_all_expired(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    add_feedback(db, asked(db, days_ago(200), "old", ids, "ann"), ids[0], "accept")
+    add_feedback(db, asked(db, days_ago(175), "of bob", ids, "bob"), ids[0], "accept", user="ann")
+    expire_searches(db, settings, now=NOW)
+    ((name, alias),) = rows(db, "SELECT * FROM expired_names")
+    assert (name, [(alias,)]) == ("ann", rows(db, "SELECT user_name FROM searches WHERE query = 'old'"))
+    expire_searches(db, settings, now=NOW + timedelta(days=10))
+    assert rows(db, "SELECT * FROM expired_names") == []
+    assert rows(db, "SELECT DISTINCT user_name FROM feedback") == [(alias,)]
+
+
+def test_who_had_no_name_still_has_none(db: Database, settings: Settings, ids: list[int]) -> None:
+    """Or whoever clears their cookies would be somebody new each time, for the cap on one snippet."""
+    for number in range(9):
+        search = asked(db, days_ago(200), f"query {number}", ids, f"web:{number}")
+        add_feedback(db, search, ids[0], "accept")
+    before = {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs}
+    assert sum(before.values()) == pytest.approx(settings.max_user_snippet_weight)
+    expire_searches(db, settings, now=NOW)
+    assert {pair.query: pair.weight for pair in feedback_pairs(db, settings).pairs} == pytest.approx(before)
+    assert not rows(db, "SELECT FROM searches WHERE user_name = ANY(%s)", [f"web:{n}" for n in range(9)])
+
+
+def test_what_expired_cannot_be_judged_any_more(db: Database, settings: Settings, ids: list[int]) -> None:
+    """Nothing would ever take that name away again."""
+    search = asked(db, days_ago(200), "old", ids, "ann")
+    add_feedback(db, search, ids[1], "accept")
+    expire_searches(db, settings, now=NOW)
+    for snippet in (ids[0], ids[1], ids[4]):  # the last one went
+        with pytest.raises(ExpiredSearchError, match=f"Search {search} has expired"):
+            add_feedback(db, search, snippet, "reject", user="ann")
+    assert len(rows(db, "SELECT FROM feedback")) == 1
 
 
 def test_imported_judgements_are_no_searches(

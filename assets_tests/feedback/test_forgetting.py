@@ -20,6 +20,7 @@ from assets_tests.feedback.world import add_code, content_hash, show, write_line
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, UnavailableError
 from pipeline.feedback.events import add_feedback
+from pipeline.feedback.expiring import expire_searches
 from pipeline.feedback.forgetting import forget_in_queue, forget_user
 from pipeline.feedback.forgetting_runs import redacted_table
 from pipeline.feedback.grouping import group_key
@@ -199,6 +200,22 @@ def test_a_frozen_test_set_goes_on_without_their_queries(db: Database, settings:
     assert words_are_gone, "another spelling can have other words"
 
 
+@pytest.mark.usefixtures("world")
+def test_a_test_set_that_nothing_was_measured_on_forgets_them_too(db: Database, settings: Settings) -> None:
+    """It is frozen before the measurement, which may fail."""
+    with db.connect() as connection:
+        connection.execute("DELETE FROM evaluations")
+    assert ANNS in everything(db)
+    forget_user(db, settings, "ann")
+    after = everything(db)
+    for trace in (ANNS, "Parse a", repr(evaluation_key(ANNS))):
+        assert trace not in after
+    with db.connect() as connection:
+        assert connection.execute("SELECT queries, forgotten FROM test_sets").fetchone() == (3, 1)
+        left = connection.execute("SELECT origin, query FROM test_set_queries ORDER BY 1").fetchall()
+    assert left == [("docstring", SHARED), ("feedback", SHARED)]
+
+
 def test_what_was_removed_and_what_learned_from_it_is_told(
     db: Database, settings: Settings, world: World
 ) -> None:
@@ -247,6 +264,23 @@ def test_pairs_that_others_support_stay_as_they_would_be_without_that_person(
     assert after.fingerprint != before.fingerprint
     assert after.pairs_fingerprint != before.pairs_fingerprint
     assert after.counts["forgotten"] == {"pairs_removed": 3, "pairs_changed": 1}
+
+
+def test_what_expired_goes_as_long_as_others_of_theirs_have_not(
+    db: Database, settings: Settings, world: World
+) -> None:
+    with db.connect() as connection:
+        connection.execute("UPDATE searches SET at = now() - interval '200 days' WHERE query = %s", [ANNS])
+    expire_searches(db, settings)
+    with db.connect() as connection:
+        ((alias,),) = connection.execute("SELECT user_name FROM searches WHERE expired_at IS NOT NULL")
+    assert ANNS in everything(db)
+    report = forget_user(db, settings, "ann")
+    assert (report.searches, report.feedback, report.feedback_of_others) == (3, 4, 1)
+    assert [model.version for model in report.models] == world.models
+    after = everything(db)
+    for trace in ("'ann'", "ann's secret", "Parse a", "only asked", alias):
+        assert trace not in after
 
 
 @pytest.mark.usefixtures("world")
@@ -408,6 +442,42 @@ def test_queries_in_the_records_of_past_runs_are_replaced(
     assert second == "{}"
 
 
+def test_searches_in_the_account_of_a_whole_loop_are_replaced(
+    db: Database, settings: Settings, world: World
+) -> None:
+    """`honeloop run` through Dagster leaves its account there, as the metadata of an output."""
+    import dagster as dg
+
+    from pipeline.defs.instance import open_instance
+    from pipeline.defs.results import RESULT, RunResult
+
+    del world
+    result = RunResult(
+        problems=["left out"],
+        examples=[(ANNS, ["demo 0.py:1 s0"], ["demo 1.py:1 s1"]), (SHARED, [], ["demo 2.py:1 s2"])],
+        run_ids=["r"],
+    )
+
+    @dg.op
+    def account():
+        return dg.Output(None, metadata={RESULT: dg.MetadataValue.json(result.to_json())})
+
+    @dg.job
+    def whole_loop() -> None:
+        account()
+
+    with open_instance(settings) as instance:
+        run_id = whole_loop.execute_in_process(instance=instance).run_id
+    assert forget_user(db, settings, "ann").run_records == 1
+    with open_instance(settings) as instance:
+        kept = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records
+    (event,) = [record.event_log_entry.dagster_event for record in kept]
+    assert event is not None
+    found = RunResult.from_json(event.step_output_data.metadata[RESULT].value)  # pyright: ignore
+    assert found.examples == [("(forgotten)", *result.examples[0][1:]), result.examples[1]]
+    assert (found.problems, found.run_ids) == (result.problems, result.run_ids)
+
+
 def _dropping(settings: Settings, name: str) -> Callable[[], None]:
     def drop() -> None:
         with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
@@ -423,3 +493,12 @@ def test_only_the_column_of_queries_is_replaced() -> None:
         "| | query | rank |\n|---|---|---|\n| up | (forgotten) | 1 |\n| a \\| b | c | 2 |\n"
         "| x | (forgotten) | 3 |"
     )
+
+
+def test_a_sample_of_code_with_such_a_heading_in_it_is_no_table() -> None:
+    """Nor does it keep a table below it, or anybody, from being found."""
+    heading = "```python\ndef shown():\n    '''Prints | query | rank |.'''\n    return a | b\n```"
+    assert redacted_table(heading, lambda _: True) == heading
+    table = "| query | rank |\n|:---|---:|\n| {} | 1 |"
+    both = f"{heading}\n\n{table.format('lo…')}"
+    assert redacted_table(both, lambda query: query == "lo…") == f"{heading}\n\n{table.format('(forgotten)')}"

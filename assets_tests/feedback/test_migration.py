@@ -1,4 +1,4 @@
-"""Migration 0007: its way back keeps what it can, and refuses what it cannot."""
+"""Migrations 0007 and 0016: a way back keeps what it can, and refuses what it cannot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from pipeline.store.connections import Database
 
 
 def back_and_forth(db: Database, settings: Settings) -> None:
-    applied = migrations.apply(db.url, settings.sql_path).applied
-    count = len(applied) - [name.startswith("0007") for name in applied].index(True)
-    assert any(name.startswith("0007") for name in migrations.revert(db.url, settings.sql_path, count).ran)
+    back_over(db, settings, "0007")
     migrations.apply(db.url, settings.sql_path)
+
+
+def back_over(db: Database, settings: Settings, number: str) -> None:
+    applied = migrations.apply(db.url, settings.sql_path).applied
+    count = len(applied) - [name.startswith(number) for name in applied].index(True)
+    assert any(name.startswith(number) for name in migrations.revert(db.url, settings.sql_path, count).ran)
 
 
 def test_weights_and_moments_of_expiry_survive(db: Database, settings: Settings) -> None:
@@ -58,3 +62,24 @@ def test_what_could_not_be_kept_is_refused(
         connection.execute(statement)  # pyright: ignore[reportArgumentType, reportCallIssue]
     with pytest.raises(BadInputError, match=refusal):
         back_and_forth(db, settings)
+
+
+def test_names_in_searches_that_had_expired_before_0016_are_taken_away(
+    db: Database, settings: Settings
+) -> None:
+    ids = list(add_code(db, {f"t{n}.py": {"f": text} for n, text in enumerate(TEXTS)}).values())
+    old, young = show(db, "old", ids, "expired-0123456789abcdef"), show(db, "young", ids, "ann")
+    for search in (old, young):
+        for user in (None, "ann", "web:1"):
+            add_feedback(db, search, ids[0], "accept", user=user)
+    back_over(db, settings, "0016")
+    with db.connect() as connection:
+        connection.execute("UPDATE searches SET expired_at = now() WHERE query = 'old'")
+    migrations.apply(db.url, settings.sql_path)
+    with db.connect() as connection:
+        names = dict(connection.execute("SELECT user_name, alias FROM expired_names").fetchall())
+        said = connection.execute("SELECT search_id::text, user_name FROM feedback").fetchall()
+    assert names.keys() == {"ann", "web:1"}
+    assert names["web:1"].startswith("web:expired-")
+    assert {user for search, user in said if search == old} == {"expired-0123456789abcdef", *names.values()}
+    assert {user for search, user in said if search == young} == {"ann", "web:1"}

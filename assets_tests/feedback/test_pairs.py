@@ -55,6 +55,24 @@ def test_rejected_and_passed_over_are_negatives_and_what_stands_below_is_not(
     )
 
 
+def test_who_judges_in_somebody_elses_search_has_passed_over_nothing(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    """A link to one snippet shows that snippet, and not the list that it stood in."""
+    search = show(db, "find it", ids[:4], "ann")
+    add_feedback(db, search, ids[3], "accept", user="bob")
+    assert only_pair(db, settings).negatives == ()
+    add_feedback(db, search, ids[3], "copy")  # by ann, who had the list before her
+    assert {each.content_hash for each in only_pair(db, settings).negatives} == set(HASHES[:3])
+
+
+def test_a_search_without_a_name_may_well_be_of_whoever_judges_in_it(
+    db: Database, settings: Settings, ids: list[int]
+) -> None:
+    add_feedback(db, show(db, "find it", ids[:2]), ids[1], "accept", user="bob")
+    assert [each.content_hash for each in only_pair(db, settings).negatives] == HASHES[:1]
+
+
 def test_what_anybody_liked_for_the_query_is_no_negative(
     db: Database, settings: Settings, ids: list[int]
 ) -> None:

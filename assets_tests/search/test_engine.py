@@ -30,7 +30,7 @@ from pipeline.search.engine import SearchEngine
 from pipeline.search.query import answer_query, search
 from pipeline.search.recording import DatabaseRecorder
 from pipeline.search.request import SearchRequest
-from pipeline.store.connections import Database, open_database
+from pipeline.store.connections import Connection, Database, open_database
 from pipeline.store.server import database_url
 
 Vectors = NDArray[np.float32]
@@ -258,6 +258,19 @@ def test_bad_input_leaves_the_connections_usable(engine: SearchEngine) -> None:
             engine.search(SearchRequest(QUERIES[0], sources=("nowhere",)))
     assert len(engine.search(SearchRequest(QUERIES[0])).results) == 10
     assert engine.pool.get_stats()["pool_size"] <= 8
+
+
+def test_what_takes_too_long_is_given_up_and_said_to(
+    engine: SearchEngine,
+) -> None:
+    def endless(connection: Connection) -> None:
+        connection.execute("SET LOCAL statement_timeout = '50ms'")
+        connection.execute("SELECT pg_sleep(60)")
+
+    with pytest.raises(UnavailableError, match="took the database longer than 30 s") as caught:
+        engine.read(endless)
+    assert "away" not in str(caught.value)
+    assert len(engine.search(SearchRequest(QUERIES[0])).results) == 10
 
 
 def test_settings_of_one_search_do_not_leak_into_the_next(engine: SearchEngine) -> None:

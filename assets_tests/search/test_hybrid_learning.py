@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -330,3 +332,25 @@ def test_what_makes_its_own_queries_worse_is_not_taken_over(settings: Settings) 
     assert "make them worse" in evidence["reason"]
     assert evidence["difference_inherited"]["high"] < 0
     assert "inherited_from" not in evidence
+
+
+def test_whom_the_caps_silence_proves_nothing_and_stops_no_proof(settings: Settings) -> None:
+    """A script's many questions weigh next to nothing in the fit, and so they do in the proof."""
+    honest = drawn(150, Weights(0.25, 0.5))
+    own, alone = verdict(honest, 150, None, settings)
+    assert alone["proven"]
+    against = [replace(each, weight=1e-6) for each in drawn(600, Weights(-1.0, -1.0), seed=9)]
+    weights, evidence = verdict([*honest, *against], 750, None, settings)
+    assert evidence["proven"]
+    assert weights == pytest.approx(own, abs=0.01)
+    assert evidence["difference"]["mean"] == pytest.approx(alone["difference"]["mean"], abs=0.01)
+    assert evidence["ndcg@10"]["alone"] == pytest.approx(alone["ndcg@10"]["alone"], abs=1e-3)
+    few = drawn(20, MEANING_ALONE, seed=3)
+    many = [replace(each, weight=1e-6) for each in drawn(600, Weights(0.25, 0.5), seed=9)]
+    assert not verdict([*few, *many], 620, None, settings)[1]["proven"]
+
+
+def test_questions_that_all_weigh_the_same_prove_what_they_did(settings: Settings) -> None:
+    queries = drawn(100, Weights(0.25, 0.5))
+    halved = [replace(each, weight=0.5) for each in queries]
+    assert verdict(halved, 100, None, settings) == verdict(queries, 100, None, settings)

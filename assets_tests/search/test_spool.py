@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -222,6 +223,28 @@ def test_a_record_that_the_database_refuses_does_not_hold_up_the_others(
     assert set(aside) == {empty.search_id, cut.search_id, "old"}
     assert "searches_query_check" in aside[empty.search_id]
     assert SearchRecord.from_json(json.loads(kept[empty.search_id])) == empty
+
+
+def test_a_source_that_is_removed_meanwhile_costs_no_search(
+    db: Database, settings: Settings, shown: list[int]
+) -> None:
+    """What was shown of it is left out, as it is once the source is gone."""
+    record = a_record("q", shown)
+    with SearchSpool(settings, db) as spool:
+        with psycopg.connect(db.url) as removing, psycopg.connect(db.url, autocommit=True) as watching:
+            removing.execute("DELETE FROM snippets WHERE id = %s", [shown[0]])
+            assert spool.record(record)
+            deadline = time.monotonic() + 30
+            waiting = "SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+            while watching.execute(waiting, [removing.info.backend_pid]).fetchone() is None:
+                assert time.monotonic() < deadline, "it did not wait for the removal"
+                time.sleep(0.02)
+        assert spool.flush()
+        assert spool.unusable == 0
+    with db.connect() as connection:
+        impressions = connection.execute("SELECT snippet_id FROM impressions ORDER BY rank").fetchall()
+    assert stored(db) == {record.search_id: "q"}
+    assert impressions == [(number,) for number in shown[1:]]
 
 
 def test_writing_twice_adds_nothing(db: Database, settings: Settings, shown: list[int]) -> None:

@@ -254,6 +254,10 @@ def _frozen_words(c: Connection) -> None:
     )
 
 
+def _expired_names(c: Connection) -> None:
+    c.execute("INSERT INTO expired_names VALUES ('ann', 'expired-0123456789abcdef')")
+
+
 FILL: dict[str, Callable[[Connection], None]] = {
     "0001.corpus": _code,
     "0002.models-and-indexes": _models,
@@ -268,6 +272,7 @@ FILL: dict[str, Callable[[Connection], None]] = {
     "0013.crowding": _crowding,
     "0014.ranked-as-searches": _ranked,
     "0015.frozen-words": _frozen_words,
+    "0016.expired-names": _expired_names,
 }
 
 

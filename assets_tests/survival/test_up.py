@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 
-from assets_tests.end_to_end.services import Services, wait_for
+from assets_tests.end_to_end.services import Services, two_free_ports, wait_for
 from assets_tests.survival.homes import (
     QUERIES,
     Home,
@@ -163,7 +163,8 @@ def test_two_homes_beside_each_other_and_a_third_on_the_same_ports(home: Home, d
 
         port = up.environment["HONELOOP_SEARCH_PORT"]
         for taken in ({"SEARCH_PORT": port}, {"UI_PORT": up.environment["HONELOOP_UI_PORT"]}):
-            third.changes = {"UI_PORT": "0", "SEARCH_PORT": "1", **taken}
+            ui, search = (str(each) for each in two_free_ports())
+            third.changes = {"UI_PORT": ui, "SEARCH_PORT": search, **taken}
             done = third.run("up")
             assert (done.returncode, done.stdout) == (1, "")
             assert "is taken" in done.stderr

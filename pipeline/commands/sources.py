@@ -48,8 +48,10 @@ def add(
     if json:
         print_json(_shown(repository))
     else:
+        from rich.markup import escape
+
         output().print(
-            f"Registered [bold]{repository.name}[/bold]: {repository.kind} {repository.location}. "
+            f"Registered [bold]{repository.name}[/bold]: {repository.kind} {escape(repository.location)}. "
             "`honeloop index` reads it."
         )
 
@@ -83,7 +85,7 @@ def list_sources(json: Json = False) -> None:
             str(repository.report.get("snippets_live", "")),
             f"{repository.extracted_at:%Y-%m-%d %H:%M}" if repository.extracted_at else "not yet",
         )
-    output().print(table)
+    output().print(table, markup=False)  # a path or a branch may have brackets
 
 
 @app.command()

@@ -94,7 +94,7 @@ def print_status(found: dict[str, Any]) -> None:
         )
         or "none yet",
     )
-    output().print(table)
+    output().print(table, markup=False)  # a path may have brackets
 
 
 def _database(bench: Workbench) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class RunResult:
         training: By asset, from `training_set` to `promoted_model`.
         problems: Lines about what was left out, which did not stop the run.
         failures: What stopped it, or a part of it.
-        examples: Queries whose results a promotion changed: the query, the results before, and after.
+        examples: Queries whose results a promotion changed: the query, the results before, and after. Dagster
+            keeps them; whoever is forgotten is found there under this name (feedback/forgetting_runs.py).
         run_ids: The Dagster runs, in order.
     """
 

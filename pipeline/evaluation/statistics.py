@@ -82,19 +82,35 @@ def mean_with_interval(values: ArrayLike, resamples: int, seed: int) -> Interval
 
 
 def paired_bootstrap(
-    candidate: ArrayLike, serving: ArrayLike, resamples: int, seed: int, *, level: float = LEVEL
+    candidate: ArrayLike,
+    serving: ArrayLike,
+    resamples: int,
+    seed: int,
+    *,
+    level: float = LEVEL,
+    weights: ArrayLike | None = None,
 ) -> Difference:
     """The mean difference of two models over the same queries in the same order, its interval at `level`.
 
+    Args:
+        candidate: One value per query.
+        serving: The other model's.
+        resamples: How many.
+        seed: Of drawing them.
+        level: How sure the interval is, a share.
+        weights: How much each query counts in a mean, over 0; None: all the same. A query is drawn with its
+            weight, so that few heavy ones are as unsure as few queries are.
+
     Raises:
-        ValueError: the lengths differ, there is no value, or one that is not finite.
+        ValueError: the lengths differ, there is no value, or one that is not finite, or a weight is not over
+            0.
     """
     first, second = _checked(candidate), _checked(serving)
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
     differences = first - second
-    mean = float(differences.mean())
-    means = resampled_means(differences, resamples, seed)
+    mean = weighted_mean(differences, weights)
+    means = resampled_means(differences, resamples, seed, weights)
     # Under "no difference" the resampled means scatter around zero as they do here around `mean`. The
     # observed sample itself counts as one resample, so that p is never zero.
     as_extreme = int(np.count_nonzero(np.abs(means - mean) >= abs(mean) - 1e-12))
@@ -121,15 +137,35 @@ def paired_difference(
     return replace(difference, permutation_p=sign_flip_test(moved, permutations, seed))
 
 
-def resampled_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """The means of `resamples` samples of the same size, drawn with replacement; shape `(resamples,)`."""
+def weighted_mean(sample: NDArray[np.float64], weights: ArrayLike | None) -> float:
+    """The mean, to the last digit where all weigh the same; `weights` as in `paired_bootstrap`.
+
+    Raises:
+        ValueError: there are not as many weights, or one is not over 0.
+    """
+    weighed = _weights(weights, sample)
+    return float(sample.mean() if weighed is None else (sample @ weighed) / weighed.sum())
+
+
+def resampled_means(
+    sample: NDArray[np.float64], resamples: int, seed: int, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """The means of `resamples` samples of the same size, drawn with replacement; shape `(resamples,)`.
+
+    Raises:
+        ValueError: there are not as many weights, or one is not over 0.
+    """
+    weighed = _weights(weights, sample)
     generator = np.random.default_rng(seed)
     size = len(sample)
     rows = max(1, _BLOCK // size)
     blocks: list[NDArray[np.float64]] = []
     for start in range(0, resamples, rows):
         drawn = generator.integers(0, size, size=(min(rows, resamples - start), size))
-        blocks.append(sample[drawn].mean(axis=1))
+        if weighed is None:
+            blocks.append(sample[drawn].mean(axis=1))
+        else:
+            blocks.append((sample * weighed)[drawn].sum(axis=1) / weighed[drawn].sum(axis=1))
     return np.concatenate(blocks)
 
 
@@ -137,6 +173,16 @@ def _percentiles(means: NDArray[np.float64], level: float = LEVEL) -> tuple[floa
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _weights(weights: ArrayLike | None, sample: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The weights; None where all are the same."""
+    if weights is None:
+        return None
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != sample.shape or not bool((np.isfinite(found) & (found > 0)).all()):
+        raise ValueError("a weighted mean needs one weight over 0 per query")
+    return None if bool((found == found[0]).all()) else found
 
 
 def _checked(values: ArrayLike) -> NDArray[np.float64]:

@@ -80,6 +80,7 @@ class Signal:
         search: Which search it was shown in, so that the same act told twice is told apart from two acts.
         at: When.
         number: Order of arrival: decides between signals of the same moment.
+        saw_the_list: Whether it was their own search; if not, they may have seen no more than the snippet.
     """
 
     judgement: Judgement
@@ -88,6 +89,7 @@ class Signal:
     search: str
     at: datetime
     number: int
+    saw_the_list: bool = True
 
 
 @dataclass(frozen=True)

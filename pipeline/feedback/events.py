@@ -15,6 +15,10 @@ JUDGEMENTS: tuple[str, ...] = get_args(Judgement)
 MAX_DWELL_MS = 2**31 - 1
 
 
+class ExpiredSearchError(BadInputError):
+    """The search has expired: a judgement now would name somebody where all names were taken away."""
+
+
 @dataclass(frozen=True)
 class FeedbackResult:
     """Whether there was anything new in it: saying the same twice adds nothing."""
@@ -44,6 +48,7 @@ def add_feedback(
     Raises:
         BadInputError: the judgement is none of the four, the dwell time is negative or absurd, the name is no
             text, there is no such search, or the snippet was not shown in it.
+        ExpiredSearchError: the search has expired.
     """
     if judgement not in JUDGEMENTS:
         raise BadInputError(
@@ -74,9 +79,19 @@ def add_feedback(
             "SELECT FROM impressions WHERE search_id = %s AND snippet_id = %s FOR UPDATE",
             [search, snippet_id if 0 < snippet_id < 2**63 else 0],  # 0 is nobody's id
         ).fetchone()
+        # After that lock, which waits for searches that are expiring now.
+        known = connection.execute(
+            "SELECT expired_at IS NOT NULL FROM searches WHERE id = %s", [search]
+        ).fetchone()
+        if known is None:
+            raise _unknown_search(search_id)
+        if known[0]:
+            raise ExpiredSearchError(
+                f"Search {search_id} has expired, and nobody can judge it any more.",
+                hint="Search again, and judge that.",
+                field="search_id",
+            )
         if shown is None:
-            if connection.execute("SELECT FROM searches WHERE id = %s", [search]).fetchone() is None:
-                raise _unknown_search(search_id)
             raise BadInputError(
                 f"Snippet {snippet_id} was not shown in search {search_id}.",
                 hint="Feedback is about what was shown: take a snippet_id from that search's results.",

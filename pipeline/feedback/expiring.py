@@ -5,9 +5,13 @@ nothing and the next goes on. Before a day goes, it is counted (`search_days`, `
 counts stay.
 
 A judged search keeps its query, what was judged, and what stood above that: training needs them. Its person
-becomes a random name, the same throughout one run, so that the caps on one person still hold within it. That
-name leads back to nobody: `honeloop feedback forget` does not find it either. Imported judgements are
-somebody's data set, not searches; they stay until their people are forgotten.
+becomes a random name, the same for all of theirs as long as any is left under the real one, so that the caps
+on one person hold however often searches expire; who had no name still has none. Until then the database
+knows which name became which (`expired_names`), and `honeloop feedback forget` finds both. When the last of
+theirs has expired, that goes as well: then the random name leads back to nobody, and forgetting does not find
+it either. A name computed from the real one would lead back for ever, to whoever guesses names.
+
+Imported judgements are somebody's data set, not searches; they stay until their people are forgotten.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError
+from pipeline.feedback.judged import ANONYMOUS
 from pipeline.progress import Progress, Silent
 from pipeline.store.connections import Connection, Database
 
@@ -89,16 +94,29 @@ SELECT f.user_name FROM feedback f JOIN searches ON searches.id = f.search_id
 WHERE {_THESE} AND f.user_name IS NOT NULL
 """
 
+# Whoever has one already keeps it.
+_NAME_ANEW = """
+INSERT INTO expired_names (user_name, alias) SELECT * FROM unnest(%s::text[], %s::text[])
+ON CONFLICT (user_name) DO NOTHING
+"""
+
 _RENAME_FEEDBACK = f"""
-UPDATE feedback f SET user_name = renamed.new
-FROM unnest(%(old)s::text[], %(new)s::text[]) AS renamed (old, new)
-WHERE f.user_name = renamed.old AND f.search_id IN (SELECT id FROM searches WHERE {_THESE})
+UPDATE feedback f SET user_name = alias FROM expired_names n
+WHERE f.user_name = n.user_name AND f.search_id IN (SELECT id FROM searches WHERE {_THESE})
 """
 
 _STRIP = f"""
-UPDATE searches SET expired_at = now(), filters = '{{}}', latency_ms = NULL, user_name = (
-    SELECT new FROM unnest(%(old)s::text[], %(new)s::text[]) AS renamed (old, new) WHERE old = user_name)
+UPDATE searches SET expired_at = now(), filters = '{{}}', latency_ms = NULL,
+    user_name = (SELECT alias FROM expired_names n WHERE n.user_name = searches.user_name)
 WHERE {_THESE}
+"""
+
+_LET_GO = """
+DELETE FROM expired_names n
+WHERE NOT EXISTS (SELECT FROM searches s WHERE s.user_name = n.user_name AND s.source = 'search')
+    AND NOT EXISTS (
+        SELECT FROM feedback f JOIN searches s ON s.id = f.search_id
+        WHERE f.user_name = n.user_name AND s.source = 'search')
 """
 
 
@@ -151,19 +169,20 @@ def expire_searches(
     start = datetime(before.year, before.month, before.day, tzinfo=UTC)
     with db.connect() as connection:
         old: list[tuple[date, int]] = connection.execute(_OLD_DAYS, [start]).fetchall()  # pyright: ignore
-    names: dict[str, str] = {}
     deleted = stripped = impressions = 0
     with (progress or Silent()).stage("Expiring searches", sum(count for _, count in old)) as advance:
         for day, count in old:
             with db.connect() as connection:
-                gone = _expire_day(connection, day, names)
+                gone = _expire_day(connection, day)
             deleted, stripped, impressions = deleted + gone[0], stripped + gone[1], impressions + gone[2]
             advance(count)
+    with db.connect() as connection:
+        connection.execute(_LET_GO)
     return ExpiryReport(before, len(old), deleted, stripped, impressions)
 
 
-def _expire_day(connection: Connection, day: date, names: dict[str, str]) -> tuple[int, int, int]:
-    """Searches deleted, searches stripped, impressions gone; new names are added to `names`."""
+def _expire_day(connection: Connection, day: date) -> tuple[int, int, int]:
+    """Searches deleted, searches stripped, impressions gone."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     these = {"day": day, "start": start, "end": start + timedelta(days=1)}
     connection.execute(_LOCK)
@@ -173,12 +192,16 @@ def _expire_day(connection: Connection, day: date, names: dict[str, str]) -> tup
     deleted = connection.execute(_DELETE_UNJUDGED, these).rowcount
     connection.execute(_DELETE_BELOW, these)
     after = _impressions(connection, these)
-    for (name,) in connection.execute(_NAMES, these):
-        names.setdefault(name, f"expired-{secrets.token_hex(8)}")
-    renamed = {**these, "old": list(names), "new": list(names.values())}
-    connection.execute(_RENAME_FEEDBACK, renamed)
-    stripped = connection.execute(_STRIP, renamed).rowcount
+    names: list[str] = [name for (name,) in connection.execute(_NAMES, these)]
+    connection.execute(_NAME_ANEW, [names, [_alias(name) for name in names]])
+    connection.execute(_RENAME_FEEDBACK, these)
+    stripped = connection.execute(_STRIP, these).rowcount
     return deleted, stripped, before - after
+
+
+def _alias(name: str) -> str:
+    """A random name, of somebody nameless if this is one."""
+    return f"{ANONYMOUS if name.startswith(ANONYMOUS) else ''}expired-{secrets.token_hex(8)}"
 
 
 def _impressions(connection: Connection, these: Mapping[str, object]) -> int:

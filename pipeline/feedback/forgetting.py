@@ -4,20 +4,21 @@ remains.
 Gone, in one transaction:
 
 - their searches with all that was shown in them, and with what *others* said there: it is about a query that
-  is theirs. Whoever asked the same in a search of their own keeps what they said in it.
+  is theirs. Whoever asked the same in a search of their own keeps what they said in it. What expired is among
+  them as long as others of theirs have not (expiring.py).
 - their judgements in other people's searches, and the import keys of both.
 - in the stored training sets, the pairs, and the negatives of pairs, that nobody left supports. Pairs that
   others support, too, stay, with the weight and in the spelling they have without that person. The next build
   is made anew from what is left.
-- in the evaluations, the texts of their queries; the figures stay, as aggregates do.
+- in the evaluations and the frozen test sets, the texts of their queries; the figures stay, as aggregates do.
 
 Besides: their searches waiting in the queue on disk, and their queries in the records of past runs.
 
 What remains: figures (aggregates, metrics); the model versions that learned from their judgements, until
-models are trained again: weights hold no text, and the report names them; judgements that lost their name
-when their search expired; files that were imported, with what was set aside beside them, and backups, which
-are not Honeloop's. A salted hash of the name remains, too, so that importing an old file again does not bring
-them back (forgotten.py).
+models are trained again: weights hold no text, and the report names them; judgements that lost their name,
+when all of theirs had expired; files that were imported, with what was set aside beside them, and backups,
+which are not Honeloop's. A salted hash of the name remains, too, so that importing an old file again does not
+bring them back (forgotten.py).
 """
 
 from __future__ import annotations
@@ -110,11 +111,12 @@ def _forgotten(db: Database, settings: Settings, name: str) -> ForgetReport:
     with db.connect() as connection:
         forgotten_at = promise(connection, name)
         _wait_for_writers(connection)
-        found = store.count(connection, name)
-        queries = store.asked_queries(connection, name)
-        groups = store.judged_groups(connection, name)
+        names = store.names_of(connection, name)
+        found = store.count(connection, names)
+        queries = store.asked_queries(connection, names)
+        groups = store.judged_groups(connection, names)
         models = store.learned_models(connection, groups)
-        store.delete_theirs(connection, name)
+        store.delete_theirs(connection, names)
         left = pairs_in(connection, settings, with_vanished=True).pairs
         supported = {(pair.group_key, pair.content_hash): pair for pair in left}
         adjusted = store.adjust_training_sets(connection, groups, supported)
@@ -127,7 +129,7 @@ def _forgotten(db: Database, settings: Settings, name: str) -> ForgetReport:
     queued = forget_in_queue(settings, name)
     with db.connect() as connection:  # what was on its way from the queue to the database meanwhile
         _wait_for_writers(connection)
-        store.delete_theirs(connection, name, until=forgotten_at)
+        store.delete_theirs(connection, store.names_of(connection, name), until=forgotten_at)
     return ForgetReport(
         searches=found.searches,
         impressions=found.impressions,

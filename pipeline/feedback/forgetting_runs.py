@@ -1,8 +1,9 @@
 """Queries in the records of past runs: Dagster keeps the tables its assets were described with.
 
 Two of them have a column of queries: sample triplets, and the queries that moved most between two models.
-Only their cells are replaced; everything else of a run's record stays as it was. SQL alone: this room knows
-nothing of Dagster.
+Besides, a run of the whole loop keeps its account (`RunResult`, defs/results.py), whose examples are
+searches. Only these cells are replaced; everything else of a run's record stays as it was. SQL alone: this
+room knows nothing of Dagster.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from pipeline.store.server import dagster_database, database_url
 # Where a record of a materialization is kept, and under which column.
 _PLACES = (("event_logs", "event"), ("asset_keys", "last_materialization"))
 _HEADING = "| query |"
+# What the account of a whole loop calls its examples: the query, the results before, and after, each.
+_EXAMPLES = "examples"
 _CELL = re.compile(r"(?<!\\)\|")
+# What a heading is told by: a sample of code may have the heading in its documentation, and no table.
+_DELIMITER = re.compile(r"\s*\|(\s*:?-+:?\s*\|)+\s*")
 
 
 def redact_runs(connection: Connection, settings: Settings, is_theirs: Callable[[str], bool]) -> int:
@@ -56,7 +61,8 @@ def _redact_column(
 ) -> int:
     changed = 0
     rows = connection.execute(
-        sql.SQL("SELECT id, {} FROM {} WHERE {} LIKE %s").format(column, table, column), [f"%{_HEADING}%"]
+        sql.SQL("SELECT id, {} FROM {} WHERE {} LIKE ANY(%s)").format(column, table, column),
+        [[f"%{_HEADING}%", f'%"{_EXAMPLES}"%']],
     ).fetchall()
     for number, text in rows:
         redacted = json.dumps(_redacted(json.loads(text), is_theirs))
@@ -70,7 +76,10 @@ def _redact_column(
 
 def _redacted(value: Any, is_theirs: Callable[[str], bool]) -> Any:
     if isinstance(value, dict):
-        return {key: _redacted(each, is_theirs) for key, each in value.items()}  # pyright: ignore
+        return {
+            key: _redacted(_redacted_examples(each, is_theirs) if key == _EXAMPLES else each, is_theirs)
+            for key, each in value.items()  # pyright: ignore
+        }
     if isinstance(value, list):
         return [_redacted(each, is_theirs) for each in value]  # pyright: ignore
     if isinstance(value, str) and _HEADING in value:
@@ -78,13 +87,31 @@ def _redacted(value: Any, is_theirs: Callable[[str], bool]) -> Any:
     return value
 
 
+def _redacted_examples(examples: Any, is_theirs: Callable[[str], bool]) -> Any:
+    """With those queries replaced; what is of another form is something else, and left as it is."""
+    if not isinstance(examples, list):
+        return examples
+    return [
+        [FORGOTTEN, *each[1:]]  # pyright: ignore
+        if isinstance(each, list) and each and isinstance(each[0], str) and is_theirs(each[0])
+        else each
+        for each in examples  # pyright: ignore
+    ]
+
+
 def redacted_table(markdown: str, is_theirs: Callable[[str], bool]) -> str:
-    """A markdown table with the cells of its column `query` replaced where they are to be forgotten."""
+    """Markdown with the cells of a table's column `query` replaced where they are to be forgotten.
+
+    Whatever has no such table, a sample of code say, is left as it is.
+    """
     lines = markdown.split("\n")
-    place = [cell.strip() for cell in _CELL.split(lines[0])].index("query")
-    for number, line in enumerate(lines[1:], start=1):
+    place: int | None = None
+    for number, line in enumerate(lines):
         cells = _CELL.split(line)
-        if place < len(cells):
+        names = [cell.strip() for cell in cells]
+        if "query" in names and _DELIMITER.fullmatch("".join(lines[number + 1 : number + 2])):
+            place = names.index("query")
+        elif place is not None and place < len(cells):
             query = cells[place].strip().replace("\\|", "|").replace("<br>", "\n")
             if is_theirs(query):
                 cells[place] = f" {FORGOTTEN} "

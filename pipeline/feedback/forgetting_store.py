@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,22 +20,23 @@ FORGOTTEN = "(forgotten)"
 # Theirs: what they said, and whatever was said in a search of theirs.
 _JUDGED_QUERIES = """
 SELECT DISTINCT s.query FROM searches s JOIN feedback f ON f.search_id = s.id
-WHERE btrim(s.user_name) = %(name)s OR btrim(f.user_name) = %(name)s
+WHERE btrim(s.user_name) = ANY(%(names)s) OR btrim(f.user_name) = ANY(%(names)s)
 """
 
 _ALL_QUERIES = """
 SELECT DISTINCT query FROM searches
-WHERE btrim(user_name) = %(name)s OR id IN (SELECT search_id FROM feedback WHERE btrim(user_name) = %(name)s)
+WHERE btrim(user_name) = ANY(%(names)s)
+    OR id IN (SELECT search_id FROM feedback WHERE btrim(user_name) = ANY(%(names)s))
 """
 
 _COUNTS = """
-SELECT (SELECT count(*) FROM searches WHERE btrim(user_name) = %(name)s),
+SELECT (SELECT count(*) FROM searches WHERE btrim(user_name) = ANY(%(names)s)),
     (SELECT count(*) FROM impressions JOIN searches s ON s.id = search_id
-        WHERE btrim(s.user_name) = %(name)s),
+        WHERE btrim(s.user_name) = ANY(%(names)s)),
     (SELECT count(*) FROM feedback f JOIN searches s ON s.id = f.search_id
-        WHERE btrim(coalesce(f.user_name, s.user_name)) = %(name)s),
+        WHERE btrim(coalesce(f.user_name, s.user_name)) = ANY(%(names)s)),
     (SELECT count(*) FROM feedback f JOIN searches s ON s.id = f.search_id
-        WHERE btrim(s.user_name) = %(name)s AND btrim(f.user_name) <> %(name)s)
+        WHERE btrim(s.user_name) = ANY(%(names)s) AND btrim(f.user_name) <> ALL(%(names)s))
 """
 
 # A model learned from its own training set, and from all that its base had learned.
@@ -81,14 +82,20 @@ class Adjusted:
     negatives_removed: int = 0
 
 
-def judged_groups(connection: Connection, name: str) -> set[bytes]:
+def names_of(connection: Connection, name: str) -> list[str]:
+    """The name, and what became of it in searches that have expired, as long as that is known."""
+    rows = connection.execute("SELECT alias FROM expired_names WHERE btrim(user_name) = %s", [name])
+    return [name, *(alias for (alias,) in rows)]
+
+
+def judged_groups(connection: Connection, names: Sequence[str]) -> set[bytes]:
     """The groups of the queries that this person judged, or that anybody judged in a search of theirs."""
-    return {group_key(query) for (query,) in connection.execute(_JUDGED_QUERIES, {"name": name})}
+    return {group_key(query) for (query,) in connection.execute(_JUDGED_QUERIES, {"names": names})}
 
 
-def asked_queries(connection: Connection, name: str) -> list[str]:
+def asked_queries(connection: Connection, names: Sequence[str]) -> list[str]:
     """All queries they asked or judged."""
-    return [query for (query,) in connection.execute(_ALL_QUERIES, {"name": name})]
+    return [query for (query,) in connection.execute(_ALL_QUERIES, {"names": names})]
 
 
 def groups_still_asked(connection: Connection, groups: Collection[bytes]) -> set[bytes]:
@@ -103,30 +110,31 @@ def learned_models(connection: Connection, groups: Collection[bytes]) -> list[Le
     return [LearnedModel(*row) for row in connection.execute(_LEARNED, [list(groups)])]
 
 
-def count(connection: Connection, name: str) -> Counted:
+def count(connection: Connection, names: Sequence[str]) -> Counted:
     """What there is of them."""
-    row = connection.execute(_COUNTS, {"name": name}).fetchone()
+    row = connection.execute(_COUNTS, {"names": names}).fetchone()
     assert row is not None  # a row of sub-selects
     return Counted(*row)
 
 
-def delete_theirs(connection: Connection, name: str, until: datetime | None = None) -> None:
+def delete_theirs(connection: Connection, names: Sequence[str], until: datetime | None = None) -> None:
     """Deletes their searches, with all that was shown and said in them, and what they said in others'.
 
     Args:
         connection: In a transaction.
-        name: Whose.
+        names: Whose: all that `names_of` gives, which goes, too.
         until: Only what is not younger; None: all.
     """
-    theirs = {"name": name, "until": until}
+    theirs = {"names": names, "until": until}
     for table in (sql.Identifier("feedback"), sql.Identifier("searches")):
         connection.execute(
             sql.SQL(
-                "DELETE FROM {} WHERE btrim(user_name) = %(name)s"
+                "DELETE FROM {} WHERE btrim(user_name) = ANY(%(names)s)"
                 " AND (%(until)s::timestamptz IS NULL OR at <= %(until)s)"
             ).format(table),
             theirs,
         )
+    connection.execute("DELETE FROM expired_names WHERE btrim(user_name) = ANY(%(names)s)", theirs)
 
 
 def adjust_training_sets(
@@ -206,7 +214,7 @@ def _adjust_negatives(connection: Connection, pair_id: int, pair: FeedbackPair) 
 
 
 def redact_evaluations(connection: Connection, groups: Collection[bytes], left: Mapping[bytes, str]) -> int:
-    """Takes the text of these queries out of the evaluations, and leaves the figures: they are aggregates.
+    """Takes the text of these queries out of evaluations and test sets; the figures, aggregates, stay.
 
     A verdict of the gate rests on every query's figures, and can be given again from them. The key is
     replaced too, the same way everywhere, as it is a hash of the text.
@@ -217,12 +225,14 @@ def redact_evaluations(connection: Connection, groups: Collection[bytes], left: 
         left: The spelling of those that others asked as well and that still make a pair.
 
     Returns:
-        How many query texts went.
+        How many query texts went from evaluations.
     """
     salt = secrets.token_bytes(32)
     redacted = 0
+    # A set is frozen before anything is measured on it, and a run that ends in between leaves it unevaluated.
     rows = connection.execute(
-        "SELECT DISTINCT query_key, query FROM evaluation_queries WHERE origin = 'feedback'"
+        "SELECT query_key, query FROM evaluation_queries WHERE origin = 'feedback'"
+        " UNION SELECT query_key, query FROM test_set_queries WHERE origin = 'feedback'"
     ).fetchall()
     for key, query in rows:
         group = group_key(query)

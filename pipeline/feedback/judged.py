@@ -48,7 +48,15 @@ def grouped(events: Iterable[store.Event]) -> dict[bytes, Group]:
         judged = group.judged.setdefault(event.content_hash, Judged())
         judged.newest_id = max(judged.newest_id, event.id)
         judged.signals.setdefault(_person(event, key), []).append(
-            Signal(event.judgement, event.rank, event.dwell_ms, str(event.search_id), event.at, event.id)
+            Signal(
+                event.judgement,
+                event.rank,
+                event.dwell_ms,
+                str(event.search_id),
+                event.at,
+                event.id,
+                event.by_searcher,
+            )
         )
     return groups
 

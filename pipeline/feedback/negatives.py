@@ -57,7 +57,8 @@ def passed_over_negatives(
 ) -> list[JudgedNegative]:
     """What was passed over on the way to a positive, the surest first.
 
-    Each person counts once for each snippet, with the search in which they most likely looked at it.
+    Each person counts once for each snippet, with the search of theirs in which they most likely looked at
+    it: who was sent a link to one snippet in somebody else's search has passed over nothing.
 
     Args:
         positive: What was chosen.
@@ -70,7 +71,7 @@ def passed_over_negatives(
         lowest = {
             UUID(signal.search): signal.rank  # one snippet has one rank in a search
             for signal in positive.judged.signals[person]
-            if signal.judgement != "reject" and signal.rank is not None
+            if signal.judgement != "reject" and signal.rank is not None and signal.saw_the_list
         }
         theirs: dict[bytes, float] = {}
         for search, rank in lowest.items():

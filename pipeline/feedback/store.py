@@ -14,14 +14,17 @@ from pipeline.feedback.position_bias import Shown
 from pipeline.store.connections import Connection
 
 # Dates are compared in the database, so the order of `at` comes along with it. The snippet's content is the
-# present one: an edit of the code does not undo what people said of it.
+# present one: an edit of the code does not undo what people said of it. Somebody of whose searches some have
+# expired is one person.
 _EVENTS = """
-SELECT f.id, f.search_id, s.query, coalesce(f.user_name, s.user_name), s.source = 'import',
-    snippets.content_hash, i.rank, f.judgement, f.dwell_ms, f.at
+SELECT f.id, f.search_id, s.query, coalesce(n.alias, f.user_name, s.user_name), s.source = 'import',
+    snippets.content_hash, i.rank, f.judgement, f.dwell_ms, f.at,
+    s.user_name IS NULL OR coalesce(f.user_name, s.user_name) = s.user_name
 FROM feedback f
 JOIN searches s ON s.id = f.search_id
 JOIN impressions i ON i.search_id = f.search_id AND i.snippet_id = f.snippet_id
 JOIN snippets ON snippets.id = f.snippet_id
+LEFT JOIN expired_names n ON n.user_name = coalesce(f.user_name, s.user_name)
 ORDER BY f.at, f.id
 """
 
@@ -87,7 +90,11 @@ FROM feedback f JOIN searches s ON s.id = f.search_id
 
 @dataclass(frozen=True)
 class Event:
-    """One row of feedback with what it is about. `imported` ones stand in a search nobody made here."""
+    """One row of feedback with what it is about. `imported` ones stand in a search nobody made here.
+
+    `by_searcher`: whether it is by whoever searched, as far as the names tell; others, who followed a link to
+    one snippet, say, have not seen the list.
+    """
 
     id: int
     search_id: UUID
@@ -99,6 +106,7 @@ class Event:
     judgement: Judgement
     dwell_ms: int | None
     at: datetime
+    by_searcher: bool
 
 
 def events(connection: Connection) -> Iterator[Event]:

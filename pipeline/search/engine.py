@@ -191,7 +191,7 @@ class SearchEngine:
         """What `work` gives on a pooled connection, in one transaction that sees one state of the database.
 
         Raises:
-            UnavailableError: the database is away, or the engine is closed.
+            UnavailableError: the database is away or takes too long, or the engine is closed.
         """
         if self._closing.is_set():
             raise _closed()
@@ -204,6 +204,11 @@ class SearchEngine:
             raise UnavailableError(
                 f"The database did not answer within {DATABASE_PATIENCE_SECONDS:.0f} s.",
                 hint="Try again in a moment; `honeloop status` says whether it runs.",
+            ) from error
+        except psycopg.errors.QueryCanceled as error:
+            raise UnavailableError(
+                f"That took the database longer than {STATEMENT_SECONDS} s and was given up.",
+                hint="Ask for less, as in one source or language; or try again when it is less busy.",
             ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if isinstance(error, ANEW):

@@ -212,7 +212,7 @@ class SearchSpool:
             self._news.clear()
             self._closing.wait(min(left, GATHER_SECONDS))
 
-    def _carry(self, rows: Sequence[Row]) -> None:
+    def _carry(self, rows: Sequence[Row], *, again: bool = False) -> None:
         """Writes the rows to the database and takes them from the queue."""
         try:
             records = [SearchRecord.from_json(json.loads(record)) for _, _, record in rows]
@@ -224,6 +224,10 @@ class SearchSpool:
             if len(rows) > 1:  # one record must not keep the others back
                 for row in rows:
                     self._carry([row])
+                return
+            # A source was removed meanwhile: its snippets were still found, and were gone when referred to.
+            if isinstance(error, psycopg.errors.ForeignKeyViolation) and not again:
+                self._carry(rows, again=True)
                 return
             self._set_aside(rows[0], error)
             return

@@ -64,7 +64,9 @@ class AutomationSettings(BaseSettings):
         description="Where failed runs are reported: the address of an incoming webhook that takes "
         "{\"text\": …}, such as Slack's or Mattermost's. Unset: nowhere.",
     )
-    ui_port: int = Field(default=3000, description="Of the Dagster web page that `honeloop up` serves.")
+    ui_port: int = Field(
+        default=3000, ge=1, le=65535, description="Of the Dagster web page that `honeloop up` serves."
+    )
 
     @field_validator("timezone")
     @classmethod

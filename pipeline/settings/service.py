@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings
 class ServiceSettings(BaseSettings):
     """The search service."""
 
-    search_port: int = Field(default=8321, description="Of the search service and its web page.")
+    search_port: int = Field(
+        default=8321, ge=1, le=65535, description="Of the search service and its web page."
+    )
     query_cache_size: int = Field(
         default=10_000, ge=1, description="Queries whose vectors the search service remembers."
     )

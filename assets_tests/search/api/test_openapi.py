@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 ERRORS = {"401", "403", "413", "422", "429", "503"}
 ROUTES = {
     "POST /search": ERRORS | {"200"},
-    "POST /feedback": ERRORS | {"200", "404"},
+    "POST /feedback": ERRORS | {"200", "404", "410"},
     "GET /snippets/{snippet_id}": ERRORS - {"413"} | {"200", "404"},
     "GET /health": {"200", "403", "429", "503"},
     "GET /metrics": {"200", "401", "403", "429", "503"},

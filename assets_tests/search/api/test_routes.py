@@ -194,6 +194,19 @@ def test_feedback_on_what_was_not_shown_is_refused(client: TestClient, world: Wo
     assert world.count("feedback") == before
 
 
+def test_feedback_on_a_search_that_expired_is_refused(client: TestClient, world: World) -> None:
+    answer = ask(client)
+    said = {"search_id": answer["search_id"], "snippet_id": answer["results"][0]["snippet_id"]}
+    assert client.post("/feedback", json={**said, "judgement": "accept", "user": "ada"}).status_code == 200
+    with world.db.connect() as connection:
+        connection.execute("UPDATE searches SET expired_at = now() WHERE id = %s", [answer["search_id"]])
+    before = world.count("feedback")
+    response = client.post("/feedback", json={**said, "judgement": "reject", "user": "ada"})
+    assert (response.status_code, world.count("feedback")) == (410, before)
+    assert response.json()["error"].startswith(f"Search {answer['search_id']} has expired")
+    assert response.json()["hint"]
+
+
 def test_a_snippet_says_where_it_stands_and_whether_it_vanished(
     client: TestClient, world: World, functions: tuple[Function, ...]
 ) -> None:

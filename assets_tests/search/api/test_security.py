@@ -99,6 +99,17 @@ def test_with_the_token_everything_is(guarded: TestClient) -> None:
     assert guarded.post("/search", json=QUERY, headers={**BEARER, "Host": "code.example"}).status_code == 200
 
 
+@pytest.mark.parametrize("token", ["ein-gehe\u00efmes-W\u00f6rtchen", "voil\u00e0-le-mot-de-pass\u00e0"])
+def test_a_token_beyond_ascii_is_sent_in_utf_8(client_of: ClientOf, token: str) -> None:
+    """As curl and the login page do; the last byte of the second is a space in Latin-1."""
+    client = client_of(api_token=token)
+    for sent, status in ((token, 200), (token[:-1], 401)):
+        headers = [(b"authorization", f"Bearer {sent}".encode())]
+        assert client.get("/metrics", headers=headers).status_code == status
+    assert client.post("/login", data={"token": token}).status_code == 200
+    assert client.get("/metrics").status_code == 200
+
+
 def test_the_token_is_compared_in_constant_time(guarded: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the standard library's function for it, on bytes, whatever is offered."""
     compared: list[tuple[object, object]] = []

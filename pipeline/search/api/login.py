@@ -37,7 +37,7 @@ def login_router(sessions: Sessions | None) -> APIRouter:
         html = prefers_html(request)
         if sessions is not None:
             wrong.require_left(client_of(request))
-            if not sessions.is_token(token.strip()):
+            if not sessions.is_token(token.strip().encode("utf-8", "replace")):
                 wrong.take(client_of(request))
                 if html:
                     return RedirectResponse(f"/login?wrong=1&next={quote(target, safe='')}", 303)

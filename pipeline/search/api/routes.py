@@ -34,6 +34,7 @@ _PROBLEMS = {
     401: "The API token is missing or wrong.",
     403: "It came from another site's page, or to a name that is not this machine's.",
     404: "There is no such thing; the error says which.",
+    410: "The search has expired; a new one can be judged.",
     413: "The body is too large.",
     422: "Something in it cannot be; `fields` says which field and why.",
     429: "Too many requests; `Retry-After` says when the next may come.",
@@ -76,7 +77,7 @@ async def search(asked: SearchIn, request: Request) -> SearchOut:
     "/feedback",
     summary="Say what you did with a result",
     dependencies=[_TOKEN],
-    responses=_problems(401, 403, 404, 413, 422, 429, 503),
+    responses=_problems(401, 403, 404, 410, 413, 422, 429, 503),
 )
 async def feedback(given: FeedbackIn, request: Request) -> FeedbackOut:
     """Only about a snippet that the search really showed. Saying the same twice adds nothing."""

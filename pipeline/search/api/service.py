@@ -11,7 +11,7 @@ import psycopg
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
-from pipeline.feedback.events import add_feedback
+from pipeline.feedback.events import ExpiredSearchError, add_feedback
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.search.answer import SearchAnswer
 from pipeline.search.api.errors import RefusedError
@@ -66,7 +66,7 @@ class Service:
         """Records what somebody did with a result.
 
         Raises:
-            RefusedError: there is no such search (404).
+            RefusedError: there is no such search (404), or it has expired (410).
             BadInputError: it did not show that snippet.
             UnavailableError: the database is away.
         """
@@ -82,6 +82,8 @@ class Service:
                 dwell_ms=given.dwell_ms,
                 user=given.user,
             )
+        except ExpiredSearchError as error:
+            raise RefusedError(410, error.message, hint=error.hint) from error
         except BadInputError as error:
             if self._knows(search_id):
                 raise

@@ -37,7 +37,7 @@ class Judged:
         relevant: Whether each is an answer, shape (n,).
         answers: How many answers there are, those that are no candidates included; 1 or more.
         ties: Decides between equals, the lower first; shape (n,).
-        weight: How much it counts in the fit beside the others, over 0.
+        weight: How much it counts in the fit and in its proof beside the others, over 0.
     """
 
     parts: NDArray[np.float64]

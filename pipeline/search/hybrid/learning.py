@@ -2,9 +2,10 @@
 
 The weights are fitted and cross-validated (`fitting`). The differences to ranking by meaning alone, pooled
 over all folds, say what weights chosen this way gain on queries they have not seen; they are adopted only if
-the mean is above 0 beyond chance. A fine-tuned model has seen most queries, so that few are left to learn
-from: it takes over what was proven for the model it was trained from, by all of them, unless its own queries
-say beyond chance that weights of its own are better, or that these are worse than none.
+the mean is above 0 beyond chance. In both, a query counts by how far it is believed. A fine-tuned model has
+seen most queries, so that few are left to learn from: it takes over what was proven for the model it was
+trained from, by all of them, unless its own queries say beyond chance that weights of its own are better, or
+that these are worse than none.
 
 What was proven once stands, refitted, until newer queries say that it does more harm than good: else what
 people see would change from night to night with the edge of what can be proven.
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.evaluation.statistics import Difference, paired_bootstrap
+from pipeline.evaluation.statistics import Difference, paired_bootstrap, weighted_mean
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.progress import Progress
 from pipeline.search.filters import Filters
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 METRIC = "ndcg@10"
 # Raised when anything changes that decides what is learned.
-RULES = f"4 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
+RULES = f"5 {METRIC} {FOLDS} {SHRINKAGE} {SHARPNESS} {POOL} {NEIGHBOURS} {LOOKED_UP} {K1} {B}"
 
 
 def learn_weights(
@@ -148,9 +149,10 @@ def verdict(
         return taken, {"proven": False, "reason": reason, **_source(inherited)}
     alone, before = gains(judged, MEANING_ALONE), gains(judged, taken)
     choice = cross_validate(judged)
+    counts = [each.weight for each in judged]  # as in the fit: whom the caps silence has no say here either
 
     def compared(one: NDArray[np.float64], other: NDArray[np.float64]) -> Difference:
-        return paired_bootstrap(one, other, settings.bootstrap_resamples, settings.seed)
+        return paired_bootstrap(one, other, settings.bootstrap_resamples, settings.seed, weights=counts)
 
     difference, over_alone = compared(choice.held_out, before), compared(choice.held_out, alone)
     proven = min(difference.low, over_alone.low) > 0 and choice.weights != taken
@@ -159,9 +161,9 @@ def verdict(
         "fitted": choice.weights._asdict(),
         "fitted_by_fold": [list(each) for each in choice.by_fold],
         METRIC: {
-            "alone": float(alone.mean()),
-            "before": float(before.mean()),
-            "held_out": float(choice.held_out.mean()),
+            "alone": weighted_mean(alone, counts),
+            "before": weighted_mean(before, counts),
+            "held_out": weighted_mean(choice.held_out, counts),
         },
         "difference": asdict(difference),
     }
