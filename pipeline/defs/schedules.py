@@ -38,8 +38,8 @@ def nightly_fine_tuning(
     new = count_new_pairs(workbench.db, settings, feedback_learned(context.instance))
     if new < settings.nightly_min_pairs:
         return dg.SkipReason(
-            f"{new} new pairs from feedback since the last training set; {settings.nightly_min_pairs} make a "
-            "night worth it (HONELOOP_NIGHTLY_MIN_PAIRS)."
+            f"{new} new pairs from feedback since the last model was trained; {settings.nightly_min_pairs} "
+            "make a night worth it (HONELOOP_NIGHTLY_MIN_PAIRS)."
         )
     night: date = context.scheduled_execution_time.date()
     return dg.RunRequest(run_key=f"night {night.isoformat()}", tags={"honeloop/new_pairs": str(new)})

@@ -11,7 +11,7 @@ from pipeline.defs.assets.corpus import OWNERS, snippets
 from pipeline.defs.freshness import model_is_fresh
 from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
-from pipeline.defs.upstream import fine_tuned, training_set_of
+from pipeline.defs.upstream import feedback_in_training_set, fine_tuned, training_set_of
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
@@ -102,6 +102,8 @@ def fine_tuned_model(
     with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         settings = workbench.settings
         base = workbench.named_model(config.base)
+        # Now, and before the set is read: one that is built meanwhile, or while this trains, knows more.
+        through = feedback_in_training_set(context.instance)
         run = plan_run(workbench, training_set_of(context.instance, workbench), base, settings)
         made = run.make(progress)
         account = account_of(settings, run.key)
@@ -116,6 +118,7 @@ def fine_tuned_model(
                 "base_version": base.version,
                 "base": base.name,
                 "training_set_id": run.training_set.id,
+                "feedback_through": through,
                 "reused": made == "checkpoint",
                 "recipe in full": dg.MetadataValue.json(account.recipe),
                 "stages": _stages(account),
@@ -179,6 +182,8 @@ def model_checkpoint(
                 "reused": reused,
                 "base_version": base.version,
                 "training_set_id": pairs.id,
+                # Only here does it count as learned: see `feedback_learned`.
+                "feedback_through": int(trained.get("feedback_through", 0)),
                 "manifest": dg.MetadataValue.json(checkpoint.manifest),
             },
             data_version=dg.DataVersion(record.version),
