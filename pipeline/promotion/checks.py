@@ -13,7 +13,7 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.promotion import registry
 from pipeline.promotion.gate import losses
 from pipeline.promotion.judging import judge_again
-from pipeline.promotion.registry import ModelRecord, list_events
+from pipeline.promotion.registry import BY_RULE, ModelRecord, list_events
 from pipeline.promotion.sanity import environment
 from pipeline.promotion.verdict import GateThresholds, Verdict
 from pipeline.training.checkpoints import verify_checkpoint
@@ -113,9 +113,7 @@ def gate_agrees(bench: Workbench, model: ModelRecord) -> Outcome:
     if before.candidate_version == before.serving_version:
         return Outcome(stored == "already serving", f"The gate said: {stored}.")
     verdict = judge_again(bench, model, before)
-    by_person = any(
-        event.actor not in ("gate", "index", "registry") for event in list_events(bench.db, model.version)
-    )
+    by_person = any(event.actor not in BY_RULE for event in list_events(bench.db, model.version))
     follows = verdict.approved or by_person or model.state not in ("approved", "serving")
     return Outcome(
         verdict.decision == stored and follows,
