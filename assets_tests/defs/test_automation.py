@@ -13,7 +13,7 @@ import pytest
 from assets_tests.defs.ticking import run_of, serve, tick, with_settings
 from pipeline.corpus.repositories import Repository, remove_repository
 from pipeline.defs import sensors
-from pipeline.defs.alone import run_under_way
+from pipeline.defs.alone import fine_tuning_under_way, run_under_way
 from pipeline.defs.building import build_defs
 from pipeline.defs.in_process import Loop
 from pipeline.defs.reporting import materialized
@@ -69,6 +69,33 @@ class TestNight:
         accept(workbench.db, tmp_path, "rolling mean")
         off = with_settings(workbench, nightly_min_pairs=1, finetune_disabled=True)
         assert "HONELOOP_FINETUNE_DISABLED" in at_night(off, instance).skip_message
+
+    @pytest.mark.usefixtures("extracted")
+    @pytest.mark.parametrize(
+        ("command", "fine_tunes"), [("run", True), ("train", True), ("index", False), ("promote", False)]
+    )
+    def test_only_what_fine_tunes_itself_takes_its_place(
+        self,
+        *,
+        workbench: Workbench,
+        instance: dg.DagsterInstance,
+        tmp_path: Path,
+        command: str,
+        fine_tunes: bool,
+    ):
+        """As with a `honeloop index` every night at two: a night is asked for once, and not again later."""
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        eager = with_settings(workbench, nightly_min_pairs=1)
+        with Loop.running(workbench.settings, Silent(), command):
+            assert run_under_way(workbench.db)
+            assert fine_tuning_under_way(workbench.db) is fine_tunes
+            result = at_night(eager, instance)
+        if fine_tunes:
+            assert "A run that fine-tunes is under way" in result.skip_message
+        else:
+            assert [request.run_key for request in result.run_requests] == ["night 2026-03-01"]
+        assert not fine_tuning_under_way(workbench.db)
+        assert at_night(eager, instance).run_requests
 
 
 class TestLearned:
@@ -280,5 +307,5 @@ def test_nothing_starts_beside_a_run_of_the_whole_loop(
             sensors.passed_evaluation,
         ):
             assert "whole loop" in tick(sensor, workbench, instance).skip_message
-        assert "whole loop" in at_night(workbench, instance).skip_message
+        assert "fine-tunes" in at_night(workbench, instance).skip_message
     assert tick(sensors.registered_repositories, workbench, instance).run_requests

@@ -89,7 +89,7 @@ def train(
     if names is not None:
         from pipeline.defs.in_process import Loop
 
-        with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
+        with shown_progress(json) as progress, Loop.running(settings, progress, "train") as loop:
             comparison = loop.compare(names, base)
         _print_recipes(comparison, as_json=json)
         return

@@ -70,7 +70,7 @@ def run_loop(
         HoneloopError: another run is under way, or the database cannot be reached.
         BadInputError: `source` is not registered.
     """
-    with Loop.running(settings, progress) as loop:
+    with Loop.running(settings, progress, "index" if only_index else "run") as loop:
         if loop.index(source) and not only_index and loop.train(base):
             loop.promote()
             loop.finish_promotion()
@@ -78,6 +78,7 @@ def run_loop(
 
 
 PARTS = ("run", "index", "train")
+FINE_TUNING = ("run", "train")
 
 
 def run_part(
@@ -98,7 +99,7 @@ def run_part(
         raise BadInputError(f"There is no part {part!r}.", hint=f"Choose one of {', '.join(PARTS)}.")
     if part != "train":
         return run_loop(settings, progress, only_index=part == "index", source=source, base=base)
-    with Loop.running(settings, progress) as loop:
+    with Loop.running(settings, progress, part) as loop:
         loop.train(base)
         return loop.result
 
@@ -119,16 +120,22 @@ class Loop:
 
     @classmethod
     @contextmanager
-    def running(cls, settings: Settings, progress: Progress) -> "Generator[Loop]":
+    def running(cls, settings: Settings, progress: Progress, command: str = "run") -> "Generator[Loop]":
         """A loop that is the only one running on this database.
+
+        Args:
+            settings: What is in force.
+            progress: Told of every stage.
+            command: For which command of `honeloop` it runs.
 
         Raises:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with only_one(workbench.db) as alone, open_instance(settings) as instance:
+        alone = only_one(workbench.db, fine_tunes=command in FINE_TUNING)
+        with alone as lock, open_instance(settings) as instance:
             close_dead_runs(instance, others_in_process=False)
-            loop = cls(workbench, instance, alone)
+            loop = cls(workbench, instance, lock)
             loop.synchronise()
             yield loop
 
