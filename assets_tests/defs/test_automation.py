@@ -291,6 +291,17 @@ class TestPassedEvaluation:
             registry.set_state(connection, other.version, "rejected", "gate", ["worse"])
         assert "rejected" in tick(sensors.passed_evaluation, workbench, instance).skip_message
 
+    @pytest.mark.parametrize("command", ["train", "run"])
+    def test_what_train_made_is_only_looked_at(
+        self, workbench: Workbench, instance: dg.DagsterInstance, other: registry.ModelRecord, command: str
+    ):
+        """What `run` made and could not ask the gate about, as it was killed, the sensor asks about."""
+        made = {"model_version": other.version, "test_set": "t1", "command": command}
+        instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation", metadata=made))
+        result = tick(sensors.passed_evaluation, workbench, instance)
+        assert len(result.run_requests) == (command == "run")
+        assert ("lets nothing serve" in str(result.skip_message)) is (command == "train")
+
 
 def test_nothing_starts_beside_a_run_of_the_whole_loop(
     workbench: Workbench, instance: dg.DagsterInstance, registered: Repository

@@ -16,6 +16,7 @@ import dagster as dg
 from pipeline.config import Settings
 from pipeline.corpus import repositories
 from pipeline.defs.alone import OnlyOne, only_one
+from pipeline.defs.by_command import COMMAND_TAG
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
 from pipeline.defs.failing import failures_in, warnings_in, was_interrupted
 from pipeline.defs.instance import open_instance
@@ -107,13 +108,16 @@ def run_part(
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, alone: OnlyOne) -> None:
+    def __init__(
+        self, workbench: Workbench, instance: dg.DagsterInstance, alone: OnlyOne, command: str
+    ) -> None:
         from pipeline.defs.building import build_defs
 
         self.workbench = workbench
         self.result = RunResult()
         self._instance = instance
         self._alone = alone
+        self._command = command
         workbench_resource = dg.ResourceDefinition.hardcoded_resource(workbench)
         definitions = build_defs({WORKBENCH: workbench_resource})
         self._job = definitions.resolve_implicit_global_asset_job_def()
@@ -135,7 +139,7 @@ class Loop:
         alone = only_one(workbench.db, fine_tunes=command in FINE_TUNING)
         with alone as lock, open_instance(settings) as instance:
             close_dead_runs(instance, others_in_process=False)
-            loop = cls(workbench, instance, lock)
+            loop = cls(workbench, instance, lock, command)
             loop.synchronise()
             yield loop
 
@@ -312,7 +316,7 @@ class Loop:
             partition_key=partition,
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={**_QUIET, **(config or {})},
-            tags={IN_PROCESS_TAG: run_id, HOST_TAG: this_host()},
+            tags={IN_PROCESS_TAG: run_id, HOST_TAG: this_host(), COMMAND_TAG: self._command},
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)
