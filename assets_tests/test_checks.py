@@ -25,13 +25,17 @@ from pipeline.encoders.loading import token_budget
 from pipeline.encoders.sanity import SanityResult
 from pipeline.errors import HoneloopError
 from pipeline.evaluation import checks as evaluation
+from pipeline.evaluation.compare import compare
+from pipeline.evaluation.results import Evaluation
 from pipeline.index import checks as index
 from pipeline.index.building import build_index
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
+from pipeline.promotion import checks as promotion
 from pipeline.promotion import registry
+from pipeline.promotion.gate import GateThresholds, Measurements, decide
 from pipeline.promotion.registry import ModelRecord
 from pipeline.store.connections import Database
 from pipeline.training import checks as training
@@ -308,13 +312,79 @@ class TestEvaluation:
         lost = evaluation_of(CANDIDATE, Slice([500] * 39 + [1]))
         failed(evaluation.metrics_reach_thresholds(lost, settings), "0.025", "0.1")
 
-    def test_a_regression_beyond_chance(self, settings: Settings):
+
+class TestRegression:
+    """The check's rule is the gate's: what the one approves, the other must not call a regression."""
+
+    def test_beyond_chance(self, settings: Settings):
         serving = evaluation_of(SERVING, Slice([1, 2] * 20))
         worse = evaluation_of(CANDIDATE, Slice([4, 9] * 20))
-        failed(evaluation.no_significant_regression(worse, serving, settings), "-0.4")
+        failed(regression(worse, serving, settings), "The whole test set loses", "-0.4")
         unclear = evaluation_of(CANDIDATE, Slice([1, 2] * 19 + [2, 1]))
-        assert evaluation.no_significant_regression(unclear, serving, settings).passed
-        assert evaluation.no_significant_regression(serving, serving, settings).passed
+        assert regression(unclear, serving, settings).passed
+        assert regression(serving, serving, settings).passed
+
+    def test_a_slice_that_loses_though_what_people_asked_gains(self, settings: Settings):
+        serving = evaluation_of(SERVING, Slice([3] * 60, "feedback"), Slice([1] * 40))
+        candidate = evaluation_of(CANDIDATE, Slice([1] * 60, "feedback"), Slice([2] * 40))
+        assert not approved(candidate, serving, settings)
+        failed(regression(candidate, serving, settings), "Origin docstring loses", "-0.3")
+
+    def test_a_loss_on_the_whole_that_the_gate_allows(self, settings: Settings):
+        """People's queries gain, and decide. More of documentation lose a little less than is allowed."""
+        serving = evaluation_of(SERVING, Slice([6] * 60, "feedback"), Slice([8] * 200))
+        candidate = evaluation_of(CANDIDATE, Slice([5] * 60, "feedback"), Slice([9] * 200))
+        whole = compare(candidate, serving, settings).overall[settings.gate_metric]
+        assert whole.high < 0
+        assert approved(candidate, serving, settings)
+        outcome = regression(candidate, serving, settings)
+        assert outcome.passed
+        assert "Origin feedback holds" in outcome.message
+        strict = settings.model_copy(update={"gate_max_slice_regression": 0.01})
+        assert not approved(candidate, serving, strict)
+        failed(regression(candidate, serving, strict), "Origin docstring loses")
+
+    def test_how_sure_it_has_to_be_is_the_gates_setting(self, settings: Settings):
+        serving = evaluation_of(SERVING, Slice([1] * 12 + [3] * 4 + [2] * 34))
+        candidate = evaluation_of(CANDIDATE, Slice([3] * 12 + [1] * 4 + [2] * 34))
+        assert not regression(
+            candidate, serving, settings.model_copy(update={"gate_significance": 0.2})
+        ).passed
+        assert regression(candidate, serving, settings.model_copy(update={"gate_significance": 0.001})).passed
+
+    def test_queries_that_are_no_test_of_the_candidate(self, settings: Settings):
+        serving = evaluation_of(SERVING, Slice([3] * 60, "feedback"), Slice([1] * 40))
+        candidate = evaluation_of(CANDIDATE, Slice([1] * 60, "feedback"), Slice([9] * 40))
+        learned = frozenset(each.query_key for each in serving.per_query if each.origin == "docstring")
+        assert approved(candidate, serving, settings, learned)
+        assert regression(candidate, serving, settings, learned).passed
+        assert not regression(candidate, serving, settings).passed
+
+    def test_without_the_gates_metric(self, settings: Settings):
+        other = settings.model_copy(update={"gate_metric": "triplet_accuracy"})
+        serving, candidate = (evaluation_of(version, Slice([1] * 40)) for version in (SERVING, CANDIDATE))
+        with pytest.raises(NothingToCheckError, match="No test query has triplet_accuracy"):
+            regression(candidate, serving, other)
+
+
+def regression(
+    candidate: Evaluation,
+    serving: Evaluation,
+    settings: Settings,
+    learned_from: frozenset[bytes] = frozenset(),
+) -> Outcome:
+    return promotion.no_significant_regression(candidate, serving, learned_from, settings)
+
+
+def approved(
+    candidate: Evaluation,
+    serving: Evaluation,
+    settings: Settings,
+    learned_from: frozenset[bytes] = frozenset(),
+) -> bool:
+    measured = Measurements(candidate, serving, serving, learned_from=learned_from)
+    sane = SanityResult("finite", True, 0.0, 0.0, "")
+    return decide(measured, GateThresholds.from_settings(settings), [sane]).approved
 
 
 class TestDeferredEncoder:

@@ -18,6 +18,7 @@ from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index import checks as index
 from pipeline.promotion import checks as promotion
+from pipeline.promotion.judging import learned_before
 from pipeline.promotion.registry import ModelRecord, serving_model
 from pipeline.promotion.sanity import sanity_of
 from pipeline.training import checks as training
@@ -65,10 +66,17 @@ class Subject:
         """Raises NothingToCheckError without one."""
         return _there(self.model, "No fine-tuned model serves.")
 
+    def the_test_set(self) -> str:
+        """What the model was measured on. Raises NothingToCheckError without one."""
+        return _there(self.test_set, f"{self.the_model().name} was promoted without being measured.")
+
+    def learned_from(self) -> frozenset[bytes]:
+        """The queries of it that are no test of the model. Raises NothingToCheckError without one."""
+        return learned_before(self.bench, self.the_model(), self.the_test_set())
+
     def evaluations(self) -> tuple[Evaluation, Evaluation]:
         """Of the model, and of what it was measured against. Raises NothingToCheckError without them."""
-        model = self.the_model()
-        test_set = _there(self.test_set, f"{model.name} was promoted without being measured.")
+        model, test_set = self.the_model(), self.the_test_set()
         against = _there(self.against, f"{model.name} was not compared with another.")
         found = find_evaluation(self.bench.db, model.version, test_set)
         other = find_evaluation(self.bench.db, against, test_set)
@@ -178,8 +186,8 @@ CHECKS: tuple[Check, ...] = (
     _check(
         "model_evaluation",
         "model",
-        evaluation.no_significant_regression,
-        lambda s: evaluation.no_significant_regression(*s.evaluations(), s.bench.settings),
+        promotion.no_significant_regression,
+        lambda s: promotion.no_significant_regression(*s.evaluations(), s.learned_from(), s.bench.settings),
     ),
     _check(
         "promoted_model",

@@ -152,6 +152,7 @@ def test_what_was_learned_from_is_not_learned_again(
         for asset, data_version in (
             ("training_set", "old"),
             ("training_set", "new"),
+            ("model_checkpoint", "c"),
             ("model_evaluation", "e"),
         ):
             tags = {"dagster/data_version": data_version}
@@ -160,7 +161,7 @@ def test_what_was_learned_from_is_not_learned_again(
             )
     made = json.loads(json.dumps(made_last(settings, db)))
     assert "ann" not in json.dumps(made)
-    assert report_made_last(empty, made, "from a backup") == 2
+    assert report_made_last(empty, made, "from a backup") == 3
     with open_instance(empty) as instance:
         assert feedback_learned(instance) == 41
         event = instance.get_latest_data_version_record(dg.AssetKey("training_set"))

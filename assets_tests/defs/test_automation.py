@@ -13,11 +13,14 @@ import pytest
 from assets_tests.defs.ticking import run_of, serve, tick, with_settings
 from pipeline.corpus.repositories import Repository, remove_repository
 from pipeline.defs import sensors
-from pipeline.defs.alone import run_under_way
+from pipeline.defs.alone import fine_tuning_under_way, run_under_way
+from pipeline.defs.building import build_defs
 from pipeline.defs.in_process import Loop
+from pipeline.defs.reporting import materialized
 from pipeline.defs.schedules import nightly_fine_tuning
 from pipeline.encoders.encoder import Encoder
 from pipeline.feedback.importing import import_feedback
+from pipeline.feedback.news import newest_feedback_id
 from pipeline.index.embeddings import embed_missing
 from pipeline.progress import Silent
 from pipeline.promotion import registry
@@ -66,6 +69,81 @@ class TestNight:
         accept(workbench.db, tmp_path, "rolling mean")
         off = with_settings(workbench, nightly_min_pairs=1, finetune_disabled=True)
         assert "HONELOOP_FINETUNE_DISABLED" in at_night(off, instance).skip_message
+
+    @pytest.mark.usefixtures("extracted")
+    @pytest.mark.parametrize(
+        ("command", "fine_tunes"), [("run", True), ("train", True), ("index", False), ("promote", False)]
+    )
+    def test_only_what_fine_tunes_itself_takes_its_place(
+        self,
+        *,
+        workbench: Workbench,
+        instance: dg.DagsterInstance,
+        tmp_path: Path,
+        command: str,
+        fine_tunes: bool,
+    ):
+        """As with a `honeloop index` every night at two: a night is asked for once, and not again later."""
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        eager = with_settings(workbench, nightly_min_pairs=1)
+        with Loop.running(workbench.settings, Silent(), command):
+            assert run_under_way(workbench.db)
+            assert fine_tuning_under_way(workbench.db) is fine_tunes
+            result = at_night(eager, instance)
+        if fine_tunes:
+            assert "A run that fine-tunes is under way" in result.skip_message
+        else:
+            assert [request.run_key for request in result.run_requests] == ["night 2026-03-01"]
+        assert not fine_tuning_under_way(workbench.db)
+        assert at_night(eager, instance).run_requests
+
+
+class TestLearned:
+    """Feedback was learned when a model came of it, and not when it went into a training set."""
+
+    @pytest.mark.usefixtures("extracted")
+    def test_what_no_model_came_of_is_tried_again(
+        self, workbench: Workbench, instance: dg.DagsterInstance, minilm: Encoder, tmp_path: Path
+    ):
+        serve(workbench.db, minilm, workbench.settings)
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        all_train = {"min_pairs": 1, "test_percent": 1, "validation_percent": 1}
+        eager = with_settings(workbench, nightly_min_pairs=2, early_finetune_pairs=2, **all_train)
+        resource = dg.ResourceDefinition.hardcoded_resource(eager)
+        failed = (
+            build_defs({"workbench": resource})
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey("training_set"), dg.AssetKey("fine_tuned_model")],
+                run_config={"ops": {"fine_tuned_model": {"config": {"base": "no such model"}}}},
+                raise_on_error=False,
+            )
+        )
+        assert not failed.success
+        built = materialized(instance, "training_set")
+        assert built is not None
+        assert built["feedback_through"] == newest_feedback_id(workbench.db)
+        assert at_night(eager, instance).run_requests
+        assert tick(sensors.enough_new_feedback, eager, instance).run_requests
+
+    @pytest.mark.usefixtures("extracted")
+    @pytest.mark.parametrize("says_it", [True, False])
+    def test_what_a_model_came_of_is_not(
+        self, workbench: Workbench, instance: dg.DagsterInstance, tmp_path: Path, *, says_it: bool
+    ):
+        """A checkpoint of an earlier release does not say it: then its training set does."""
+        accept(workbench.db, tmp_path, "rolling mean", "smooth a series")
+        through = {"feedback_through": newest_feedback_id(workbench.db)}
+        instance.report_runless_asset_event(dg.AssetMaterialization("training_set", metadata=through))
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization("model_checkpoint", metadata=through if says_it else {})
+        )
+        eager = with_settings(workbench, nightly_min_pairs=1, early_finetune_pairs=1)
+        assert "0 new pairs" in at_night(eager, instance).skip_message
+        assert "0 new pairs" in tick(sensors.enough_new_feedback, eager, instance).skip_message
+        accept(workbench.db, tmp_path, "running average")
+        assert at_night(eager, instance).run_requests
 
 
 class TestNewFeedback:
@@ -213,6 +291,17 @@ class TestPassedEvaluation:
             registry.set_state(connection, other.version, "rejected", "gate", ["worse"])
         assert "rejected" in tick(sensors.passed_evaluation, workbench, instance).skip_message
 
+    @pytest.mark.parametrize("command", ["train", "run"])
+    def test_what_train_made_is_only_looked_at(
+        self, workbench: Workbench, instance: dg.DagsterInstance, other: registry.ModelRecord, command: str
+    ):
+        """What `run` made and could not ask the gate about, as it was killed, the sensor asks about."""
+        made = {"model_version": other.version, "test_set": "t1", "command": command}
+        instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation", metadata=made))
+        result = tick(sensors.passed_evaluation, workbench, instance)
+        assert len(result.run_requests) == (command == "run")
+        assert ("lets nothing serve" in str(result.skip_message)) is (command == "train")
+
 
 def test_nothing_starts_beside_a_run_of_the_whole_loop(
     workbench: Workbench, instance: dg.DagsterInstance, registered: Repository
@@ -229,5 +318,5 @@ def test_nothing_starts_beside_a_run_of_the_whole_loop(
             sensors.passed_evaluation,
         ):
             assert "whole loop" in tick(sensor, workbench, instance).skip_message
-        assert "whole loop" in at_night(workbench, instance).skip_message
+        assert "fine-tunes" in at_night(workbench, instance).skip_message
     assert tick(sensors.registered_repositories, workbench, instance).run_requests

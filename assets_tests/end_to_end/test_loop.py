@@ -17,17 +17,24 @@ import pygit2
 import pytest
 from typer.testing import CliRunner
 
+from assets_tests.defs.ticking import tick
 from assets_tests.end_to_end.tour import executed_tour, stored_outputs
 from pipeline.checks import run_checks
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
+from pipeline.defs import sensors
+from pipeline.defs.building import build_defs
 from pipeline.defs.dead_runs import IN_PROCESS_TAG
 from pipeline.defs.in_process import Loop, run_loop
 from pipeline.defs.instance import open_instance
+from pipeline.defs.reporting import materialized
 from pipeline.defs.results import RunResult
+from pipeline.defs.upstream import feedback_learned
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.frozen_sets import general_in_force, load_frozen
+from pipeline.feedback.importing import import_feedback
+from pipeline.feedback.news import newest_feedback_id
 from pipeline.index.serving import serving_index
 from pipeline.progress import Silent
 from pipeline.promotion.registry import list_models
@@ -253,6 +260,43 @@ def test_recipes_are_compared_and_no_model_comes_of_it(small: Settings, db: Data
     assert comparison.best is not None
     assert comparison.best.name == max(names[::-1], key=measured.__getitem__)
     assert list_models(db) == [base]
+
+
+def test_what_train_made_lets_nothing_serve_and_the_night_asks_the_gate(
+    small: Settings, db: Database, repository: Path, tmp_path: Path
+):
+    copy_from_click(DOCUMENTED, repository)
+    commit_all(repository, "Add more")
+    add_repository(db, "clicked", str(repository))
+    few = small.model_copy(update={"max_documentation_pairs": 16, "train_max_tokens": 32})
+    assert run_loop(few, Silent(), only_index=True).failures == []
+    judged = {"query": "wrap a stream", "repository": "clicked", "path": "utils.py", "judgement": "accept"}
+    (tmp_path / "judged.jsonl").write_text(json.dumps(judged))
+    assert import_feedback(db, tmp_path / "judged.jsonl").added == 1
+
+    trained = CliRunner(env=as_environment(few)).invoke(app, ["train", "--json"])
+
+    assert trained.exit_code == 0, trained.output
+    candidate = json.loads(trained.stdout)["model_version"]
+    bench = Workbench(few, database=db)
+    with open_instance(few) as instance:
+        skipped = tick(sensors.passed_evaluation, bench, instance)
+        assert skipped.run_requests == []
+        assert "`honeloop train`, which lets nothing serve" in skipped.skip_message
+        assert feedback_learned(instance) == 0  # so that the night has something to ask about
+
+        resource = dg.ResourceDefinition.hardcoded_resource(bench)
+        night = build_defs({"workbench": resource}).resolve_job_def("fine_tune")
+        night.execute_in_process(instance=instance, raise_on_error=False)
+
+        made = materialized(instance, "model_checkpoint")
+        assert made is not None
+        assert (made["model_version"], made["reused"]) == (candidate, True)
+        assert feedback_learned(instance) == newest_feedback_id(db) == 1
+        (request,) = tick(sensors.passed_evaluation, bench, instance).run_requests
+        assert candidate in str(request.run_key)
+    assert bench.model(candidate).state == "candidate"
+    assert serving_index(db).model_version != candidate
 
 
 def test_two_runs_do_not_meet(settings: Settings):

@@ -9,11 +9,14 @@ from io import StringIO
 import pytest
 from psycopg.types.json import Jsonb
 from rich.console import Console
+from typer.testing import CliRunner
 
 from assets_tests.evaluation.made import BASE, CANDIDATE, SERVING, Slice, evaluation, measured
 from assets_tests.evaluation.small_corpus import add_functions, functions
 from assets_tests.feedback.world import show
+from pipeline.cli import app
 from pipeline.config import Settings
+from pipeline.defs.results import RunResult
 from pipeline.encoders.sanity import SanityResult
 from pipeline.evaluation.online import record_interleaving
 from pipeline.evaluation.results import Evaluation
@@ -25,11 +28,13 @@ from pipeline.promotion import registry
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.gate import GateThresholds, Verdict, decide
 from pipeline.promotion.registry import State
+from pipeline.promotion.verdicts import list_verdicts
 from pipeline.store.connections import Database
 from pipeline.training.convergence import convergence_of
 from pipeline.training.history import Row
 
 SETTINGS = Settings(bootstrap_resamples=300)
+OTHER = "d" * 64
 SOUND = [SanityResult(name="finite", passed=True, value=0.0, limit=0.0, message="no NaN")]
 BEFORE, AFTER = (
     [Slice([3] * 40), Slice([2] * 20, "feedback")],
@@ -177,7 +182,7 @@ def test_an_approved_run_says_all_of_it_within_the_terminal(loop: Loop, width: i
     loop.train()
     loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
     loop.serve(CANDIDATE)
-    report = collect_run_report(loop.db, SETTINGS, EXAMPLES)
+    report = collect_run_report(loop.db, SETTINGS, EXAMPLES, judged=CANDIDATE)
     text = shown(report, width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "……" not in text
@@ -222,7 +227,9 @@ def test_the_json_says_the_same(loop: Loop) -> None:
     verdict = loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
     loop.serve(CANDIDATE)
     content = json.loads(
-        json.dumps(collect_run_report(loop.db, SETTINGS, EXAMPLES).to_json(), allow_nan=False)
+        json.dumps(
+            collect_run_report(loop.db, SETTINGS, EXAMPLES, judged=CANDIDATE).to_json(), allow_nan=False
+        )
     )
     assert content["corpus"] == {"snippets": 40, "contents": 40, "languages": {"python": 40}}
     assert content["training_set"]["pairs"]["feedback"] == {"test": 20, "train": 2}
@@ -250,7 +257,7 @@ def test_online_evidence_stands_beside_the_verdict(loop: Loop) -> None:
     with loop.db.connect() as connection:
         record_interleaving(connection, search, BASE, CANDIDATE, {row[0]: "candidate"})
     add_feedback(loop.db, search, row[0], "accept")
-    report = collect_run_report(loop.db, SETTINGS)
+    report = collect_run_report(loop.db, SETTINGS, judged=CANDIDATE)
     said = "Online, by interleaved searches: Not enough evidence: 1 won, 0 lost, 0 tied of 1 decided"
     assert said in " ".join(shown(report, 100).split())
     online = json.loads(json.dumps(report.to_json(), allow_nan=False))["online"]
@@ -260,7 +267,7 @@ def test_online_evidence_stands_beside_the_verdict(loop: Loop) -> None:
 def test_what_was_looked_at_is_shown_with_what_was_asked_for(loop: Loop) -> None:
     loop.train()
     loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
-    text = " ".join(shown(collect_run_report(loop.db, SETTINGS), 100).split())
+    text = " ".join(shown(collect_run_report(loop.db, SETTINGS, judged=CANDIDATE), 100).split())
     assert "✓ gain over serving 60" in text
     assert "≥ +.010" in text
     assert "✓ floor recall@100 1.000 ≥ 0.300" in text
@@ -273,7 +280,7 @@ def test_what_was_looked_at_is_shown_with_what_was_asked_for(loop: Loop) -> None
 def test_a_rejected_candidate_leaves_what_served(loop: Loop) -> None:
     loop.train()
     loop.judge(evaluation(CANDIDATE, *BEFORE), evaluation(BASE, *AFTER))
-    text = " ".join(shown(collect_run_report(loop.db, SETTINGS), 100).split())
+    text = " ".join(shown(collect_run_report(loop.db, SETTINGS, judged=CANDIDATE), 100).split())
     assert "minilm (bbbbbbbb) keeps serving: the candidate did not pass the gate" in text
     assert f"honeloop promote {CANDIDATE[:12]} --reason TEXT" in text
     assert "with 30 more test queries from feedback" in text
@@ -283,7 +290,7 @@ def test_a_rejected_candidate_leaves_what_served(loop: Loop) -> None:
 def test_too_little_evidence_is_said(loop: Loop) -> None:
     loop.train()
     loop.judge(evaluation(CANDIDATE, Slice([1] * 10)), evaluation(BASE, Slice([2] * 10)))
-    text = " ".join(shown(collect_run_report(loop.db, SETTINGS), 100).split())
+    text = " ".join(shown(collect_run_report(loop.db, SETTINGS, judged=CANDIDATE), 100).split())
     assert "there is not enough evidence" in text
     assert "Only 10 test queries can be compared on ndcg@10" in text
 
@@ -294,7 +301,7 @@ def test_a_second_run_with_nothing_new_says_so(loop: Loop) -> None:
     loop.judge(candidate, evaluation(BASE, *BEFORE))
     loop.serve(CANDIDATE)
     loop.judge(candidate, candidate)
-    report = collect_run_report(loop.db, SETTINGS)
+    report = collect_run_report(loop.db, SETTINGS, judged=CANDIDATE)
     text = shown(report, 100)
     assert "Nothing new to learn: minilm-cccccccccccc, made of this very data, serves already." in text
     assert "serving = candidate" in text
@@ -308,7 +315,7 @@ def test_serving_is_what_served_when_the_gate_decided(loop: Loop) -> None:
     base = evaluation(BASE, Slice([9] * 40), Slice([9] * 20, "feedback"))
     loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(SERVING, *BEFORE), base)
     loop.serve(CANDIDATE)
-    roles = collect_run_report(loop.db, SETTINGS).evaluations
+    roles = collect_run_report(loop.db, SETTINGS, judged=CANDIDATE).evaluations
     assert {role: each.model_version for role, each in roles.items()} == {
         "base": BASE,
         "serving": SERVING,
@@ -316,19 +323,42 @@ def test_serving_is_what_served_when_the_gate_decided(loop: Loop) -> None:
     }
 
 
+def test_a_run_reports_the_verdict_on_its_own_candidate(
+    loop: Loop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict that says the same again is not stored again: the last one stored is on another model."""
+    loop.train()
+    loop.model(OTHER, "candidate", "minilm-dddddddddddd", BASE)
+    candidate, base = evaluation(CANDIDATE, *BEFORE), evaluation(BASE, *AFTER)
+    given = loop.judge(candidate, base)
+    loop.judge(evaluation(OTHER, *BEFORE), base)
+    assert loop.judge(candidate, base) == given
+    assert [each.verdict.candidate_version for each in list_verdicts(loop.db)] == [OTHER, CANDIDATE]
+
+    def ran(*_: object, **__: object) -> RunResult:
+        index = {"action": "reused", "index_version": 1, "rows": 40, "recall_at_10": 0.9925}
+        return RunResult(index=index, training={"promoted_model": {"model_version": CANDIDATE}})
+
+    monkeypatch.setattr("pipeline.defs.in_process.run_part", ran)
+    environment = {"HONELOOP_HOME": str(settings.home), "HONELOOP_DATABASE_URL": str(settings.database_url)}
+    told = json.loads(CliRunner(env=environment).invoke(app, ["run", "--json"]).stdout)
+    assert told["candidate"]["model_version"] == CANDIDATE
+    assert told["verdict"]["candidate_version"] == CANDIDATE
+
+
 def test_a_run_that_trains_nothing_reports_on_the_index_alone(loop: Loop) -> None:
     loop.train()
     loop.judge(evaluation(CANDIDATE, *AFTER), evaluation(BASE, *BEFORE))
-    text = shown(collect_run_report(loop.db, SETTINGS, trained=False), 80)
+    text = shown(collect_run_report(loop.db, SETTINGS), 80)
     assert "40 snippets are indexed; minilm (bbbbbbbb) serves." in text
     assert "gate" not in text
 
 
 def test_secrets_that_were_left_out_are_told(loop: Loop) -> None:
-    assert "left out" not in shown(collect_run_report(loop.db, SETTINGS, trained=False), 100)
+    assert "left out" not in shown(collect_run_report(loop.db, SETTINGS), 100)
     with loop.db.connect() as connection:
         connection.execute("UPDATE repositories SET report = report || '{\"secrets\": 2}'")
-    report = collect_run_report(loop.db, SETTINGS, trained=False)
+    report = collect_run_report(loop.db, SETTINGS)
     assert "4 secrets (keys, tokens …) were recognised in the code and left out" in shown(report, 100)
     assert {source["report"]["secrets"] for source in report.to_json()["sources"]} == {2}
 

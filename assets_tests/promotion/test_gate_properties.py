@@ -12,7 +12,7 @@ from assets_tests.promotion.test_gate import SOUND, THRESHOLDS, UNSOUND
 from assets_tests.properties import few_or_many, holds
 from pipeline.encoders.sanity import SanityResult
 from pipeline.evaluation.metrics import METRICS
-from pipeline.promotion.gate import Measurements, decide
+from pipeline.promotion.gate import Measurements, decide, losses
 
 QUICK = replace(THRESHOLDS, resamples=100, permutations=1000)
 RANKS = st.integers(1, 120)
@@ -51,6 +51,25 @@ def test_it_is_a_pure_function(examples: int) -> None:
         assert decide(found, QUICK, sanity) == first
         assert decide(measurements(made), replace(QUICK), list(sanity)) == first
         assert (found, sanity) == (measurements(made), given)
+
+
+@few_or_many(25, 1_000)
+def test_what_it_approves_loses_nowhere(examples: int) -> None:
+    """The check `no_significant_regression` is made of `losses`: it must not contradict the verdict."""
+    approved = 0
+
+    @holds(examples, slices(), st.integers(1, 5), st.sampled_from(["none", "holm"]))
+    def check(made: tuple[list[Slice], list[Slice]], every: int, correction: str) -> None:
+        nonlocal approved
+        found = measurements(made)
+        learned = frozenset(each.query_key for each in found.candidate.per_query[:: every + 1])
+        thresholds = replace(QUICK, slice_correction=correction)
+        looked_at = losses(found.candidate, found.serving, learned, thresholds)
+        if decide(replace(found, learned_from=learned), thresholds, SOUND).approved:
+            approved += 1
+            assert all(each.passed for each in looked_at)
+
+    assert approved or examples < 100
 
 
 @few_or_many(25, 1_000)

@@ -10,6 +10,7 @@ import pytest
 
 from assets_tests.evaluation.small_corpus import add_functions, add_snippet, blur, functions
 from assets_tests.evaluation.test_evaluating import documentation_pair, feedback_pair
+from pipeline.checks import CHECKS, Subject
 from pipeline.config import Settings
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.evaluating import evaluate_on, freeze_test_set
@@ -178,6 +179,10 @@ def test_what_a_model_before_the_candidate_learned_from_is_no_test_of_it(
         "general set over base": 7,
     }
     assert "(3 of all left out, as a model before it learned from their code)" in verdict.reasons[0]
+    # Nor does the check of the evaluation ask them.
+    (check,) = [each for each in CHECKS if each.name == "no_significant_regression"]
+    subject = Subject(bench, model=candidate, against=serving.version, test_set=tonight.name)
+    assert "on 7 test queries" in check.body(subject).message
     # The same set from the base is judged by all that it holds out.
     cousin = replace(candidate, base_version=minilm.version)
     verdict = judge(bench, cousin, tonight.name, general.name)

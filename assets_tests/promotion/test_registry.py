@@ -214,6 +214,18 @@ def test_saying_the_same_again_records_nothing_but_new_reasons_are_kept(db: Data
     assert [event.reasons for event in registry.list_events(db, version)] == [("still worse",), ("worse",)]
 
 
+def test_a_person_who_says_the_same_again_means_it_again(db: Database) -> None:
+    version = add(db, "a")
+    for _ in range(2):
+        set_state(db, version, "approved", "person", "I mean it")
+    first, second = reversed(registry.list_events(db, version))
+    assert (first.from_state, second.from_state) == ("candidate", "approved")
+    assert first.reasons == second.reasons == ("I mean it",)
+    assert first.at < second.at
+    set_state(db, version, "approved", "gate", "I mean it")  # no decision of its own
+    assert len(registry.list_events(db, version)) == 2
+
+
 def test_no_version_goes_back_to_where_it_started(db: Database) -> None:
     version = add(db, "a", "retired")
     for state in ("base", "candidate"):

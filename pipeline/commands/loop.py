@@ -48,7 +48,7 @@ def run(json: Json = False) -> None:
     settings = settings_in_force()
     with shown_progress(json) as progress:
         result = _run(settings, progress, "run")
-    _report(settings, result, as_json=json, trained=bool(result.training))
+    _report(settings, result, as_json=json)
 
 
 def index(
@@ -61,7 +61,7 @@ def index(
     settings = settings_in_force()
     with shown_progress(json) as progress:
         result = _run(settings, progress, "index", source=source)
-    _report(settings, result, as_json=json, trained=False)
+    _report(settings, result, as_json=json)
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
     if names is not None:
         from pipeline.defs.in_process import Loop
 
-        with shown_progress(json) as progress, Loop.running(settings, progress) as loop:
+        with shown_progress(json) as progress, Loop.running(settings, progress, "train") as loop:
             comparison = loop.compare(names, base)
         _print_recipes(comparison, as_json=json)
         return
@@ -139,15 +139,17 @@ def _print_recipes(comparison: RecipeComparison, *, as_json: bool) -> None:
         output().print(render_comparison(comparison))
 
 
-def _report(settings: Settings, result: RunResult, *, as_json: bool, trained: bool) -> None:
+def _report(settings: Settings, result: RunResult, *, as_json: bool) -> None:
     """Shows what the run left in the database; a failure is said after it, and exits with 1."""
     from pipeline.evaluation.run_report import collect_run_report
     from pipeline.evaluation.run_report_view import render_run_report
     from pipeline.store.connections import open_database
 
-    judged = trained and "promoted_model" in result.training
     report = collect_run_report(
-        open_database(settings), settings, [_example(example) for example in result.examples], trained=judged
+        open_database(settings),
+        settings,
+        [_example(example) for example in result.examples],
+        judged=result.training.get("promoted_model", {}).get("model_version"),
     )
     failure = result.failures[0] if result.failures else None
     if as_json:

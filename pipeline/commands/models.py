@@ -183,7 +183,7 @@ def promote(
         else:
             from pipeline.defs.in_process import Loop
 
-            with Loop.running(settings, progress) as loop:
+            with Loop.running(settings, progress, "promote") as loop:
                 record = approve(loop.workbench.db, settings, version, reason, progress=progress)
                 progress.note(f"{record.name} ({record.version[:12]}) is approved.")
                 loop.finish_promotion()

@@ -7,9 +7,11 @@ import psycopg
 
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import Connection, Database
-from pipeline.store.locks import is_held, try_lock, unlock
+from pipeline.store.locks import is_held, try_lock, unlock, wait_for_lock
 
 LOCK = "honeloop.run_loop"
+# Held beside it, and only beside it, by a run that fine-tunes.
+FINE_TUNING_LOCK = "honeloop.run_loop.fine_tuning"
 
 
 def run_under_way(db: Database) -> bool:
@@ -17,14 +19,23 @@ def run_under_way(db: Database) -> bool:
     return is_held(db, LOCK)
 
 
+def fine_tuning_under_way(db: Database) -> bool:
+    """Whether a run of the loop that fine-tunes is under way in any process, whatever it is at now."""
+    return is_held(db, FINE_TUNING_LOCK)
+
+
 @contextmanager
-def only_one(db: Database) -> "Generator[OnlyOne]":
+def only_one(db: Database, *, fine_tunes: bool = False) -> "Generator[OnlyOne]":
     """Holds the lock for the block.
+
+    Args:
+        db: The loop's.
+        fine_tunes: Whether fine-tuning is part of what is done meanwhile.
 
     Raises:
         HoneloopError: another process holds it.
     """
-    lock = OnlyOne(db)
+    lock = OnlyOne(db, fine_tunes=fine_tunes)
     try:
         lock.require()
         yield lock
@@ -35,8 +46,9 @@ def only_one(db: Database) -> "Generator[OnlyOne]":
 class OnlyOne:
     """The lock of the run under way. Made by `only_one`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, fine_tunes: bool = False) -> None:
         self._db = db
+        self._fine_tunes = fine_tunes
         self._held = ExitStack()
         self._connection: Connection | None = None
 
@@ -60,6 +72,11 @@ class OnlyOne:
                 hint="Wait until it ends; `honeloop status` shows the runs.",
             )
         self._held.callback(unlock, connection, LOCK)
+        if self._fine_tunes:
+            wait_for_lock(
+                connection, FINE_TUNING_LOCK
+            )  # of one that ended just now, for a moment at the most
+            self._held.callback(unlock, connection, FINE_TUNING_LOCK)
         self._connection = connection
 
     def let_go(self) -> None:

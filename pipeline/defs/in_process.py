@@ -16,6 +16,7 @@ import dagster as dg
 from pipeline.config import Settings
 from pipeline.corpus import repositories
 from pipeline.defs.alone import OnlyOne, only_one
+from pipeline.defs.by_command import COMMAND_TAG
 from pipeline.defs.dead_runs import IN_PROCESS_TAG, close_dead_runs
 from pipeline.defs.failing import failures_in, warnings_in, was_interrupted
 from pipeline.defs.instance import open_instance
@@ -70,7 +71,7 @@ def run_loop(
         HoneloopError: another run is under way, or the database cannot be reached.
         BadInputError: `source` is not registered.
     """
-    with Loop.running(settings, progress) as loop:
+    with Loop.running(settings, progress, "index" if only_index else "run") as loop:
         if loop.index(source) and not only_index and loop.train(base):
             loop.promote()
             loop.finish_promotion()
@@ -78,6 +79,7 @@ def run_loop(
 
 
 PARTS = ("run", "index", "train")
+FINE_TUNING = ("run", "train")
 
 
 def run_part(
@@ -98,7 +100,7 @@ def run_part(
         raise BadInputError(f"There is no part {part!r}.", hint=f"Choose one of {', '.join(PARTS)}.")
     if part != "train":
         return run_loop(settings, progress, only_index=part == "index", source=source, base=base)
-    with Loop.running(settings, progress) as loop:
+    with Loop.running(settings, progress, part) as loop:
         loop.train(base)
         return loop.result
 
@@ -106,29 +108,38 @@ def run_part(
 class Loop:
     """The steps of the loop, each a Dagster run, collected into one result. Made by `running`."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, alone: OnlyOne) -> None:
+    def __init__(
+        self, workbench: Workbench, instance: dg.DagsterInstance, alone: OnlyOne, command: str
+    ) -> None:
         from pipeline.defs.building import build_defs
 
         self.workbench = workbench
         self.result = RunResult()
         self._instance = instance
         self._alone = alone
+        self._command = command
         workbench_resource = dg.ResourceDefinition.hardcoded_resource(workbench)
         definitions = build_defs({WORKBENCH: workbench_resource})
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
     @classmethod
     @contextmanager
-    def running(cls, settings: Settings, progress: Progress) -> "Generator[Loop]":
+    def running(cls, settings: Settings, progress: Progress, command: str = "run") -> "Generator[Loop]":
         """A loop that is the only one running on this database.
+
+        Args:
+            settings: What is in force.
+            progress: Told of every stage.
+            command: For which command of `honeloop` it runs.
 
         Raises:
             HoneloopError: another one is.
         """
         workbench = Workbench(settings, progress)
-        with only_one(workbench.db) as alone, open_instance(settings) as instance:
+        alone = only_one(workbench.db, fine_tunes=command in FINE_TUNING)
+        with alone as lock, open_instance(settings) as instance:
             close_dead_runs(instance, others_in_process=False)
-            loop = cls(workbench, instance, alone)
+            loop = cls(workbench, instance, lock, command)
             loop.synchronise()
             yield loop
 
@@ -305,7 +316,7 @@ class Loop:
             partition_key=partition,
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={**_QUIET, **(config or {})},
-            tags={IN_PROCESS_TAG: run_id, HOST_TAG: this_host()},
+            tags={IN_PROCESS_TAG: run_id, HOST_TAG: this_host(), COMMAND_TAG: self._command},
             raise_on_error=False,
         )
         self.result.run_ids.append(executed.run_id)

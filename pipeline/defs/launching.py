@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from pipeline.config import Settings
+from pipeline.defs.by_command import COMMAND_TAG
 from pipeline.defs.failing import failures_in
 from pipeline.defs.instance import open_instance
 from pipeline.defs.progress_lines import ProgressReader
@@ -130,7 +131,7 @@ def _launched(address: str, config: Mapping[str, Any], part: str) -> tuple[dict[
                 },
                 "mode": "default",
                 "runConfigData": {"ops": {"the_whole_loop": {"config": config}}},
-                "executionMetadata": {"tags": [{"key": "honeloop/command", "value": part}]},
+                "executionMetadata": {"tags": [{"key": COMMAND_TAG, "value": part}]},
             }
         },
     )["launchRun"]

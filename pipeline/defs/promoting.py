@@ -38,8 +38,8 @@ def wait_until_it_serves(
         Its record, and the metadata of the index that serves.
 
     Raises:
-        HoneloopError: the backfill was cancelled or given up, the index could not be built, another model was
-            approved meanwhile, or Dagster went away.
+        HoneloopError: the backfill was cancelled or given up, the index could not be built or somebody
+            cancelled that, another model was approved meanwhile, or Dagster went away.
     """
     with open_instance(bench.settings) as instance:
         bench.progress.note(f"Dagster finishes it: {address}/overview/backfills")
@@ -90,6 +90,8 @@ def _goes_on(
     builds = instance.get_runs(
         filters=dg.RunsFilter(job_name="refresh_index", created_after=approved), limit=ATTEMPTS
     )
+    if builds and builds[0].status == dg.DagsterRunStatus.CANCELED:
+        raise HoneloopError(f"Building the index of {model.name} was cancelled.", hint=hint)
     if len(builds) == ATTEMPTS and all(run.status == dg.DagsterRunStatus.FAILURE for run in builds):
         said = " ".join(failure_sentences(instance, builds[0].run_id))
         raise HoneloopError(f"The index of {model.name} could not be built: {said}", hint=hint)

@@ -8,7 +8,7 @@ from datetime import date
 import dagster as dg
 
 from pipeline.config import load_settings
-from pipeline.defs.alone import run_under_way
+from pipeline.defs.alone import fine_tuning_under_way
 from pipeline.defs.jobs import expire, fine_tune
 from pipeline.defs.upstream import feedback_learned
 from pipeline.feedback.news import count_new_pairs
@@ -33,13 +33,14 @@ def nightly_fine_tuning(
     settings = workbench.settings
     if settings.finetune_disabled:
         return dg.SkipReason("HONELOOP_FINETUNE_DISABLED is set.")
-    if run_under_way(workbench.db):
-        return dg.SkipReason("A run of the whole loop is under way, which fine-tunes.")
+    # Only then: there is one such moment a night, and a run that indexes would take the night along.
+    if fine_tuning_under_way(workbench.db):
+        return dg.SkipReason("A run that fine-tunes is under way: `honeloop run`, or `honeloop train`.")
     new = count_new_pairs(workbench.db, settings, feedback_learned(context.instance))
     if new < settings.nightly_min_pairs:
         return dg.SkipReason(
-            f"{new} new pairs from feedback since the last training set; {settings.nightly_min_pairs} make a "
-            "night worth it (HONELOOP_NIGHTLY_MIN_PAIRS)."
+            f"{new} new pairs from feedback since the last model was trained; {settings.nightly_min_pairs} "
+            "make a night worth it (HONELOOP_NIGHTLY_MIN_PAIRS)."
         )
     night: date = context.scheduled_execution_time.date()
     return dg.RunRequest(run_key=f"night {night.isoformat()}", tags={"honeloop/new_pairs": str(new)})

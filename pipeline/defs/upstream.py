@@ -58,9 +58,23 @@ def fine_tuned(instance: dg.DagsterInstance) -> dict[str, Any]:
     return _required(instance, "fine_tuned_model")
 
 
-def feedback_learned(instance: dg.DagsterInstance) -> int:
+def feedback_in_training_set(instance: dg.DagsterInstance) -> int:
     """The id of the last judgement that the newest training set could learn from; 0 without one."""
     return int((materialized(instance, "training_set") or {}).get("feedback_through", 0))
+
+
+def feedback_learned(instance: dg.DagsterInstance) -> int:
+    """The id of the last judgement that a model could learn from; 0 without one.
+
+    By the last checkpoint: a training set that no model came of has taught nobody. Where a checkpoint does
+    not say it, as those of earlier releases, the newest training set does.
+    """
+    checkpoint = materialized(instance, "model_checkpoint")
+    if checkpoint is None:
+        return 0
+    if "feedback_through" not in checkpoint:
+        return feedback_in_training_set(instance)
+    return int(checkpoint["feedback_through"])
 
 
 def _required(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Whether a measured model is fit to be decided about, read from its stored evaluation and its weights."""
+"""Whether a measured model is fit to be decided about, read from its stored evaluation and its weights.
+
+What does not belong here: whether it is worse than another, which is for the gate to say (promotion/).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.checking import NothingToCheckError, Outcome
+from pipeline.checking import Outcome
 from pipeline.config import Settings
-from pipeline.evaluation.compare import metric_difference, paired_queries
 from pipeline.evaluation.results import Evaluation
 
 if TYPE_CHECKING:
@@ -43,31 +45,4 @@ def metrics_reach_thresholds(evaluation: Evaluation, settings: Settings) -> Outc
         + (f" These are no shares: {', '.join(absurd)}." if absurd else ""),
         {name: round(mean, 4) for name, mean in means.items()},
         hint="HONELOOP_MIN_METRIC is the limit.",
-    )
-
-
-def no_significant_regression(candidate: Evaluation, serving: Evaluation, settings: Settings) -> Outcome:
-    """The candidate is not worse than what serves beyond chance, in the gate's metric over all queries."""
-    if candidate.model_version == serving.model_version:
-        return Outcome(True, "The candidate is the model that serves.")
-    difference = metric_difference(
-        paired_queries(candidate, serving),
-        settings.gate_metric,
-        settings.bootstrap_resamples,
-        settings.permutations,
-        settings.seed,
-    )
-    if difference is None:
-        raise NothingToCheckError(f"No test query has {settings.gate_metric}.")
-    return Outcome(
-        difference.high >= 0,
-        f"{settings.gate_metric} of the candidate less that of the serving model: {difference.mean:+.3f} "
-        f"({difference.interval}) over {difference.count} queries.",
-        {
-            "mean": round(difference.mean, 4),
-            "low": round(difference.low, 4),
-            "high": round(difference.high, 4),
-        },
-        hint="The candidate does not serve; more feedback, or other training settings, may make a better "
-        "one.",
     )

@@ -160,7 +160,7 @@ def collect_run_report(
     settings: Settings,
     examples: Sequence[ExampleSearch] = (),
     *,
-    trained: bool = True,
+    judged: str | None = None,
 ) -> RunReport:
     """Reads what the run left in the database.
 
@@ -168,15 +168,15 @@ def collect_run_report(
         db: The database.
         settings: The thresholds, for what to do next.
         examples: Searches before and after, made by the caller.
-        trained: Whether the run trained; else the report is about sources and index alone, whatever an
-            earlier run measured.
+        judged: The model version that the gate decided about in this run. The registry cannot tell: a
+            verdict that says what the last one on its model said is not stored again. None: the report is
+            about sources and index alone, whatever an earlier run measured.
     """
     with db.connect() as connection:
         sources = _sources(connection)
         corpus = _corpus(connection)
-        version = _judged_last(connection) if trained else None
-        candidate = None if version is None else registry.get_model(connection, version)
-        training = _training(connection, candidate) if trained else None
+        candidate = None if judged is None else registry.get_model(connection, judged)
+        training = None if candidate is None else _training(connection, candidate)
         serving = _serving(connection)
     verdict = None if candidate is None else Verdict.from_json(candidate.metrics["verdict"])
     evaluations: dict[str, Evaluation] = {}
@@ -225,11 +225,11 @@ def _corpus(connection: Connection) -> Corpus:
     return Corpus(sum(languages.values()), row[0] if row else 0, languages)
 
 
-def _training(connection: Connection, candidate: ModelRecord | None) -> TrainingData | None:
+def _training(connection: Connection, candidate: ModelRecord) -> TrainingData | None:
     """The training set the candidate learned from, else the newest."""
     row = connection.execute(
         "SELECT id, counts FROM training_sets ORDER BY id IS NOT DISTINCT FROM %s DESC, id DESC LIMIT 1",
-        [candidate.training_set_id if candidate else None],
+        [candidate.training_set_id],
     ).fetchone()
     if row is None:
         return None
@@ -248,16 +248,6 @@ def _training(connection: Connection, candidate: ModelRecord | None) -> Training
         ).fetchall()
     )
     return TrainingData(row[0], pairs, negatives, row[1])
-
-
-def _judged_last(connection: Connection) -> str | None:
-    row = connection.execute(
-        "SELECT version FROM model_versions m WHERE metrics ? 'verdict'"
-        # By their numbers, as clocks go back.
-        " ORDER BY (SELECT max(id) FROM verdicts WHERE model_version = m.version) DESC NULLS LAST,"
-        " metrics -> 'verdict' ->> 'at' DESC LIMIT 1"
-    ).fetchone()
-    return None if row is None else row[0]
 
 
 def _evaluations(db: Database, candidate: ModelRecord, verdict: Verdict) -> dict[str, Evaluation]:

@@ -33,6 +33,7 @@ __all__ = [
     "Measurements",
     "Verdict",
     "decide",
+    "losses",
 ]
 
 
@@ -90,12 +91,11 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
     candidate, serving, base = measured.candidate, measured.serving, measured.base
     pairs = _tests(paired_queries(candidate, serving), measured.learned_from)
     with_base = _tests(paired_queries(candidate, base), measured.learned_from)
-    feedback = _of_feedback(pairs)
-    primary = "feedback" if len(feedback) >= thresholds.min_queries else ALL
+    primary = _primary(pairs, thresholds)
     unusable = _unusable(measured, thresholds.metric)
     difference = None
     if not unusable:
-        difference = _difference(feedback if primary == "feedback" else pairs, thresholds)
+        difference = _difference(_of(primary, pairs), thresholds)
     general, learned = measured.general, len(measured.learned_from)
 
     def verdict(decision: Decision, reasons: Sequence[str], findings: Sequence[Finding] = ()) -> Verdict:
@@ -135,12 +135,11 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
     gain = _gain("serving", difference, primary, thresholds, learned)
     others: list[Finding] = []
     if base.model_version not in (serving.model_version, candidate.model_version):
-        chosen = _of_feedback(with_base) if primary == "feedback" else with_base
-        over_base = _difference(chosen, thresholds)
+        over_base = _difference(_of(primary, with_base), thresholds)
         if over_base is None or over_base.count < thresholds.min_queries:
             return verdict("not enough evidence", ["Too few test queries can be compared with the base."])
         others.append(_gain("base", over_base, primary, thresholds, learned))
-    others += _floors(_of_feedback(pairs) if primary == "feedback" else pairs, thresholds)
+    others += _floors(_of(primary, pairs), thresholds)
     if general is not None:
         others += _general(general, thresholds)
     slices = _slices(pairs, primary, thresholds)
@@ -156,6 +155,30 @@ def decide(measured: Measurements, thresholds: GateThresholds, sanity: Sequence[
         said = [each.sentence for each in others if not each.about.startswith("floor")]
         return verdict("approved", [gain.sentence, *said, harmless], findings)
     return verdict("rejected", [gain.sentence, *failed, *unsound], findings)
+
+
+def losses(
+    candidate: Evaluation, serving: Evaluation, learned_from: frozenset[bytes], thresholds: GateThresholds
+) -> list[Finding]:
+    """Where the candidate loses against what serves, by the rule for slices: in what decides, first, and in
+    every slice. None of an approved candidate fails, as what decides gains; empty if nothing was measured.
+
+    Raises:
+        HoneloopError: the models were not measured on the same test set.
+    """
+    pairs = _tests(paired_queries(candidate, serving), learned_from)
+    primary = _primary(pairs, thresholds)
+    difference = _difference(_of(primary, pairs), thresholds)
+    slices = _slices(pairs, primary, thresholds)
+    if difference is None:
+        return slices
+    about = "the whole test set" if primary == ALL else f"origin {primary}"
+    if difference.count < thresholds.slice_min_queries:
+        return [_too_small(about, difference), *slices]
+    harmed = _harmed(difference, _p_of(difference), thresholds)
+    said = f"{_held(about, difference, thresholds, harmed=harmed)}."
+    limit = -thresholds.max_slice_regression
+    return [Finding(about, not harmed, said, difference, limit=limit), *slices]
 
 
 def describe(difference: Difference) -> str:
@@ -239,7 +262,7 @@ def _general(general: GeneralMeasurements, thresholds: GateThresholds) -> list[F
 
 def _slices(pairs: Pairs, primary: str, thresholds: GateThresholds) -> list[Finding]:
     """Every slice, each set of queries once: a slice that holds them all, or the deciding one, is judged."""
-    judged = {_keys(_of_feedback(pairs) if primary == "feedback" else pairs)}
+    judged = {_keys(_of(primary, pairs))}
     found: list[tuple[str, Difference]] = []
     for dimension in DIMENSIONS:
         for name, some in sliced(pairs, dimension).items():
@@ -254,15 +277,9 @@ def _slices(pairs: Pairs, primary: str, thresholds: GateThresholds) -> list[Find
     findings: list[Finding] = []
     for (about, difference), corrected in zip(large, adjusted, strict=True):
         p = corrected if thresholds.slice_correction == "holm" else _p_of(difference)
-        harmed = (
-            difference.mean < -thresholds.max_slice_regression
-            and difference.high < 0
-            and p < thresholds.significance
-        )
+        harmed = _harmed(difference, p, thresholds)
         said = (
-            f"{about.capitalize()} {'loses' if harmed else 'holds'}: {thresholds.metric} on "
-            f"{difference.count:,} test queries {describe(difference)}; at most "
-            f"-{thresholds.max_slice_regression:.3f} is allowed. Corrected for {len(large)} slices, p is "
+            f"{_held(about, difference, thresholds, harmed=harmed)}. Corrected for {len(large)} slices, p is "
             f"{_p(corrected)}."
         )
         findings.append(
@@ -275,11 +292,30 @@ def _slices(pairs: Pairs, primary: str, thresholds: GateThresholds) -> list[Find
                 adjusted_p=corrected,
             )
         )
-    for about, difference in found:
-        if difference.count < thresholds.slice_min_queries:
-            said = f"{about.capitalize()} has {difference.count} test queries, too few to decide anything."
-            findings.append(Finding(about, True, said, difference, decides=False))
-    return findings
+    small = [(about, each) for about, each in found if each.count < thresholds.slice_min_queries]
+    return [*findings, *(_too_small(about, each) for about, each in small)]
+
+
+def _harmed(difference: Difference, p: float, thresholds: GateThresholds) -> bool:
+    """Whether it is a loss that counts: of more than is allowed, and beyond chance."""
+    return (
+        difference.mean < -thresholds.max_slice_regression
+        and difference.high < 0
+        and p < thresholds.significance
+    )
+
+
+def _held(about: str, difference: Difference, thresholds: GateThresholds, *, harmed: bool) -> str:
+    return (
+        f"{about.capitalize()} {'loses' if harmed else 'holds'}: {thresholds.metric} on "
+        f"{difference.count:,} test queries {describe(difference)}; at most "
+        f"-{thresholds.max_slice_regression:.3f} is allowed"
+    )
+
+
+def _too_small(about: str, difference: Difference) -> Finding:
+    said = f"{about.capitalize()} has {difference.count} test queries, too few to decide anything."
+    return Finding(about, True, said, difference, decides=False)
 
 
 def _unusable(measured: Measurements, metric: str) -> list[str]:
@@ -317,8 +353,13 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _of_feedback(pairs: Pairs) -> Pairs:
-    return [pair for pair in pairs if pair[0].origin == "feedback"]
+def _primary(pairs: Pairs, thresholds: GateThresholds) -> str:
+    """What decides: feedback where there is enough of it, else all queries."""
+    return "feedback" if len(_of("feedback", pairs)) >= thresholds.min_queries else ALL
+
+
+def _of(primary: str, pairs: Pairs) -> Pairs:
+    return pairs if primary == ALL else [pair for pair in pairs if pair[0].origin == primary]
 
 
 def _keys(pairs: Pairs) -> frozenset[bytes]:

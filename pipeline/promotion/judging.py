@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pipeline.promotion.gate import GateThresholds, GeneralMeasurements, Measure
 from pipeline.promotion.registry import ModelRecord
 from pipeline.promotion.sanity import sanity_of
 from pipeline.training.earlier_sets import earlier_sets
+from pipeline.training.pairs import TrainingSet
 from pipeline.training.training_set import load_training_set
 
 if TYPE_CHECKING:
@@ -60,19 +62,33 @@ def measurements(
     """
     versions = (candidate.version, *others)
     first, second, third = (_evaluation(bench, version, test_set) for version in versions)
-    # Tonight's own test set was kept free of what the candidate learned from when it was made, but not of
-    # what the models before it did: a pair may be gone since, or have given way to one that tests.
     own = candidate.training_set_id
-    earlier = list(earlier_sets(bench.db, candidate, own))
-    learned = learned_from(load_frozen(bench.db, test_set), *earlier) if earlier else frozenset[bytes]()
+    earlier = list(earlier_sets(bench.db, candidate, own))  # see `learned_before`
+    learned = _learned_from(bench, test_set, earlier)
     measured = Measurements(first, second, third, learned_from=learned)
     if general is None:
         return measured
     if general != test_set:
         sets = earlier if own is None else [load_training_set(bench.db, own), *earlier]
-        learned = learned_from(load_frozen(bench.db, general), *sets) if sets else frozenset[bytes]()
+        learned = _learned_from(bench, general, sets)
     of_general = (_evaluation(bench, version, general) for version in versions)
     return replace(measured, general=GeneralMeasurements(*of_general, learned_from=learned))
+
+
+def learned_before(bench: Workbench, candidate: ModelRecord, test_set: str) -> frozenset[bytes]:
+    """The queries of the candidate's own test set that are no test of it.
+
+    The set was kept free of what the candidate learned from when it was made, but not of what the models
+    before it did: a pair may be gone since, or have given way to one that tests.
+
+    Raises:
+        HoneloopError: the test set is no longer there.
+    """
+    return _learned_from(bench, test_set, list(earlier_sets(bench.db, candidate, candidate.training_set_id)))
+
+
+def _learned_from(bench: Workbench, test_set: str, sets: Sequence[TrainingSet]) -> frozenset[bytes]:
+    return learned_from(load_frozen(bench.db, test_set), *sets) if sets else frozenset()
 
 
 def _evaluation(bench: Workbench, version: str, test_set: str) -> Evaluation:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 State = Literal["base", "candidate", "approved", "serving", "retired", "rejected"]
 STATES: tuple[State, ...] = get_args(State)
+# Who decides by rule; all others are persons.
+BY_RULE = frozenset(("gate", "index", "registry"))
 
 _PREFIX = re.compile(r"[0-9a-fA-F]{6,64}")
 _COLUMNS = (
@@ -240,7 +242,8 @@ def set_state(
 
     One version serves and at most one is approved to follow it: setting either retires the one before it.
     What serves goes on serving until another takes its place: an index that serves has a model that does.
-    Saying what already holds, with the same reasons as last time, records nothing.
+    Saying what already holds, with the same reasons as last time, records nothing, unless a person says it:
+    they mean that it be tried again.
 
     Raises:
         BadInputError: no such version is registered, or it serves, perhaps since a moment ago.
@@ -260,7 +263,8 @@ def set_state(
         last = connection.execute(
             "SELECT reasons FROM model_events WHERE version = %s ORDER BY id DESC LIMIT 1", [version]
         ).fetchone()
-        if not reasons or (last is not None and last[0] == list(reasons)):
+        said_before = last is not None and last[0] == list(reasons)
+        if not reasons or (said_before and actor in BY_RULE):
             return before
     elif state in ("base", "candidate"):
         raise ValueError(f"a version starts as {state}, and never becomes it: {version} is {before}")

@@ -6,6 +6,7 @@ import dagster as dg
 
 from pipeline.defs.assets.corpus import OWNERS
 from pipeline.defs.assets.training import model_checkpoint
+from pipeline.defs.by_command import command_of
 from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
 from pipeline.defs.upstream import candidate_of, evaluated, training_set_of
@@ -86,6 +87,7 @@ def model_evaluation(
                 "corpus": measured.corpus,
                 "ranked": measured.ranking.said,
                 **computed_by,
+                **command_of(context),
                 "reused": all(evaluation.reused for evaluation in found.values()),
                 **{name: round(interval.mean, 4) for name, interval in measured.overall.items()},
                 "metrics": dg.MetadataValue.md(report.metrics_markdown(named, comparison)),

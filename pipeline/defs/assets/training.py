@@ -8,10 +8,11 @@ from pydantic import Field
 
 from pipeline.config import load_settings
 from pipeline.defs.assets.corpus import OWNERS, snippets
+from pipeline.defs.by_command import command_of, is_only_looked_at
 from pipeline.defs.freshness import model_is_fresh
 from pipeline.defs.pools import TRAINING
 from pipeline.defs.reporting import picture, reported, table
-from pipeline.defs.upstream import fine_tuned, training_set_of
+from pipeline.defs.upstream import feedback_in_training_set, feedback_learned, fine_tuned, training_set_of
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
@@ -102,6 +103,8 @@ def fine_tuned_model(
     with reported(context.log, workbench.progress) as progress, learning(workbench.db):
         settings = workbench.settings
         base = workbench.named_model(config.base)
+        # Now, and before the set is read: one that is built meanwhile, or while this trains, knows more.
+        through = feedback_in_training_set(context.instance)
         run = plan_run(workbench, training_set_of(context.instance, workbench), base, settings)
         made = run.make(progress)
         account = account_of(settings, run.key)
@@ -116,6 +119,7 @@ def fine_tuned_model(
                 "base_version": base.version,
                 "base": base.name,
                 "training_set_id": run.training_set.id,
+                "feedback_through": through,
                 "reused": made == "checkpoint",
                 "recipe in full": dg.MetadataValue.json(account.recipe),
                 "stages": _stages(account),
@@ -169,6 +173,10 @@ def model_checkpoint(
             lineage=checkpoint.manifest["lineage"],
         )
         progress.note(f"Checkpoint of {record.name}: {checkpoint.path}")
+        command = command_of(context)
+        through = int(trained.get("feedback_through", 0))
+        if is_only_looked_at(command):
+            through = feedback_learned(context.instance)  # the night that follows asks the gate about it
         return dg.MaterializeResult(
             metadata={
                 "model_version": record.version,
@@ -179,6 +187,9 @@ def model_checkpoint(
                 "reused": reused,
                 "base_version": base.version,
                 "training_set_id": pairs.id,
+                # Only here does it count as learned: see `feedback_learned`.
+                "feedback_through": through,
+                **command,
                 "manifest": dg.MetadataValue.json(checkpoint.manifest),
             },
             data_version=dg.DataVersion(record.version),

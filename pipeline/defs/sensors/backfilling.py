@@ -53,7 +53,7 @@ def embed_everything(
         PartitionBackfill.from_asset_graph_subset(
             backfill_id=backfill_id,
             backfill_timestamp=time.time(),
-            tags={KEY_TAG: _key(workbench, model), SENSOR_NAME_TAG: "index_upkeep"},
+            tags={KEY_TAG: approval_of(workbench, model), SENSOR_NAME_TAG: "index_upkeep"},
             dynamic_partitions_store=instance,
             asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key={EMBEDDINGS: names}),
             title=f"Embed everything with {model.name}",
@@ -69,7 +69,7 @@ def backfills_of(
     instance: dg.DagsterInstance, workbench: Workbench, model: ModelRecord
 ) -> Sequence[PartitionBackfill]:
     """Those of its last approval, the newest first; also those that somebody re-executed."""
-    return instance.get_backfills(filters=BulkActionsFilter(tags={KEY_TAG: _key(workbench, model)}))
+    return instance.get_backfills(filters=BulkActionsFilter(tags={KEY_TAG: approval_of(workbench, model)}))
 
 
 def given_up(instance: dg.DagsterInstance, known: Sequence[PartitionBackfill]) -> str | None:
@@ -97,7 +97,8 @@ def approved_at(workbench: Workbench, model: ModelRecord) -> str:
     return next((event.at.isoformat() for event in events if event.to_state == "approved"), "")
 
 
-def _key(workbench: Workbench, model: ModelRecord) -> str:
+def approval_of(workbench: Workbench, model: ModelRecord) -> str:
+    """Which approval of which version: what is done for one is begun anew for the next."""
     return f"{model.version} approved {approved_at(workbench, model)}"
 
 

@@ -12,7 +12,7 @@ from pipeline.defs.alone import run_under_way
 from pipeline.defs.partitions import REPOSITORIES
 from pipeline.defs.reporting import last_version, materialized_at
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, is_over, once, reasons_of, wanted_of
-from pipeline.defs.sensors.backfilling import approved_at, embed_everything
+from pipeline.defs.sensors.backfilling import approval_of, approved_at, embed_everything
 from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import count_missing
 from pipeline.promotion.registry import ModelRecord
@@ -61,7 +61,9 @@ def _asked(
 ) -> dg.SensorResult | list[dg.RunRequest | dg.SkipReason]:
     db, instance = workbench.db, context.instance
     newest = max(str(each.extracted_at) for each in repositories)
-    state = f"{model.version} {model.state} {len(repositories)} {newest}"
+    # Promoted again, it is tried again, however often its index could not be built before.
+    of = approval_of(workbench, model) if model.state == "approved" else f"{model.version} {model.state}"
+    state = f"{of} {len(repositories)} {newest}"
     well = dg.SkipReason(f"The index of {model.name} serves and has every snippet.")
     known = json.loads(context.cursor or "{}")
     recheck = _recheck(instance, workbench, state)

@@ -4,6 +4,7 @@ import dagster as dg
 
 from pipeline.defs import jobs
 from pipeline.defs.alone import run_under_way
+from pipeline.defs.by_command import is_only_looked_at
 from pipeline.defs.reporting import materialized
 from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, once
 from pipeline.workbench import Workbench
@@ -14,8 +15,9 @@ from pipeline.workbench import Workbench
     job=jobs.promote,
     minimum_interval_seconds=30,
     default_status=RUNNING,
-    description="Launches promote for a candidate that was evaluated and has no verdict yet. The gate "
-    "decides there, from the stored measurements, whatever this sensor believed.",
+    description="Launches promote for a candidate that was evaluated and has no verdict yet, unless "
+    "`honeloop train` made it to be looked at. The gate decides there, from the stored measurements, "
+    "whatever this sensor believed.",
 )
 def passed_evaluation(
     context: dg.SensorEvaluationContext, workbench: dg.ResourceParam[Workbench]
@@ -35,4 +37,9 @@ def passed_evaluation(
         return dg.SkipReason(f"{candidate.name} is {candidate.state}.")
     if verdict.get("test_set") == evaluated["test_set"]:
         return dg.SkipReason(f"The gate said of {candidate.name}: {verdict['decision']}.")
+    if is_only_looked_at(evaluated):
+        return dg.SkipReason(
+            f"{candidate.name} is of `honeloop train`, which lets nothing serve: `honeloop run` asks the "
+            "gate, or the next fine-tuning at night."
+        )
     return once(context.instance, "promote", f"{candidate.version} on {evaluated['test_set']}")
