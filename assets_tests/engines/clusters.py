@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +90,10 @@ def real_cluster(head_cpus: int = 1) -> Generator[RealCluster]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def install(directory: Path, name: str, version: str) -> None:
+    """Has whoever looks for installed distributions in a directory find this one; there is nothing in it."""
+    place = directory / f"{name.replace('-', '_')}-{version}.dist-info"
+    place.mkdir(parents=True)
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings
+from assets_tests.engines.clusters import install
+from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.corpus.languages import LANGUAGES
 from pipeline.engines import cluster
 from pipeline.engines.cluster import Cluster
 from pipeline.engines.engine import engine_for
@@ -50,3 +57,23 @@ def test_versions_name_honeloops_code() -> None:
     here = versions_here()
     assert "(code " in here["honeloop"]
     assert here["torch"][0].isdigit()
+
+
+def test_versions_name_the_grammar_of_every_language(tmp_path: Path) -> None:
+    here = versions_here()
+    wheels = {language.wheel for language in LANGUAGES}
+    assert wheels <= here.keys()
+    assert all(here[wheel][0].isdigit() for wheel in wheels)
+    # A machine with another one, as a node of a cluster would have it.
+    install(tmp_path, "tree-sitter-kotlin", "99.0")
+    program = (
+        "import json; from pipeline.engines.versions import versions_here; print(json.dumps(versions_here()))"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT_ROOT)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert json.loads(there) == here | {"tree-sitter-kotlin": "99.0"}

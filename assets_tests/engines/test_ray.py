@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.engines.clusters import AddedNode, RealCluster, real_cluster
+from assets_tests.engines.clusters import AddedNode, RealCluster, install, real_cluster
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
@@ -244,10 +245,27 @@ except HoneloopError as error:
 """
 
 
-def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: Path) -> None:
-    copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
-    changed = tmp_path / "other" / "pipeline" / "progress.py"
+def another_honeloop(place: Path) -> None:
+    changed = place / "pipeline" / "progress.py"
     changed.write_text(changed.read_text() + "# another version\n")
+
+
+def another_grammar(place: Path) -> None:
+    install(place, "tree-sitter-kotlin", "99.0")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (another_honeloop, r"honeloop [\d.]+ \(code \w+\), and here [\d.]+ \(code \w+\)\."),
+        (another_grammar, r"tree-sitter-kotlin 99\.0, and here [\d.]+\."),
+    ],
+)
+def test_a_node_with_other_versions_is_named(
+    cluster: RealCluster, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
+    change(tmp_path / "other")
     cluster.add_node(env_vars={"PYTHONPATH": str(tmp_path / "other")})
     # A process of its own, elsewhere: on one machine, workers look for modules where their driver is first.
     (tmp_path / "driver.py").write_text(textwrap.dedent(OTHER))
@@ -259,5 +277,5 @@ def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: P
         text=True,
         check=True,
     ).stdout
-    assert "has other versions than this machine: honeloop" in said
+    assert re.search(f"has other versions than this machine: {named}", said)
     assert "install the same Honeloop" in said
