@@ -26,8 +26,9 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
 from pipeline.engines import ray_engine
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.pool import Job, Pool, Slot, Work
-from pipeline.errors import HoneloopError
+from pipeline.engines.pool import Job, Pool, Work
+from pipeline.engines.slots import Slot
+from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
 from pipeline.index.tables import VectorTable
@@ -194,6 +195,24 @@ def test_files_are_cut_as_on_this_machine(
     assert len(found[0]) > 100
     assert found[0] == found[1]
     assert reports[0] == reports[1]
+
+
+def test_a_gpu_is_not_replaced_by_processors(
+    cluster: RealCluster, db: Database, settings: Settings, minilm: Encoder
+) -> None:
+    register(db, minilm)
+    add_functions(db, some_functions()[:4])
+    there = on(cluster, settings).model_copy(update={"device": "cuda", "ray_patience_seconds": 30})
+    with pytest.raises(UnavailableError, match=r"For 30 s no worker .* and HONELOOP_DEVICE=cuda asks"):
+        embed_missing(db, minilm, there, Silent())
+    # A node that says it has one: the head, which could embed, is given nothing.
+    cluster.add_node(num_gpus=1)
+    unset = on(cluster, settings).model_copy(update={"device": None})
+    with pytest.raises(HoneloopError, match="gives a GPU, and torch there computes on the CPU"):
+        embed_missing(db, minilm, unset, Silent())
+    with pytest.raises(BadInputError, match="'cuda' is not available"):
+        embed_missing(db, minilm, unset.model_copy(update={"device": "cuda"}), Silent())
+    assert embed_missing(db, minilm, on(cluster, settings), Silent()).embedded == 4
 
 
 class Dies:

@@ -13,30 +13,11 @@ from typing import Any
 
 from pipeline.engines.cluster import Cluster, Node
 from pipeline.engines.lazy_ray import ray_module
-from pipeline.engines.pool import Slot
+from pipeline.engines.slots import Slot, takes_gpus, training_slots, what_is_given
 from pipeline.errors import UnavailableError
 
 _NODE_ID = "ray.io/node-id"
 _LOOK_SECONDS = 5.0
-
-
-def slots_for(count: int, nodes: Sequence[Node], *, on_gpus: bool) -> list[Slot]:
-    """Room for `count` workers, all alike, so that all are as fast; fewer if there is no more on these nodes.
-
-    Args:
-        count: at least 1.
-        nodes: those that a worker may be on.
-        on_gpus: a GPU for each; else as many processors for each as all of them can have.
-    """
-    if on_gpus:
-        holders = [node for node in nodes if node.gpus]
-        cpus = min([1, *(node.cpus for node in holders)])
-        return [Slot(cpus, gpus=1)] * min(count, sum(node.gpus for node in holders))
-    count = min(count, sum(node.cpus for node in nodes))
-    each = max((node.cpus for node in nodes), default=0)
-    while count and sum(node.cpus // each for node in nodes) < count:
-        each -= 1
-    return [Slot(cpus=each)] * count
 
 
 @contextmanager
@@ -49,7 +30,7 @@ def room_for(
         cluster: whose nodes.
         count: how many workers are wanted.
         least: with room for so many on all its nodes together, no more are waited for.
-        device: as HONELOOP_DEVICE says; GPUs are taken where there are some, unless it is "cpu".
+        device: as HONELOOP_DEVICE says; see `takes_gpus`.
 
     Raises:
         UnavailableError: for `ray_patience_seconds` there was no room.
@@ -58,7 +39,7 @@ def room_for(
     until = time.monotonic() + cluster.patience
     while True:
         nodes = cluster.nodes()
-        slots = slots_for(count, nodes, on_gpus=has_gpus(nodes, device))
+        slots = training_slots(count, nodes, on_gpus=takes_gpus(nodes, device))
         group = _placed(nodes, slots) if len(slots) >= least else None
         try:
             if group is None:
@@ -73,18 +54,13 @@ def room_for(
             if group is not None and ray.is_initialized():
                 ray.util.remove_placement_group(group)
         if time.monotonic() >= until:
-            raise UnavailableError(_no_room(cluster, max(count, least), nodes, slots), hint=_HINT)
+            raise UnavailableError(_no_room(cluster, max(count, least), nodes, slots, device), hint=_HINT)
 
 
 _HINT = (
     "`ray status` says which nodes are alive, and what takes their processors and GPUs. "
     "HONELOOP_TRAIN_PROCESSES says how many processes train."
 )
-
-
-def has_gpus(nodes: Sequence[Node], device: str | None) -> bool:
-    """Whether training takes GPUs there."""
-    return device != "cpu" and any(node.gpus for node in nodes)
 
 
 def ids_of(nodes: Sequence[Node]) -> frozenset[str]:
@@ -110,11 +86,10 @@ def _placed(nodes: Sequence[Node], slots: Sequence[Slot]) -> Any:
     )
 
 
-def _no_room(cluster: Cluster, wanted: int, nodes: Sequence[Node], slots: Sequence[Slot]) -> str:
+def _no_room(
+    cluster: Cluster, wanted: int, nodes: Sequence[Node], slots: Sequence[Slot], device: str | None
+) -> str:
     processes = "a training process" if wanted == 1 else f"{wanted} training processes"
     said = f"For {cluster.patience:g} s there was no room for {processes} on the Ray cluster"
-    if not nodes:
-        return f"{said}: no node of it gives a processor or a GPU."
-    has = f"processors: {sum(node.cpus for node in nodes)}, GPUs: {sum(node.gpus for node in nodes)}"
     taken = "; others have taken them" if len(slots) >= wanted else ""
-    return f"{said}: its nodes have {has}{taken}."
+    return f"{said}: {what_is_given(nodes, device)}{taken}."

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.engines.cluster import Cluster, Node, only_on
 from pipeline.engines.lazy_ray import ray_module
+from pipeline.engines.slots import Slot, what_is_given
 from pipeline.errors import HoneloopError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -37,14 +38,6 @@ _CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Room for one worker: so many processors, so many GPUs."""
-
-    cpus: float
-    gpus: float = 0
-
-
-@dataclass(frozen=True)
 class Job:
     """What a pool's workers are.
 
@@ -53,12 +46,14 @@ class Job:
         slots: Where on a node there is room for one.
         open: Arguments of the worker's method `open`, called before anything else.
         method: The name of its method that takes a piece of work.
+        device: What HONELOOP_DEVICE asks the nodes for.
     """
 
     worker: type[Any]
     slots: Callable[[Node], Sequence[Slot]]
     open: Sequence[Any]
     method: str
+    device: str | None = "cpu"
 
 
 @dataclass(eq=False)
@@ -216,9 +211,13 @@ class Pool(Generic[Work]):
         if any(worker.ready for worker in self._workers.values()):
             self._alone_since = time.monotonic()
         elif time.monotonic() - self._alone_since > self._cluster.patience:
-            why = f" The last one was lost: {self._last_words}" if self._last_words else ""
+            why = "."
+            if self._last_words:
+                why = f". The last one was lost: {self._last_words}"
+            elif not self._slots:
+                why = f": {what_is_given(self._cluster.nodes(), self._job.device)}."
             raise UnavailableError(
-                f"For {self._cluster.patience:g} s no worker has started on the Ray cluster.{why}",
+                f"For {self._cluster.patience:g} s no worker has started on the Ray cluster{why}",
                 hint="`ray status` says which nodes are alive, and what takes their processors and GPUs.",
             )
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.gang import has_gpus, in_bundle, room_for
+from pipeline.engines.gang import in_bundle, room_for
 from pipeline.engines.lazy_ray import ray_module
-from pipeline.engines.pool import MOST_DEATHS, Slot, kill, raised_by
+from pipeline.engines.pool import MOST_DEATHS, kill, raised_by
+from pipeline.engines.slots import Slot, takes_gpus
 from pipeline.engines.trainer import Trainer
 from pipeline.engines.training_shipping import (
     MODEL,
@@ -85,7 +86,7 @@ def worker_count(settings: Settings, nodes: Sequence[Node]) -> int:
     """How many workers the settings ask for on these nodes."""
     if settings.train_processes > 0:
         return settings.train_processes
-    return max(1, sum(node.gpus for node in nodes)) if has_gpus(nodes, settings.device) else 1
+    return max(1, sum(node.gpus for node in nodes)) if takes_gpus(nodes, settings.device) else 1
 
 
 class _Training:
