@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -163,6 +164,44 @@ def test_a_node_killed_while_it_trains_costs_no_saved_step(
     np.testing.assert_allclose(remote.model.encode(texts), local.model.encode(texts), atol=1e-4)
     assert sorted(path.name for path in there.directory.parent.glob("ray*")) == ["ray", "ray.work"]
     assert all_is_free(1)
+
+
+class MakesRoom(Notes):
+    """Puts a file where files arrive, as a stage begins, so that none can; takes it away when a state was
+    lost to that. Notes what is kept here at each validation.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__()
+        self._place = work_dir / "arriving"
+        self._store = StateStore(work_dir, "")
+        self.kept: list[list[str]] = []
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if message.startswith("Stage feedback alone"):
+            shutil.rmtree(self._place, ignore_errors=True)
+            self._place.touch()
+        elif "could not be saved" in message:
+            self._place.unlink()
+        elif message.startswith("Step "):
+            self.kept.append([path.name for path in self._store.files()])
+
+
+def test_a_state_that_could_not_be_stored_here_is_made_good_by_the_next(
+    cluster: RealCluster, job: Job, minilm: Encoder
+) -> None:
+    """The weights of the stage before go with the first state of the next one, which is lost."""
+    pairs = [*make_pairs(minilm, 32, "train"), *make_pairs(minilm, 8, "validation", 48)]
+    pairs = [replace(pair, origin="feedback") if number % 2 else pair for number, pair in enumerate(pairs)]
+    merged = {"recipe": "merged", "cached_batch_size": 8, "feedback_min_pairs": 8, "feedback_epochs": 3}
+    settings = job.settings.model_copy(update={**ALWAYS, **merged, "train_processes": 1})
+    there = over(cluster, replace(job, training_set=make_set(pairs), settings=settings))
+    progress = MakesRoom(there.work_dir)
+    train_on_cluster(there, progress)
+    assert len([note for note in progress.notes if "its state could not be saved" in note]) == 1
+    assert "ended-0.safetensors" in progress.kept[-1]
+    assert handed_over(there.directory)
 
 
 class StoppedError(BaseException):

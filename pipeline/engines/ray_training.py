@@ -23,6 +23,7 @@ from pipeline.engines.gang import in_bundle, room_for
 from pipeline.engines.lazy_ray import ray_module
 from pipeline.engines.pool import MOST_DEATHS, kill, raised_by
 from pipeline.engines.slots import Slot, takes_gpus
+from pipeline.engines.state_shipping import StateReceiver
 from pipeline.engines.trainer import Trainer
 from pipeline.engines.training_shipping import (
     MODEL,
@@ -99,7 +100,6 @@ class _Training:
         self._store = store
         self._progress = progress
         self._saved = False  # since a worker was lost
-        self._unsaved: Exception | None = None  # what kept the state from being written that is arriving
 
     def run(self) -> None:
         """Trains until it is done, however many workers are lost in between."""
@@ -179,7 +179,7 @@ class _Training:
         """Takes what the workers tell, until the first has brought the model."""
         ray = ray_module()
         arrivals = Arrivals(self._job.work_dir / _ARRIVING)
-        self._unsaved = None
+        receiver = StateReceiver(self._store, arrivals, self._progress.note)
         hearing: dict[Any, int] = {actor.hear.remote(): number for number, actor in enumerate(actors)}
         failed: HoneloopError | None = None
         until = 0.0
@@ -193,7 +193,10 @@ class _Training:
                     raise raised_by(error) from error
                 except ray.exceptions.RayError as error:
                     raise _lost(error) from error
-                hearing[actors[number].hear.remote()] = number
+                # The next piece may come while this one is written; a state is answered with what is kept.
+                saved = bool(messages) and messages[-1][0] == "saved"
+                if not saved:
+                    hearing[actors[number].hear.remote()] = number
                 for message in messages:
                     if message[0] == "crashed":
                         # Maybe as another was lost.
@@ -203,39 +206,26 @@ class _Training:
                         bring(arrivals.directory / MODEL, self._job.directory)
                         return
                     else:
-                        self._take(message, arrivals, following)
+                        self._take(message, arrivals, receiver, following)
+                if saved:
+                    hearing[actors[number].hear.remote(self._store.held())] = number
             if failed is not None and time.monotonic() >= until:
                 raise failed
 
-    def _take(self, message: Message, arrivals: Arrivals, following: Following) -> None:
+    def _take(
+        self, message: Message, arrivals: Arrivals, receiver: StateReceiver, following: Following
+    ) -> None:
         if message[0] == "piece":
-            self._take_piece(arrivals, *message[1:])
+            _, name, piece, digest = message
+            if name.startswith(f"{MODEL}/"):
+                with disk_errors(self._job.work_dir, "The fine-tuned model"):
+                    arrivals.take(name, piece, digest)
+            else:
+                receiver.take(name, piece, digest)
         elif message[0] == "saved":
-            self._take_state(message[1], arrivals)
+            self._saved |= receiver.keep(message[1])
         elif message[0] != "done":
             following.take(message)
-
-    def _take_piece(self, arrivals: Arrivals, name: str, piece: Any, digest: str | None) -> None:
-        if name.startswith(f"{MODEL}/"):
-            with disk_errors(self._job.work_dir, "The fine-tuned model"):
-                arrivals.take(name, piece, digest)
-        elif self._unsaved is None:
-            try:
-                arrivals.take(name, piece, digest)
-            except (OSError, HoneloopError) as error:
-                self._unsaved = error
-
-    def _take_state(self, content: bytes, arrivals: Arrivals) -> None:
-        failed, self._unsaved = self._unsaved, None
-        try:
-            if failed is None:
-                self._store.adopt(content, arrivals.directory)
-                self._saved = True
-        except (OSError, HoneloopError) as error:
-            failed = error
-        arrivals.clear()
-        if failed is not None:
-            self._progress.note(f"The training goes on, but its state could not be saved: {failed}")
 
 
 def _start(group: Any, number: int, slot: Slot) -> Any:
