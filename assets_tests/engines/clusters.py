@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from assets_tests.training.notes import Notes
 
 # What a node's raylet may take to start, and a worker to report, on a machine that does other things, too.
 _PATIENT = {
@@ -72,6 +75,32 @@ def _ports() -> dict[str, int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+class GivesBack(Notes):
+    """Takes all processors of the cluster that this process has joined, and gives them back once others have
+    said for so many seconds that they wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.waited: list[str] = []
+        self._seconds = seconds
+        self._since: float | None = None
+        self._ray: Any = import_module("ray")
+        processors = self._ray.cluster_resources()["CPU"]
+        self._task = self._ray.remote(num_cpus=processors, max_retries=0)(lambda: time.sleep(3600)).remote()
+        while self._ray.available_resources().get("CPU", 0):
+            time.sleep(0.1)
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if "other work has taken" not in message:
+            return
+        self.waited.append(message)
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > self._seconds:
+            self._ray.cancel(self._task, force=True)
 
 
 @contextmanager

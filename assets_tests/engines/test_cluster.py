@@ -24,8 +24,8 @@ from pipeline.errors import BadInputError, UnavailableError
 
 
 def test_one_setting_picks_the_engine() -> None:
-    assert isinstance(engine_for(Settings()), LocalEngine)
-    assert isinstance(engine_for(Settings(engine="ray")), RayEngine)
+    assert isinstance(engine_for(Settings(), print), LocalEngine)
+    assert isinstance(engine_for(Settings(engine="ray"), print), RayEngine)
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.engines.clusters import AddedNode, RealCluster, install, real_cluster
+from assets_tests.engines.clusters import AddedNode, GivesBack, RealCluster, install, real_cluster
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.repositories import add_repository, get_repository
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
-from pipeline.engines import ray_engine
+from pipeline.engines import patience, ray_engine
 from pipeline.engines.cluster import Cluster, Node
 from pipeline.engines.pool import Job, Pool, Work
 from pipeline.engines.slots import Slot
@@ -215,8 +215,29 @@ def test_a_gpu_is_not_replaced_by_processors(
     assert embed_missing(db, minilm, on(cluster, settings), Silent()).embedded == 4
 
 
+def test_an_embedding_waits_for_what_others_have_taken(
+    cluster: RealCluster,
+    db: Database,
+    settings: Settings,
+    minilm: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Longer than its patience, which is for a cluster that has nothing."""
+    monkeypatch.setattr(patience, "SAY_SECONDS", 5)
+    register(db, minilm)
+    add_functions(db, some_functions()[:4])
+    there = on(cluster, settings).model_copy(update={"ray_patience_seconds": 60})
+    Cluster(there)
+    progress = GivesBack(70)
+    assert embed_missing(db, minilm, there, progress).embedded == 4
+    assert len(progress.waited) > 2
+
+
 class Dies:
     """A worker that one piece of work ends, and another one makes raise."""
+
+    def here(self) -> None:
+        """It is."""
 
     def open(self) -> None:
         """Nothing to prepare."""

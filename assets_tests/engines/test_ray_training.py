@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from assets_tests.engines.clusters import RealCluster, real_cluster
+from assets_tests.engines.clusters import GivesBack, RealCluster, real_cluster
 from assets_tests.training.click_pairs import make_pairs, make_set, plain_pairs
 from assets_tests.training.notes import Notes
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
+from pipeline.engines import patience
+from pipeline.engines.cluster import Cluster
 from pipeline.engines.ray_training import train_on_cluster
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.progress import Silent
@@ -166,6 +168,20 @@ def test_a_node_killed_while_it_trains_costs_no_saved_step(
     assert all_is_free(1)
 
 
+def test_a_training_waits_for_what_others_have_taken(
+    cluster: RealCluster, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than its patience, which is for a cluster that has too little."""
+    monkeypatch.setattr(patience, "SAY_SECONDS", 5)
+    alone = over(cluster, job, ray_patience_seconds=60, train_processes=1)
+    Cluster(alone.settings)
+    progress = GivesBack(70)
+    train_on_cluster(alone, progress)
+    assert len(progress.waited) > 2
+    assert handed_over(alone.directory)
+    assert all_is_free(1)
+
+
 class MakesRoom(Notes):
     """Puts a file where files arrive, as a stage begins, so that none can; takes it away when a state was
     lost to that. Notes what is kept here at each validation.
@@ -238,12 +254,9 @@ def test_a_cluster_without_room_says_so_and_what_a_worker_refuses_is_said_here(
         UnavailableError, match=r"For 20 s .* no room for 2 training .* have processors: 1, GPUs: 0"
     ):
         train_on_cluster(crowded, Silent())
-    ray = import_module("ray")
-    taken = ray.remote(num_cpus=1)(lambda: time.sleep(3600)).remote()
-    alone = over(cluster, job, ray_patience_seconds=20, train_processes=1)
-    with pytest.raises(UnavailableError, match=r"no room for a training process .* others have taken them"):
-        train_on_cluster(alone, Silent())
-    ray.cancel(taken, force=True)
+    gpu = over(cluster, job, ray_patience_seconds=20, train_processes=1, device="cuda")
+    with pytest.raises(UnavailableError, match=r"GPUs: 0, and HONELOOP_DEVICE=cuda asks for a GPU"):
+        train_on_cluster(gpu, Silent())
     with pytest.raises(BadInputError, match="'guesswork' is not"):
         train_on_cluster(over(cluster, job, recipe="guesswork"), Silent())
     without_negatives = replace(job, training_set=make_set(plain_pairs(16, "train")))

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.engines.cluster import Cluster, Node
 from pipeline.engines.lazy_ray import ray_module
+from pipeline.engines.patience import Note, Patience
 from pipeline.engines.slots import Slot, takes_gpus, training_slots, what_is_given
 from pipeline.errors import UnavailableError
 
@@ -22,7 +23,7 @@ _LOOK_SECONDS = 5.0
 
 @contextmanager
 def room_for(
-    cluster: Cluster, count: int, least: int, *, device: str | None
+    cluster: Cluster, count: int, least: int, *, device: str | None, note: Note
 ) -> Generator[tuple[Any, list[Slot]]]:
     """A placement group with a bundle for each worker; what it takes is free again after the block.
 
@@ -31,12 +32,13 @@ def room_for(
         count: how many workers are wanted.
         least: with room for so many on all its nodes together, no more are waited for.
         device: as HONELOOP_DEVICE says; see `takes_gpus`.
+        note: told that it waits for what others have taken.
 
     Raises:
-        UnavailableError: for `ray_patience_seconds` there was no room.
+        UnavailableError: for `ray_patience_seconds` the nodes had too little, whatever else is done there.
     """
     ray = ray_module()
-    until = time.monotonic() + cluster.patience
+    patience = Patience(cluster.patience, note)
     while True:
         nodes = cluster.nodes()
         slots = training_slots(count, nodes, on_gpus=takes_gpus(nodes, device))
@@ -45,20 +47,19 @@ def room_for(
             if group is None:
                 time.sleep(min(1.0, cluster.patience))
             while group is not None and ids_of(cluster.nodes()) == ids_of(nodes):
-                if group.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
+                if group.wait(_LOOK_SECONDS):
                     yield group, slots
                     return
-                if time.monotonic() >= until:
-                    break
+                patience.taken()
         finally:
             if group is not None and ray.is_initialized():
                 ray.util.remove_placement_group(group)
-        if time.monotonic() >= until:
-            raise UnavailableError(_no_room(cluster, max(count, least), nodes, slots, device), hint=_HINT)
+        if group is None and patience.over():
+            raise UnavailableError(_no_room(cluster, count, nodes, device), hint=_HINT)
 
 
 _HINT = (
-    "`ray status` says which nodes are alive, and what takes their processors and GPUs. "
+    "`ray status` says which nodes are alive, and what they give. "
     "HONELOOP_TRAIN_PROCESSES says how many processes train."
 )
 
@@ -86,10 +87,7 @@ def _placed(nodes: Sequence[Node], slots: Sequence[Slot]) -> Any:
     )
 
 
-def _no_room(
-    cluster: Cluster, wanted: int, nodes: Sequence[Node], slots: Sequence[Slot], device: str | None
-) -> str:
+def _no_room(cluster: Cluster, wanted: int, nodes: Sequence[Node], device: str | None) -> str:
     processes = "a training process" if wanted == 1 else f"{wanted} training processes"
     said = f"For {cluster.patience:g} s there was no room for {processes} on the Ray cluster"
-    taken = "; others have taken them" if len(slots) >= wanted else ""
-    return f"{said}: {what_is_given(nodes, device)}{taken}."
+    return f"{said}: {what_is_given(nodes, device)}."

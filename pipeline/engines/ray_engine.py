@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config import Settings
 from pipeline.engines.cluster import Cluster
 from pipeline.engines.engine import Chunk, FileText
+from pipeline.engines.patience import Note
 from pipeline.engines.pool import Job, Pool
 from pipeline.engines.shipping import ship_model, ship_rules
 from pipeline.engines.slots import Slot, embedding_slots, takes_gpus
@@ -37,13 +38,15 @@ class RayEngine:
 
     Args:
         settings: Where the cluster is, and what `Encoder`s and chunks are like.
+        note: Told that it waits for what others have taken.
 
     Raises:
         HoneloopError: with the first work; see `Cluster`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, note: Note) -> None:
         self._settings = settings
+        self._note = note
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -76,7 +79,7 @@ class RayEngine:
             method="embed",
             device=device,
         )
-        pool = Pool[Chunk](self.cluster, job, lambda chunk: f"embedding {len(chunk.texts)} texts")
+        pool = Pool[Chunk](self.cluster, job, lambda chunk: f"embedding {len(chunk.texts)} texts", self._note)
         with closing(pool.run(iter(chunks), lambda chunk: chunk.texts)) as results:
             for _, chunk, vectors in results:
                 advance(len(chunk.texts))
@@ -94,7 +97,9 @@ class RayEngine:
             open=(ship_rules(self._settings, tokens),),
             method="digest",
         )
-        pool = Pool[list[FileText]](self.cluster, job, lambda batch: f"cutting {batch[0].path} and on")
+        pool = Pool[list[FileText]](
+            self.cluster, job, lambda batch: f"cutting {batch[0].path} and on", self._note
+        )
         waiting: dict[int, tuple[list[FileText], list[Digest]]] = {}
         following = 0
         with closing(pool.run(chain([first], batches), lambda batch: batch)) as results:

@@ -66,7 +66,8 @@ def train_on_cluster(job: Job, progress: Progress) -> None:
     Raises:
         HoneloopError, BadInputError: as `fine_tune`; or the cluster cannot be joined, a node does not fit, or
             workers were lost one after another.
-        UnavailableError: for `ray_patience_seconds` there was no room.
+        UnavailableError: for `ray_patience_seconds` the nodes had too little for the workers, or one that had
+            room did not start.
     """
     cluster = Cluster(job.settings)
     shipped = ship_training(job)
@@ -132,7 +133,7 @@ class _Training:
     def _train(self, count: int, *, least: int) -> None:
         device = self._job.settings.device
         with (
-            room_for(self._cluster, count, least, device=device) as (group, slots),
+            room_for(self._cluster, count, least, device=device, note=self._progress.note) as (group, slots),
             Following(self._progress) as following,
         ):
             processes = "one process" if len(slots) == 1 else f"{len(slots)} processes"

@@ -28,6 +28,9 @@ class Embedder:
     def __init__(self) -> None:
         self._encoder: Encoder | None = None
 
+    def here(self) -> None:
+        """That it answers says that it has room."""
+
     def open(self, shipped: ShippedModel, device: str | None, batch_size: int) -> str:
         """Loads it. Not done by `__init__`: Ray tells of an error there as text only.
 
@@ -69,6 +72,9 @@ class FileCutter:
     def __init__(self) -> None:
         self._open = ExitStack()
         self._digester: Digester | None = None
+
+    def here(self) -> None:
+        """That it answers says that it has room."""
 
     def open(self, shipped: ShippedRules) -> None:
         """Gets the rules. What it writes to disk, `close` takes away."""
