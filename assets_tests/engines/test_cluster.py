@@ -14,9 +14,10 @@ import pytest
 from assets_tests.engines.clusters import install
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.languages import LANGUAGES
+from pipeline.encoders.loading import token_budget
 from pipeline.engines import cluster
 from pipeline.engines.cluster import Cluster
-from pipeline.engines.engine import engine_for
+from pipeline.engines.engine import FileText, engine_for
 from pipeline.engines.local import LocalEngine
 from pipeline.engines.ray_engine import RayEngine
 from pipeline.engines.versions import versions_here
@@ -51,6 +52,18 @@ def test_an_address_where_nobody_listens_is_said_at_once(kind: str) -> None:
         address = f"{kind}127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UnavailableError, match=r"cannot be reached: .*refused.*ray start --head"):
             Cluster(Settings(engine="ray", ray_address=address))
+
+
+def test_nothing_is_sent_to_another_cluster() -> None:
+    """What is put into Ray's store before the cluster is joined would have Ray start one of its own."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    files = [FileText("a.py", b"def f():\n    return 1\n", "python", "0" * 64)]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        there = Settings(engine="ray", ray_address=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            list(RayEngine(there, print).digest(files, token_budget("minilm")))
+    assert not ray.is_initialized()
 
 
 def test_versions_name_honeloops_code() -> None:

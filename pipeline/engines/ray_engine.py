@@ -91,15 +91,14 @@ class RayEngine:
         first = next(batches, None)
         if first is None:  # nothing has changed: the cluster need not know
             return
+        cluster = self.cluster  # joined before anything is put into it
         job = Job(
             worker=FileCutter,
             slots=lambda node: [Slot(cpus=1)] * node.cpus,
             open=(ship_rules(self._settings, tokens),),
             method="digest",
         )
-        pool = Pool[list[FileText]](
-            self.cluster, job, lambda batch: f"cutting {batch[0].path} and on", self._note
-        )
+        pool = Pool[list[FileText]](cluster, job, lambda batch: f"cutting {batch[0].path} and on", self._note)
         waiting: dict[int, tuple[list[FileText], list[Digest]]] = {}
         following = 0
         with closing(pool.run(chain([first], batches), lambda batch: batch)) as results:
