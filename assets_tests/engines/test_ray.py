@@ -300,6 +300,7 @@ def another_grammar(place: Path) -> None:
         (another_honeloop, r"honeloop [\d.]+ \(code \w+\), and here [\d.]+ \(code \w+\)\."),
         (another_grammar, r"tree-sitter-kotlin 99\.0, and here [\d.]+\."),
     ],
+    ids=["honeloop", "grammar"],
 )
 def test_a_node_with_other_versions_is_named(
     cluster: RealCluster, tmp_path: Path, change: Callable[[Path], None], named: str
