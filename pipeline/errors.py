@@ -29,7 +29,11 @@ class BadInputError(HoneloopError):
 
 
 class UnavailableError(HoneloopError):
-    """It cannot be done now, but may be in a while: nothing is indexed yet, or the database is away."""
+    """It cannot be done now, but may be in a while: nothing is indexed yet, a cluster has no node."""
+
+
+class DatabaseAwayError(UnavailableError):
+    """The database cannot be reached, or went away: whoever waits for it may do the same again."""
 
 
 class OvertakenError(HoneloopError):

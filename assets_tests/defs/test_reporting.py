@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from pipeline.defs import reporting
-from pipeline.errors import BadInputError
+from pipeline.errors import BadInputError, DatabaseAwayError, HoneloopError, UnavailableError
 from pipeline.progress import Silent
 
 
@@ -65,5 +65,20 @@ def test_an_error_becomes_a_failure_that_says_what_to_do():
         "message": "There is none.",
         "hint": "Add one.",
         "exit_code": 2,
-        "unavailable": False,
+        "database_away": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (DatabaseAwayError("The database went away.", hint="Wait."), True),
+        (UnavailableError("For 300 s there was no room.", hint="Look."), False),
+        (HoneloopError("It failed."), False),
+    ],
+)
+def test_only_the_database_is_waited_for(error: HoneloopError, away: bool):
+    with pytest.raises(dg.Failure) as caught, reporting.reported(dg.build_asset_context().log, Silent()):
+        raise error
+    assert caught.value.allow_retries is away
+    assert reporting.plain(caught.value.metadata)["database_away"] is away

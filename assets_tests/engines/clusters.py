@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from assets_tests.training.notes import Notes
 
 # What a node's raylet may take to start, and a worker to report, on a machine that does other things, too.
 _PATIENT = {
@@ -73,6 +77,32 @@ def _ports() -> dict[str, int]:
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
+class GivesBack(Notes):
+    """Takes all processors of the cluster that this process has joined, and gives them back once others have
+    said for so many seconds that they wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.waited: list[str] = []
+        self._seconds = seconds
+        self._since: float | None = None
+        self._ray: Any = import_module("ray")
+        processors = self._ray.cluster_resources()["CPU"]
+        self._task = self._ray.remote(num_cpus=processors, max_retries=0)(lambda: time.sleep(3600)).remote()
+        while self._ray.available_resources().get("CPU", 0):
+            time.sleep(0.1)
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if "other work has taken" not in message:
+            return
+        self.waited.append(message)
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > self._seconds:
+            self._ray.cancel(self._task, force=True)
+
+
 @contextmanager
 def real_cluster(head_cpus: int = 1) -> Generator[RealCluster]:
     """A cluster that is only its head; the test is skipped where Ray is not installed."""
@@ -89,3 +119,10 @@ def real_cluster(head_cpus: int = 1) -> Generator[RealCluster]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def install(directory: Path, name: str, version: str) -> None:
+    """Has whoever looks for installed distributions in a directory find this one; there is nothing in it."""
+    place = directory / f"{name.replace('-', '_')}-{version}.dist-info"
+    place.mkdir(parents=True)
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,17 +17,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.engines.clusters import AddedNode, RealCluster, real_cluster
+from assets_tests.engines.clusters import AddedNode, GivesBack, RealCluster, install, real_cluster
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.repositories import add_repository, get_repository
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
-from pipeline.engines import ray_engine
+from pipeline.engines import patience, ray_engine
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.pool import Job, Pool, Slot, Work
-from pipeline.errors import HoneloopError
+from pipeline.engines.pool import Job, Pool, Work
+from pipeline.engines.slots import Slot
+from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
 from pipeline.index.tables import VectorTable
@@ -195,8 +197,47 @@ def test_files_are_cut_as_on_this_machine(
     assert reports[0] == reports[1]
 
 
+def test_a_gpu_is_not_replaced_by_processors(
+    cluster: RealCluster, db: Database, settings: Settings, minilm: Encoder
+) -> None:
+    register(db, minilm)
+    add_functions(db, some_functions()[:4])
+    there = on(cluster, settings).model_copy(update={"device": "cuda", "ray_patience_seconds": 30})
+    with pytest.raises(UnavailableError, match=r"For 30 s no worker .* and HONELOOP_DEVICE=cuda asks"):
+        embed_missing(db, minilm, there, Silent())
+    # A node that says it has one: the head, which could embed, is given nothing.
+    cluster.add_node(num_gpus=1)
+    unset = on(cluster, settings).model_copy(update={"device": None})
+    with pytest.raises(HoneloopError, match="gives a GPU, and torch there computes on the CPU"):
+        embed_missing(db, minilm, unset, Silent())
+    with pytest.raises(BadInputError, match="'cuda' is not available"):
+        embed_missing(db, minilm, unset.model_copy(update={"device": "cuda"}), Silent())
+    assert embed_missing(db, minilm, on(cluster, settings), Silent()).embedded == 4
+
+
+def test_an_embedding_waits_for_what_others_have_taken(
+    cluster: RealCluster,
+    db: Database,
+    settings: Settings,
+    minilm: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Longer than its patience, which is for a cluster that has nothing."""
+    monkeypatch.setattr(patience, "SAY_SECONDS", 5)
+    register(db, minilm)
+    add_functions(db, some_functions()[:4])
+    there = on(cluster, settings).model_copy(update={"ray_patience_seconds": 60})
+    Cluster(there)
+    progress = GivesBack(70)
+    assert embed_missing(db, minilm, there, progress).embedded == 4
+    assert len(progress.waited) > 2
+
+
 class Dies:
     """A worker that one piece of work ends, and another one makes raise."""
+
+    def here(self) -> None:
+        """It is."""
 
     def open(self) -> None:
         """Nothing to prepare."""
@@ -244,10 +285,28 @@ except HoneloopError as error:
 """
 
 
-def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: Path) -> None:
-    copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
-    changed = tmp_path / "other" / "pipeline" / "progress.py"
+def another_honeloop(place: Path) -> None:
+    changed = place / "pipeline" / "progress.py"
     changed.write_text(changed.read_text() + "# another version\n")
+
+
+def another_grammar(place: Path) -> None:
+    install(place, "tree-sitter-kotlin", "99.0")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (another_honeloop, r"honeloop [\d.]+ \(code \w+\), and here [\d.]+ \(code \w+\)\."),
+        (another_grammar, r"tree-sitter-kotlin 99\.0, and here [\d.]+\."),
+    ],
+    ids=["honeloop", "grammar"],
+)
+def test_a_node_with_other_versions_is_named(
+    cluster: RealCluster, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    copytree(ROOT / "pipeline", tmp_path / "other" / "pipeline", ignore=lambda *_: ["__pycache__"])
+    change(tmp_path / "other")
     cluster.add_node(env_vars={"PYTHONPATH": str(tmp_path / "other")})
     # A process of its own, elsewhere: on one machine, workers look for modules where their driver is first.
     (tmp_path / "driver.py").write_text(textwrap.dedent(OTHER))
@@ -259,5 +318,5 @@ def test_a_node_with_another_honeloop_is_named(cluster: RealCluster, tmp_path: P
         text=True,
         check=True,
     ).stdout
-    assert "has other versions than this machine: honeloop" in said
+    assert re.search(f"has other versions than this machine: {named}", said)
     assert "install the same Honeloop" in said

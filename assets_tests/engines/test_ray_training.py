@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from assets_tests.engines.clusters import RealCluster, real_cluster
+from assets_tests.engines.clusters import GivesBack, RealCluster, real_cluster
 from assets_tests.training.click_pairs import make_pairs, make_set, plain_pairs
 from assets_tests.training.notes import Notes
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
+from pipeline.engines import patience
+from pipeline.engines.cluster import Cluster
 from pipeline.engines.ray_training import train_on_cluster
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.progress import Silent
@@ -165,6 +168,58 @@ def test_a_node_killed_while_it_trains_costs_no_saved_step(
     assert all_is_free(1)
 
 
+def test_a_training_waits_for_what_others_have_taken(
+    cluster: RealCluster, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than its patience, which is for a cluster that has too little."""
+    monkeypatch.setattr(patience, "SAY_SECONDS", 5)
+    alone = over(cluster, job, ray_patience_seconds=60, train_processes=1)
+    Cluster(alone.settings)
+    progress = GivesBack(70)
+    train_on_cluster(alone, progress)
+    assert len(progress.waited) > 2
+    assert handed_over(alone.directory)
+    assert all_is_free(1)
+
+
+class MakesRoom(Notes):
+    """Puts a file where files arrive, as a stage begins, so that none can; takes it away when a state was
+    lost to that. Notes what is kept here at each validation.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__()
+        self._place = work_dir / "arriving"
+        self._store = StateStore(work_dir, "")
+        self.kept: list[list[str]] = []
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if message.startswith("Stage feedback alone"):
+            shutil.rmtree(self._place, ignore_errors=True)
+            self._place.touch()
+        elif "could not be saved" in message:
+            self._place.unlink()
+        elif message.startswith("Step "):
+            self.kept.append([path.name for path in self._store.files()])
+
+
+def test_a_state_that_could_not_be_stored_here_is_made_good_by_the_next(
+    cluster: RealCluster, job: Job, minilm: Encoder
+) -> None:
+    """The weights of the stage before go with the first state of the next one, which is lost."""
+    pairs = [*make_pairs(minilm, 32, "train"), *make_pairs(minilm, 8, "validation", 48)]
+    pairs = [replace(pair, origin="feedback") if number % 2 else pair for number, pair in enumerate(pairs)]
+    merged = {"recipe": "merged", "cached_batch_size": 8, "feedback_min_pairs": 8, "feedback_epochs": 3}
+    settings = job.settings.model_copy(update={**ALWAYS, **merged, "train_processes": 1})
+    there = over(cluster, replace(job, training_set=make_set(pairs), settings=settings))
+    progress = MakesRoom(there.work_dir)
+    train_on_cluster(there, progress)
+    assert len([note for note in progress.notes if "its state could not be saved" in note]) == 1
+    assert "ended-0.safetensors" in progress.kept[-1]
+    assert handed_over(there.directory)
+
+
 class StoppedError(BaseException):
     """What ends this process's part."""
 
@@ -199,12 +254,9 @@ def test_a_cluster_without_room_says_so_and_what_a_worker_refuses_is_said_here(
         UnavailableError, match=r"For 20 s .* no room for 2 training .* have processors: 1, GPUs: 0"
     ):
         train_on_cluster(crowded, Silent())
-    ray = import_module("ray")
-    taken = ray.remote(num_cpus=1)(lambda: time.sleep(3600)).remote()
-    alone = over(cluster, job, ray_patience_seconds=20, train_processes=1)
-    with pytest.raises(UnavailableError, match=r"no room for a training process .* others have taken them"):
-        train_on_cluster(alone, Silent())
-    ray.cancel(taken, force=True)
+    gpu = over(cluster, job, ray_patience_seconds=20, train_processes=1, device="cuda")
+    with pytest.raises(UnavailableError, match=r"GPUs: 0, and HONELOOP_DEVICE=cuda asks for a GPU"):
+        train_on_cluster(gpu, Silent())
     with pytest.raises(BadInputError, match="'guesswork' is not"):
         train_on_cluster(over(cluster, job, recipe="guesswork"), Silent())
     without_negatives = replace(job, training_set=make_set(plain_pairs(16, "train")))

@@ -14,10 +14,6 @@ from pydantic import SecretStr
 
 from assets_tests.training.click_pairs import make_set, plain_pairs
 from pipeline.config import Settings
-from pipeline.engines.cluster import Node
-from pipeline.engines.gang import has_gpus, slots_for
-from pipeline.engines.pool import Slot
-from pipeline.engines.ray_training import worker_count
 from pipeline.engines.training_shipping import (
     Arrivals,
     pairs_from_json,
@@ -31,42 +27,6 @@ from pipeline.training.handover import bring, handed_over
 from pipeline.training.launching import launch_for
 from pipeline.training.pairs import Negative
 from pipeline.training.recipe import recipe_of
-
-
-def nodes(*sizes: tuple[int, int]) -> list[Node]:
-    """Nodes of so many processors and GPUs."""
-    return [Node(str(i), f"node-{i}", {"CPU": c, "GPU": g}) for i, (c, g) in enumerate(sizes)]
-
-
-@pytest.mark.parametrize(
-    ("count", "sizes", "slots"),
-    [
-        (2, [(1, 0), (1, 0)], [Slot(1)] * 2),
-        (1, [(4, 0), (8, 0)], [Slot(8)]),
-        (2, [(8, 0), (8, 0)], [Slot(8)] * 2),
-        (3, [(8, 0), (8, 0)], [Slot(4)] * 3),
-        (3, [(2, 0), (7, 0)], [Slot(2)] * 3),
-        (5, [(1, 0), (2, 0)], [Slot(1)] * 3),  # fewer, if there is no more
-        (2, [], []),
-        (3, [(16, 2), (0, 2), (32, 0)], [Slot(0, gpus=1)] * 3),
-        (9, [(16, 2), (4, 1)], [Slot(1, gpus=1)] * 3),
-    ],
-)
-def test_workers_are_alike_and_have_all_that_there_is_for_them(
-    count: int, sizes: Sequence[tuple[int, int]], slots: list[Slot]
-) -> None:
-    there = nodes(*sizes)
-    assert slots_for(count, there, on_gpus=has_gpus(there, None)) == slots
-
-
-def test_how_many_workers_is_a_setting() -> None:
-    gpus, none = nodes((8, 4), (8, 2), (8, 0)), nodes((8, 0), (8, 0))
-    assert worker_count(Settings(), gpus) == worker_count(Settings(), none) == 1
-    each_gpu = Settings(train_processes=0)
-    assert worker_count(each_gpu, gpus) == 6
-    assert worker_count(each_gpu, none) == worker_count(each_gpu, []) == 1
-    assert worker_count(each_gpu.model_copy(update={"device": "cpu"}), gpus) == 1
-    assert worker_count(Settings(train_processes=3), gpus) == 3
 
 
 def test_one_setting_picks_where_models_are_trained() -> None:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.exc
 
-from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.errors import DatabaseAwayError, HoneloopError, UnavailableError
 from pipeline.store.connections import Database
 from pipeline.store.failures import explained
 from pipeline.store.locks import is_held, locked_if_free, shared
@@ -16,7 +16,7 @@ from pipeline.store.locks import is_held, locked_if_free, shared
 
 def test_a_connection_that_is_ended_is_unavailable(db: Database) -> None:
     with (
-        pytest.raises(UnavailableError, match="went away: terminating connection") as gone,
+        pytest.raises(DatabaseAwayError, match="went away: terminating connection") as gone,
         db.connect() as victim,
         db.connect(autocommit=True) as other,
     ):
@@ -30,7 +30,7 @@ def test_the_same_through_sqlalchemy() -> None:
     with pytest.raises(sqlalchemy.exc.OperationalError) as failure:
         engine.connect()
     assert isinstance(failure.value.orig, psycopg2.OperationalError)
-    assert isinstance(explained(failure.value), UnavailableError)
+    assert isinstance(explained(failure.value), DatabaseAwayError)
 
 
 @pytest.mark.parametrize(

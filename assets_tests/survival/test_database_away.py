@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 import time
@@ -20,13 +21,14 @@ from typer.testing import CliRunner
 from assets_tests.index.click_corpus import Function, add_functions, serve, store_vectors
 from assets_tests.search.api.running import running
 from assets_tests.survival.homes import Home, kill_server, temporary_directory, wait_until
+from assets_tests.training.notes import Notes
 from pipeline.cli import app
 from pipeline.config import Settings
 from pipeline.corpus.repositories import add_repository
 from pipeline.defs import in_process
 from pipeline.defs.in_process import run_loop
 from pipeline.encoders.encoder import Encoder
-from pipeline.errors import UnavailableError
+from pipeline.errors import DatabaseAwayError, UnavailableError
 from pipeline.index.building import build_index
 from pipeline.index.flipping import flip, rollback
 from pipeline.index.serving import index_counts, serving_index
@@ -179,12 +181,32 @@ def test_a_run_says_when_the_database_stays_away(
     own = settings.model_copy(update={"database_url": tiny.url, "database_patience_seconds": 1})
     monkeypatch.setattr(in_process.Loop, "synchronise", lambda self: stop(home) or ["tiny"])
     began = time.monotonic()
-    with pytest.raises(UnavailableError, match="database cannot be reached"):
+    with pytest.raises(DatabaseAwayError, match="database cannot be reached"):
         run_loop(own, Silent(), only_index=True)
     assert time.monotonic() - began < 60
     monkeypatch.undo()
     start(home)
     assert run_loop(own, Silent(), only_index=True).failures == []
+    assert serving_index(tiny).rows == 1
+
+
+def test_a_cluster_that_is_away_is_not_taken_for_the_database(settings: Settings, tiny: Database) -> None:
+    """It is said at once, and nothing is done again."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    progress = Notes()
+    with socket.socket() as taken:  # bound, so that nobody else takes it, and not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        there = settings.model_copy(update={"engine": "ray", "ray_address": address})
+        result = run_loop(there, progress, only_index=True)
+    (cut,) = [failure for failure in result.failures if failure.step == "snippets"]
+    assert f"The Ray cluster at {address} cannot be reached" in cut.message
+    assert "ray start" in cut.hint
+    assert not any(failure.database_away for failure in result.failures)
+    assert not any("waited for" in note for note in progress.notes)
+    assert len(result.run_ids) == 2  # the source's, and that of the vectors of what it held before
+    # Here, it can be done.
+    assert run_loop(settings, Silent(), only_index=True).failures == []
     assert serving_index(tiny).rows == 1
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import torch
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from safetensors import SafetensorError
 
 from assets_tests.index.click_corpus import add_functions, register, serve, store_vectors
 from assets_tests.survival.conftest import Code
@@ -34,6 +36,7 @@ from pipeline.training.fine_tuning import FineTuned
 from pipeline.training.handover import hand_over, handed_over
 from pipeline.training.leftovers import unfinished
 from pipeline.training.pairs import TrainingSet
+from pipeline.training.training_state import Part, StateStore
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.geteuid() != 0, reason="only root may mount a small disk"
@@ -102,6 +105,33 @@ def test_while_a_trained_model_is_handed_over(tmp_path: Path, untrained: FineTun
         filler.unlink()
         hand_over(untrained, directory)
         assert handed_over(directory)
+
+
+def test_while_the_state_of_a_training_is_saved(tmp_path: Path) -> None:
+    """There is room for half of it: it stays free, until there is enough."""
+
+    def save(step: int) -> None:
+        tensors = {"weight": torch.full((MEGABYTE // 4,), float(step))}
+        store.save({"step": step}, {name: Part(f"{name}-{step}", tensors) for name in ("weights", "moments")})
+
+    with small_disk(tmp_path / "disk", 10 * MEGABYTE) as disk:
+        directory = disk / "training.work"
+        store = StateStore(directory, "a" * 64)
+        save(1)
+        before = sorted(path.name for path in directory.iterdir())
+        filler = leave_free(disk, MEGABYTE * 3 // 2)
+        for step in (2, 3, 4):
+            with pytest.raises((OSError, SafetensorError), match="No space left"):
+                save(step)
+            assert sorted(path.name for path in directory.iterdir()) == before
+        found = StateStore(directory, "a" * 64).load()
+        assert found is not None
+        assert found.account == {"step": 1}
+        filler.unlink()
+        save(5)
+        found = StateStore(directory, "a" * 64).load()
+        assert found is not None
+        assert found.account == {"step": 5}
 
 
 @pytest.fixture

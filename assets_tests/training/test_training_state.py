@@ -131,8 +131,32 @@ def test_a_state_that_did_not_arrive_whole_leaves_the_one_before(
     assert found.account == {"step": 1}
 
 
+def test_what_could_not_be_put_in_place_leaves_nothing(store: StateStore, tmp_path: Path) -> None:
+    """The directory's disk has no room for what a state is described by."""
+    directory = tmp_path / "training.work"
+    store.save({"step": 1}, {"weights": part("weights-1", 1.0)})
+    there = StateStore(tmp_path / "there", IDENTITY)
+    there.save({"step": 2}, {"weights": part("weights-2", 2.0), "ended": part("ended-0", 3.0)})
+    content = carried(there, tmp_path / "arrived")
+    before = sorted(path.name for path in directory.iterdir())
+    (directory / ".unfinished.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        store.adopt(content, tmp_path / "arrived")
+    with pytest.raises(OSError, match="directory"):
+        store.save({"step": 2}, {"weights": part("weights-2", 2.0)})
+    (directory / ".unfinished.json").rmdir()
+    assert sorted(path.name for path in directory.iterdir()) == before
+    assert store.held().keys() == {"weights-1"}
+    found = StateStore(directory, IDENTITY).load()
+    assert found is not None
+    assert found.account == {"step": 1}
+    store.adopt(content, tmp_path / "arrived")
+    assert store.held() == there.held()
+    assert [path.name for path in store.files()] == [path.name for path in there.files()]
+
+
 class KilledError(BaseException):
-    """Nothing in `save` catches anything, so this ends it as a kill would."""
+    """Nothing in `save` catches it, so this ends it as a kill would."""
 
 
 @pytest.mark.parametrize("rename", [1, 2])

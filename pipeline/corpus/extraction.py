@@ -85,9 +85,10 @@ def extract_repository(
         reading = _Reading(
             connection, repository, settings=settings, tokens=tokens, source=source, listing=listing
         )
+        engine = engine_for(settings, progress.note)
         with (
             progress.stage(f"Reading {repository.name}", len(listing.files)) as advance,
-            closing(engine_for(settings).digest(reading.to_digest(advance), tokens)) as digests,
+            closing(engine.digest(reading.to_digest(advance), tokens)) as digests,
         ):
             for read, digest in digests:
                 reading.keep(read, digest)

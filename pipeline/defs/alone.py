@@ -57,7 +57,7 @@ class OnlyOne:
 
         Raises:
             HoneloopError: another process holds it.
-            UnavailableError: the database is away.
+            DatabaseAwayError: the database is away.
         """
         try:
             if self._connection is not None:

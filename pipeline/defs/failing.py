@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import dagster as dg
 
 from pipeline.defs.reporting import plain
-from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.errors import BadInputError, DatabaseAwayError, HoneloopError
 
 
 @dataclass(frozen=True)
 class Failure:
     """What stopped a run: which asset or check, in which repository, why, and what to do.
 
-    `unavailable`: nothing is wrong with it but that the database went away.
+    `database_away`: nothing is wrong with it but that the database went away.
     """
 
     step: str
@@ -22,7 +22,7 @@ class Failure:
     hint: str
     exit_code: int = 1
     check: bool = False
-    unavailable: bool = False
+    database_away: bool = False
 
     def error(self) -> HoneloopError:
         """The same as an exception."""
@@ -104,7 +104,7 @@ def _of_step(event: dg.DagsterEvent, step: str, run_id: str, partition: str | No
                 str(said["message"]),
                 str(said["hint"]),
                 int(said["exit_code"]),
-                unavailable=bool(said.get("unavailable", False)),
+                database_away=bool(said.get("database_away", False)),
             )
         ]
     if data.error is None or "CheckFailed" in (data.error.cls_name or ""):
@@ -116,6 +116,6 @@ def _of_step(event: dg.DagsterEvent, step: str, run_id: str, partition: str | No
             partition,
             f"{step} failed unexpectedly: {cause.message.strip()}",
             f"Where is in Dagster's log of run {run_id}: `honeloop up` shows it.",
-            unavailable=UnavailableError.__name__ in (data.error.cls_name, cause.cls_name),
+            database_away=DatabaseAwayError.__name__ in (data.error.cls_name, cause.cls_name),
         )
     ]

@@ -25,7 +25,7 @@ from pipeline.defs.partitions import synchronise
 from pipeline.defs.reporting import plain
 from pipeline.defs.resources import WORKBENCH
 from pipeline.defs.results import RunResult
-from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.errors import BadInputError, DatabaseAwayError, HoneloopError
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
@@ -295,11 +295,11 @@ class Loop:
             known = error if isinstance(error, HoneloopError) else explained(error)
             if known is None:
                 raise
-            if attempts == 1 or not isinstance(known, UnavailableError):
+            if attempts == 1 or not isinstance(known, DatabaseAwayError):
                 raise known from error
         else:
             failed = failures_in(executed.all_events, executed.run_id, partition)
-            away = [failure for failure in failed if failure.unavailable]
+            away = [failure for failure in failed if failure.database_away]
             if attempts == 1 or not away:
                 return executed
             known = away[0].error()

@@ -24,7 +24,7 @@ from pipeline.defs.progress_lines import ProgressReader
 from pipeline.defs.reporting import plain
 from pipeline.defs.results import RESULT, RunResult
 from pipeline.defs.sent_settings import settings_to_send
-from pipeline.errors import BadInputError, HoneloopError, UnavailableError
+from pipeline.errors import BadInputError, DatabaseAwayError, HoneloopError, UnavailableError
 from pipeline.progress import Progress
 from pipeline.store.failures import explained
 
@@ -192,7 +192,7 @@ class _Absence:
     def require_short(self, error: Exception) -> None:
         """Raises the error unless it says that the database is away, and that for less than the patience."""
         known = explained(error)
-        if not isinstance(known, UnavailableError):
+        if not isinstance(known, DatabaseAwayError):
             raise error
         if self._since is None:
             self._since = time.monotonic()

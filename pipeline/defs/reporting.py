@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline.defs.progress_lines import ended_line, so_far_line, started_line
-from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.errors import DatabaseAwayError, HoneloopError
 from pipeline.progress import Advance, Progress
 from pipeline.store.failures import explained
 
@@ -64,14 +64,15 @@ def reported(
         known = error if isinstance(error, HoneloopError) else explained(error)
         if known is None:
             raise
-        away = isinstance(known, UnavailableError)
+        # What else is unavailable, such as room on a cluster, has been waited for already.
+        away = isinstance(known, DatabaseAwayError)
         raise dg.Failure(
             description=str(known),
             metadata={
                 "message": known.message,
                 "hint": known.hint,
                 "exit_code": known.exit_code,
-                "unavailable": away,
+                "database_away": away,
             },
             allow_retries=away,
         ) from error

@@ -7,7 +7,8 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -68,13 +69,26 @@ class Cluster:
                 ones are left out, with a line in the log: work that goes well is not ended for them.
         """
         ray = ray_module()
-        alive = [
-            Node(each["NodeID"], f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}", each["Resources"])
-            for each in ray.nodes()
-            if each["Alive"] and (each["Resources"].get("CPU") or each["Resources"].get("GPU"))
-        ]
+        alive = nodes_in(ray.nodes())
         self._ask_new(alive)
         return [node for node in alive if self._fits.get(node.id)]
+
+    def first_nodes(self) -> list[Node]:
+        """The same, waited for until there is one: what they give decides what the work is like.
+
+        Raises:
+            HoneloopError: as `nodes`.
+            UnavailableError: for `ray_patience_seconds` there was none.
+        """
+        until = time.monotonic() + self.patience
+        while not (nodes := self.nodes()):
+            if time.monotonic() >= until:
+                raise UnavailableError(
+                    f"For {self.patience:g} s no node of the Ray cluster gave a processor or a GPU.",
+                    hint="`ray status` says which nodes are alive.",
+                )
+            time.sleep(min(1.0, self.patience))
+        return nodes
 
     def _ask_new(self, alive: Sequence[Node]) -> None:
         """Asks nodes for their versions. The first ones are waited for, later ones answer when they do."""
@@ -105,6 +119,15 @@ class Cluster:
         ray = ray_module()
         task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
         return task.options(scheduling_strategy=only_on(node)).remote()
+
+
+def nodes_in(listed: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """Those of Ray's list of nodes that are alive and give something."""
+    return [
+        Node(each["NodeID"], f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}", each["Resources"])
+        for each in listed
+        if each["Alive"] and (each["Resources"].get("CPU") or each["Resources"].get("GPU"))
+    ]
 
 
 def only_on(node: Node) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,8 +69,12 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(settings: Settings) -> Engine:
+def engine_for(settings: Settings, note: Callable[[str], None]) -> Engine:
     """The engine that the settings name.
+
+    Args:
+        settings: Also say what it is like.
+        note: Told, a line at a time, what keeps it waiting.
 
     Raises:
         HoneloopError: Ray is not installed, its cluster cannot be reached, or a node of it does not fit.
@@ -78,7 +82,7 @@ def engine_for(settings: Settings) -> Engine:
     if settings.engine == "ray":
         from pipeline.engines.ray_engine import RayEngine
 
-        return RayEngine(settings)
+        return RayEngine(settings, note)
     from pipeline.engines.local import LocalEngine
 
     return LocalEngine(settings)

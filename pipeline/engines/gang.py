@@ -13,35 +13,17 @@ from typing import Any
 
 from pipeline.engines.cluster import Cluster, Node
 from pipeline.engines.lazy_ray import ray_module
-from pipeline.engines.pool import Slot
+from pipeline.engines.patience import Note, Patience
+from pipeline.engines.slots import Slot, takes_gpus, training_slots, what_is_given
 from pipeline.errors import UnavailableError
 
 _NODE_ID = "ray.io/node-id"
 _LOOK_SECONDS = 5.0
 
 
-def slots_for(count: int, nodes: Sequence[Node], *, on_gpus: bool) -> list[Slot]:
-    """Room for `count` workers, all alike, so that all are as fast; fewer if there is no more on these nodes.
-
-    Args:
-        count: at least 1.
-        nodes: those that a worker may be on.
-        on_gpus: a GPU for each; else as many processors for each as all of them can have.
-    """
-    if on_gpus:
-        holders = [node for node in nodes if node.gpus]
-        cpus = min([1, *(node.cpus for node in holders)])
-        return [Slot(cpus, gpus=1)] * min(count, sum(node.gpus for node in holders))
-    count = min(count, sum(node.cpus for node in nodes))
-    each = max((node.cpus for node in nodes), default=0)
-    while count and sum(node.cpus // each for node in nodes) < count:
-        each -= 1
-    return [Slot(cpus=each)] * count
-
-
 @contextmanager
 def room_for(
-    cluster: Cluster, count: int, least: int, *, device: str | None
+    cluster: Cluster, count: int, least: int, *, device: str | None, note: Note
 ) -> Generator[tuple[Any, list[Slot]]]:
     """A placement group with a bundle for each worker; what it takes is free again after the block.
 
@@ -49,42 +31,37 @@ def room_for(
         cluster: whose nodes.
         count: how many workers are wanted.
         least: with room for so many on all its nodes together, no more are waited for.
-        device: as HONELOOP_DEVICE says; GPUs are taken where there are some, unless it is "cpu".
+        device: as HONELOOP_DEVICE says; see `takes_gpus`.
+        note: told that it waits for what others have taken.
 
     Raises:
-        UnavailableError: for `ray_patience_seconds` there was no room.
+        UnavailableError: for `ray_patience_seconds` the nodes had too little, whatever else is done there.
     """
     ray = ray_module()
-    until = time.monotonic() + cluster.patience
+    patience = Patience(cluster.patience, note)
     while True:
         nodes = cluster.nodes()
-        slots = slots_for(count, nodes, on_gpus=has_gpus(nodes, device))
+        slots = training_slots(count, nodes, on_gpus=takes_gpus(nodes, device))
         group = _placed(nodes, slots) if len(slots) >= least else None
         try:
             if group is None:
                 time.sleep(min(1.0, cluster.patience))
             while group is not None and ids_of(cluster.nodes()) == ids_of(nodes):
-                if group.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
+                if group.wait(_LOOK_SECONDS):
                     yield group, slots
                     return
-                if time.monotonic() >= until:
-                    break
+                patience.taken()
         finally:
             if group is not None and ray.is_initialized():
                 ray.util.remove_placement_group(group)
-        if time.monotonic() >= until:
-            raise UnavailableError(_no_room(cluster, max(count, least), nodes, slots), hint=_HINT)
+        if group is None and patience.over():
+            raise UnavailableError(_no_room(cluster, count, nodes, device), hint=_HINT)
 
 
 _HINT = (
-    "`ray status` says which nodes are alive, and what takes their processors and GPUs. "
+    "`ray status` says which nodes are alive, and what they give. "
     "HONELOOP_TRAIN_PROCESSES says how many processes train."
 )
-
-
-def has_gpus(nodes: Sequence[Node], device: str | None) -> bool:
-    """Whether training takes GPUs there."""
-    return device != "cpu" and any(node.gpus for node in nodes)
 
 
 def ids_of(nodes: Sequence[Node]) -> frozenset[str]:
@@ -110,11 +87,7 @@ def _placed(nodes: Sequence[Node], slots: Sequence[Slot]) -> Any:
     )
 
 
-def _no_room(cluster: Cluster, wanted: int, nodes: Sequence[Node], slots: Sequence[Slot]) -> str:
+def _no_room(cluster: Cluster, wanted: int, nodes: Sequence[Node], device: str | None) -> str:
     processes = "a training process" if wanted == 1 else f"{wanted} training processes"
     said = f"For {cluster.patience:g} s there was no room for {processes} on the Ray cluster"
-    if not nodes:
-        return f"{said}: no node of it gives a processor or a GPU."
-    has = f"processors: {sum(node.cpus for node in nodes)}, GPUs: {sum(node.gpus for node in nodes)}"
-    taken = "; others have taken them" if len(slots) >= wanted else ""
-    return f"{said}: its nodes have {has}{taken}."
+    return f"{said}: {what_is_given(nodes, device)}."

@@ -8,7 +8,8 @@ gone with the node that holds it. What is needed instead is little, and can be r
   its own, and what they were doing is given to others.
 - A result counts when it has reached this process. A piece of work may so be computed twice, but its result
   is given out once.
-- Work that ends one worker after another is an error that says so, and so is a cluster without workers.
+- Work that ends one worker after another is an error that says so, and so is a cluster that has no room for a
+  worker; room that others have taken is waited for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.engines.cluster import Cluster, Node, only_on
 from pipeline.engines.lazy_ray import ray_module
+from pipeline.engines.patience import Note, Patience
+from pipeline.engines.slots import Slot, what_is_given
 from pipeline.errors import HoneloopError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -37,37 +40,39 @@ _CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Room for one worker: so many processors, so many GPUs."""
-
-    cpus: float
-    gpus: float = 0
-
-
-@dataclass(frozen=True)
 class Job:
     """What a pool's workers are.
 
     Args:
-        worker: Its class; its `close` is called once there is no more work, unless the worker is lost.
+        worker: Its class; its `here` does nothing, and answers once there is room for the worker; its `close`
+            is called once there is no more work, unless the worker is lost.
         slots: Where on a node there is room for one.
         open: Arguments of the worker's method `open`, called before anything else.
         method: The name of its method that takes a piece of work.
+        device: What HONELOOP_DEVICE asks the nodes for.
     """
 
     worker: type[Any]
     slots: Callable[[Node], Sequence[Slot]]
     open: Sequence[Any]
     method: str
+    device: str | None = "cpu"
 
 
 @dataclass(eq=False)
 class _Worker(Generic[Work]):
     actor: Any
     node: Node
+    arriving: Any
     opening: Any
+    placed: bool = False
     ready: bool = False
     holds: dict[Any, tuple[int, Work]] = field(default_factory=dict[Any, "tuple[int, Work]"])
+
+    def awaited(self) -> list[Any]:
+        """What it has not answered yet."""
+        arriving = [] if self.placed else [self.arriving]
+        return [*self.holds, *arriving, *([] if self.ready else [self.opening])]
 
 
 class Pool(Generic[Work]):
@@ -77,9 +82,12 @@ class Pool(Generic[Work]):
         cluster: Whose nodes.
         job: What the workers are.
         describe: What a piece of work is called in an error.
+        note: Told that it waits for what others have taken.
     """
 
-    def __init__(self, cluster: Cluster, job: Job, describe: Callable[[Work], str]) -> None:
+    def __init__(
+        self, cluster: Cluster, job: Job, describe: Callable[[Work], str], note: Note = logger.warning
+    ) -> None:
         self._cluster = cluster
         self._job = job
         self._describe = describe
@@ -90,7 +98,7 @@ class Pool(Generic[Work]):
         self._stillborn: Counter[str] = Counter()  # by node
         self._last_words = ""
         self._looked: float | None = None
-        self._alone_since = time.monotonic()
+        self._patience = Patience(cluster.patience, note)
 
     def run(self, work: Iterator[Work], argument: Callable[[Work], Any]) -> Generator[tuple[int, Work, Any]]:
         """Each piece of work with its number, from 0, and its result; in the order they are done.
@@ -101,7 +109,8 @@ class Pool(Generic[Work]):
 
         Raises:
             HoneloopError: a worker raised it; a piece of work ended several workers.
-            UnavailableError: for `ray_patience_seconds` there was no worker.
+            UnavailableError: for `ray_patience_seconds` no node could have had a worker, or one that had room
+                did not start.
         """
         numbered = enumerate(work)
         try:
@@ -160,14 +169,14 @@ class Pool(Generic[Work]):
             max_task_retries=0,
             scheduling_strategy=only_on(node),
         ).remote()
-        return _Worker(actor, node, actor.open.remote(*self._job.open))
+        return _Worker(actor, node, actor.here.remote(), actor.open.remote(*self._job.open))
 
     def _wait(self) -> Iterator[tuple[int, Work, Any]]:
         ray = ray_module()
         owners = {
             reference: (slot, worker)
             for slot, worker in self._workers.items()
-            for reference in [*worker.holds, *([] if worker.ready else [worker.opening])]
+            for reference in worker.awaited()
         }
         if not owners:  # no node has room
             self._be_patient()
@@ -189,6 +198,8 @@ class Pool(Generic[Work]):
                 number, piece = worker.holds.pop(reference)
                 self._stillborn[worker.node.id] = 0
                 yield number, piece, result
+            elif reference == worker.arriving:
+                worker.placed = True
             else:
                 worker.ready = True
         self._be_patient()
@@ -213,12 +224,19 @@ class Pool(Generic[Work]):
             self._queue.append((number, piece))
 
     def _be_patient(self) -> None:
-        if any(worker.ready for worker in self._workers.values()):
-            self._alone_since = time.monotonic()
-        elif time.monotonic() - self._alone_since > self._cluster.patience:
-            why = f" The last one was lost: {self._last_words}" if self._last_words else ""
+        workers = self._workers.values()
+        if any(worker.ready for worker in workers):
+            self._patience.reset()
+        elif workers and not any(worker.placed for worker in workers):
+            self._patience.taken()
+        elif self._patience.over():
+            why = "."
+            if self._last_words:
+                why = f". The last one was lost: {self._last_words}"
+            elif not self._slots:
+                why = f": {what_is_given(self._cluster.nodes(), self._job.device)}."
             raise UnavailableError(
-                f"For {self._cluster.patience:g} s no worker has started on the Ray cluster.{why}",
+                f"For {self._cluster.patience:g} s no worker has started on the Ray cluster{why}",
                 hint="`ray status` says which nodes are alive, and what takes their processors and GPUs.",
             )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.engines.cluster import Cluster, Node
+from pipeline.engines.cluster import Cluster
 from pipeline.engines.engine import Chunk, FileText
-from pipeline.engines.pool import Job, Pool, Slot
+from pipeline.engines.patience import Note
+from pipeline.engines.pool import Job, Pool
 from pipeline.engines.shipping import ship_model, ship_rules
+from pipeline.engines.slots import Slot, embedding_slots, takes_gpus
 from pipeline.engines.workers import Embedder, FileCutter
 from pipeline.progress import Advance
 
@@ -36,13 +38,15 @@ class RayEngine:
 
     Args:
         settings: Where the cluster is, and what `Encoder`s and chunks are like.
+        note: Told that it waits for what others have taken.
 
     Raises:
         HoneloopError: with the first work; see `Cluster`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, note: Note) -> None:
         self._settings = settings
+        self._note = note
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -51,7 +55,9 @@ class RayEngine:
 
     def chunk_size(self, texts: int) -> int:
         """Small enough for all workers to have some, and for a lost node not to cost much."""
-        workers = sum(len(self._devices(node)) for node in self.cluster.nodes())
+        nodes = self.cluster.first_nodes()
+        on_gpus = takes_gpus(nodes, self._settings.device)
+        workers = sum(len(embedding_slots(node, on_gpus=on_gpus)) for node in nodes)
         each = -(-texts // (max(1, workers) * _CHUNKS_EACH))
         return min(max(each, _LEAST_CHUNK), self._settings.embed_chunk_size)
 
@@ -62,14 +68,18 @@ class RayEngine:
     def embed(
         self, encoder: Encoder, chunks: Iterable[Chunk], advance: Advance
     ) -> Generator[tuple[Chunk, NDArray[np.float32]]]:
-        """See `Engine.embed`."""
+        """See `Engine.embed`. The nodes that are there first decide what all of it is computed on."""
+        device = self._settings.device
+        on_gpus = takes_gpus(self.cluster.first_nodes(), device)
         job = Job(
             worker=Embedder,
-            slots=self._devices,
-            open=(ship_model(encoder), self._settings.device, self._settings.embed_batch_size),
+            slots=partial(embedding_slots, on_gpus=on_gpus),
+            # Said to those on the CPU: Ray does not hide a GPU from a worker that it has given none.
+            open=(ship_model(encoder), device if on_gpus else "cpu", self._settings.embed_batch_size),
             method="embed",
+            device=device,
         )
-        pool = Pool[Chunk](self.cluster, job, lambda chunk: f"embedding {len(chunk.texts)} texts")
+        pool = Pool[Chunk](self.cluster, job, lambda chunk: f"embedding {len(chunk.texts)} texts", self._note)
         with closing(pool.run(iter(chunks), lambda chunk: chunk.texts)) as results:
             for _, chunk, vectors in results:
                 advance(len(chunk.texts))
@@ -81,13 +91,14 @@ class RayEngine:
         first = next(batches, None)
         if first is None:  # nothing has changed: the cluster need not know
             return
+        cluster = self.cluster  # joined before anything is put into it
         job = Job(
             worker=FileCutter,
             slots=lambda node: [Slot(cpus=1)] * node.cpus,
             open=(ship_rules(self._settings, tokens),),
             method="digest",
         )
-        pool = Pool[list[FileText]](self.cluster, job, lambda batch: f"cutting {batch[0].path} and on")
+        pool = Pool[list[FileText]](cluster, job, lambda batch: f"cutting {batch[0].path} and on", self._note)
         waiting: dict[int, tuple[list[FileText], list[Digest]]] = {}
         following = 0
         with closing(pool.run(chain([first], batches), lambda batch: batch)) as results:
@@ -96,12 +107,6 @@ class RayEngine:
                 while following in waiting:
                     yield from zip(*waiting.pop(following), strict=True)
                     following += 1
-
-    def _devices(self, node: Node) -> Sequence[Slot]:
-        """One for each GPU of a node; without one, or where the CPU is asked for, all its processors."""
-        if node.gpus and self._settings.device != "cpu":
-            return [Slot(cpus=min(1.0, node.cpus), gpus=1)] * node.gpus
-        return [Slot(cpus=node.cpus)] if node.cpus else []
 
 
 def _batches(files: Iterable[FileText]) -> Iterator[list[FileText]]:

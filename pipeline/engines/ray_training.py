@@ -19,9 +19,11 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.gang import has_gpus, in_bundle, room_for
+from pipeline.engines.gang import in_bundle, room_for
 from pipeline.engines.lazy_ray import ray_module
-from pipeline.engines.pool import MOST_DEATHS, Slot, kill, raised_by
+from pipeline.engines.pool import MOST_DEATHS, kill, raised_by
+from pipeline.engines.slots import Slot, takes_gpus
+from pipeline.engines.state_shipping import StateReceiver
 from pipeline.engines.trainer import Trainer
 from pipeline.engines.training_shipping import (
     MODEL,
@@ -64,7 +66,8 @@ def train_on_cluster(job: Job, progress: Progress) -> None:
     Raises:
         HoneloopError, BadInputError: as `fine_tune`; or the cluster cannot be joined, a node does not fit, or
             workers were lost one after another.
-        UnavailableError: for `ray_patience_seconds` there was no room.
+        UnavailableError: for `ray_patience_seconds` the nodes had too little for the workers, or one that had
+            room did not start.
     """
     cluster = Cluster(job.settings)
     shipped = ship_training(job)
@@ -85,7 +88,7 @@ def worker_count(settings: Settings, nodes: Sequence[Node]) -> int:
     """How many workers the settings ask for on these nodes."""
     if settings.train_processes > 0:
         return settings.train_processes
-    return max(1, sum(node.gpus for node in nodes)) if has_gpus(nodes, settings.device) else 1
+    return max(1, sum(node.gpus for node in nodes)) if takes_gpus(nodes, settings.device) else 1
 
 
 class _Training:
@@ -98,7 +101,6 @@ class _Training:
         self._store = store
         self._progress = progress
         self._saved = False  # since a worker was lost
-        self._unsaved: Exception | None = None  # what kept the state from being written that is arriving
 
     def run(self) -> None:
         """Trains until it is done, however many workers are lost in between."""
@@ -131,7 +133,7 @@ class _Training:
     def _train(self, count: int, *, least: int) -> None:
         device = self._job.settings.device
         with (
-            room_for(self._cluster, count, least, device=device) as (group, slots),
+            room_for(self._cluster, count, least, device=device, note=self._progress.note) as (group, slots),
             Following(self._progress) as following,
         ):
             processes = "one process" if len(slots) == 1 else f"{len(slots)} processes"
@@ -178,7 +180,7 @@ class _Training:
         """Takes what the workers tell, until the first has brought the model."""
         ray = ray_module()
         arrivals = Arrivals(self._job.work_dir / _ARRIVING)
-        self._unsaved = None
+        receiver = StateReceiver(self._store, arrivals, self._progress.note)
         hearing: dict[Any, int] = {actor.hear.remote(): number for number, actor in enumerate(actors)}
         failed: HoneloopError | None = None
         until = 0.0
@@ -192,7 +194,10 @@ class _Training:
                     raise raised_by(error) from error
                 except ray.exceptions.RayError as error:
                     raise _lost(error) from error
-                hearing[actors[number].hear.remote()] = number
+                # The next piece may come while this one is written; a state is answered with what is kept.
+                saved = bool(messages) and messages[-1][0] == "saved"
+                if not saved:
+                    hearing[actors[number].hear.remote()] = number
                 for message in messages:
                     if message[0] == "crashed":
                         # Maybe as another was lost.
@@ -202,39 +207,26 @@ class _Training:
                         bring(arrivals.directory / MODEL, self._job.directory)
                         return
                     else:
-                        self._take(message, arrivals, following)
+                        self._take(message, arrivals, receiver, following)
+                if saved:
+                    hearing[actors[number].hear.remote(self._store.held())] = number
             if failed is not None and time.monotonic() >= until:
                 raise failed
 
-    def _take(self, message: Message, arrivals: Arrivals, following: Following) -> None:
+    def _take(
+        self, message: Message, arrivals: Arrivals, receiver: StateReceiver, following: Following
+    ) -> None:
         if message[0] == "piece":
-            self._take_piece(arrivals, *message[1:])
+            _, name, piece, digest = message
+            if name.startswith(f"{MODEL}/"):
+                with disk_errors(self._job.work_dir, "The fine-tuned model"):
+                    arrivals.take(name, piece, digest)
+            else:
+                receiver.take(name, piece, digest)
         elif message[0] == "saved":
-            self._take_state(message[1], arrivals)
+            self._saved |= receiver.keep(message[1])
         elif message[0] != "done":
             following.take(message)
-
-    def _take_piece(self, arrivals: Arrivals, name: str, piece: Any, digest: str | None) -> None:
-        if name.startswith(f"{MODEL}/"):
-            with disk_errors(self._job.work_dir, "The fine-tuned model"):
-                arrivals.take(name, piece, digest)
-        elif self._unsaved is None:
-            try:
-                arrivals.take(name, piece, digest)
-            except (OSError, HoneloopError) as error:
-                self._unsaved = error
-
-    def _take_state(self, content: bytes, arrivals: Arrivals) -> None:
-        failed, self._unsaved = self._unsaved, None
-        try:
-            if failed is None:
-                self._store.adopt(content, arrivals.directory)
-                self._saved = True
-        except (OSError, HoneloopError) as error:
-            failed = error
-        arrivals.clear()
-        if failed is not None:
-            self._progress.note(f"The training goes on, but its state could not be saved: {failed}")
 
 
 def _start(group: Any, number: int, slot: Slot) -> Any:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Settings
 from pipeline.engines.lazy_ray import ray_module
 from pipeline.engines.shipping import Files, unpack_model
+from pipeline.engines.state_shipping import Kept, StateSender
 from pipeline.engines.training_shipping import MODEL, ShippedTraining, send_files, unpack_pairs, unpack_state
 from pipeline.progress import Silent
 from pipeline.training.following import Message, Telling, failure
 from pipeline.training.rank import Rank, take_part
-from pipeline.training.training_state import STATE, StateStore
+from pipeline.training.training_state import StateStore
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
@@ -31,6 +32,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self._told: queue.Queue[Message] = queue.Queue()
+        self._kept: queue.Queue[Kept] = queue.Queue()
         self._held: socket.socket | None = None
 
     def meet(self) -> tuple[str, int]:
@@ -54,17 +56,22 @@ class Trainer:
         part = (shipped, identity, state, Rank(**rank))
         threading.Thread(target=self._train, args=part, name="honeloop-train", daemon=True).start()
 
-    def hear(self) -> list[Message]:
+    def hear(self, kept: Kept | None = None) -> list[Message]:
         """What there is to tell; waits some seconds for it.
 
         See `following`; beside that, pieces of files (`send_files`), `("saved", content of STATE)` after
-        those of a state, and `("done",)` after all.
+        those of a state, and `("done",)` after all. A piece, and a state, is the last in its list.
+
+        Args:
+            kept: what home has, once it has dealt with a state.
         """
+        if kept is not None:
+            self._kept.put(kept)
         try:
             messages = [self._told.get(timeout=_HEAR_SECONDS)]
         except queue.Empty:
             return []
-        while messages[-1][0] != "piece" and not self._told.empty():
+        while messages[-1][0] not in ("piece", "saved") and not self._told.empty():
             messages.append(self._told.get())
         for _ in messages:
             self._told.task_done()
@@ -83,18 +90,9 @@ class Trainer:
     ) -> None:
         work_dir, directory = place / "state", place / MODEL
         unpack_state(state, work_dir)
-        known = set(state)
-
-        def send_state() -> None:
-            names = [path.name for path in store.files()]
-            new = [name for name in names if name not in known and name != STATE]
-            send_files(work_dir, new, self._told.put, self._told.join)
-            self._told.put(("saved", (work_dir / STATE).read_bytes()))
-            known.clear()
-            known.update(names)
-
+        sender = StateSender(work_dir, self._told.put, self._told.join, self._kept.get)
         # Only the first process saves.
-        store = StateStore(work_dir, identity, send_state)
+        store = StateStore(work_dir, identity, sender.send_saved)
         # Given here, they outrank the node's own environment.
         settings = Settings(**shipped.settings)
         training_set, earlier = unpack_pairs(shipped)

@@ -7,7 +7,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# Beside Honeloop itself: what vectors, weights and token counts come from. Ray compares Python and itself.
+# Beside Honeloop itself and the grammars: what vectors, weights, token counts and snippets come from. Ray
+# compares Python and itself.
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -26,8 +27,17 @@ _CODE = ("*.py", "*.scm", "*.yml")
 @cache
 def versions_here() -> dict[str, str]:
     """The version of each by its name; Honeloop's with a hash of its code, which changes more often."""
-    found = {name: _version(name) for name in _LIBRARIES}
+    found = {name: _version(name) for name in (*_LIBRARIES, *_grammars())}
     return {"honeloop": f"{_version('honeloop')} (code {_code()})", **found}
+
+
+def _grammars() -> list[str]:
+    """The wheels of the grammars: each decides how files of its language are cut."""
+    try:
+        from pipeline.corpus.languages import LANGUAGES
+    except ImportError:  # a machine without tree-sitter itself, which is said by its own name
+        return []
+    return sorted({language.wheel for language in LANGUAGES})
 
 
 def _version(name: str) -> str:

@@ -99,7 +99,7 @@ def embed_missing(
         embedded, backends = 0, ()
         if todo:
             with progress.stage(f"Embedding with {encoder.spec.name}", todo) as advance:
-                engine = engine_for(settings)
+                engine = engine_for(settings, progress.note)
                 chunks = _chunks(connection, table, engine.chunk_size(todo))
                 with closing(engine.embed(encoder, chunks, advance)) as results:
                     for chunk, vectors in results:

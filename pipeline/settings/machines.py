@@ -32,6 +32,6 @@ class MachineSettings(BaseSettings):
     ray_patience_seconds: float = Field(
         default=300,
         gt=0,
-        description="So long Ray may take to give a first worker, another one, or room for all of a "
-        "training's processes.",
+        description="So long a Ray cluster may have no node that could do the work, and a worker that has "
+        "found room may take to start. What others have taken is waited for without an end.",
     )

@@ -35,7 +35,7 @@ class Database:
             options: Passed to `psycopg.connect`.
 
         Raises:
-            UnavailableError: the server cannot be reached, or went away within the block.
+            DatabaseAwayError: the server cannot be reached, or went away within the block.
             HoneloopError: its disk is full.
         """
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.errors import HoneloopError, UnavailableError
+from pipeline.errors import DatabaseAwayError, HoneloopError
 
 _DRIVERS = ("psycopg", "psycopg2", "psycopg_pool")
 # Connection exceptions; the server shuts down, crashed, or starts.
@@ -18,9 +18,9 @@ _DISK_FULL = "53100"
 _NO_ROOM = "No space left on device"
 
 
-def unreachable(error: BaseException) -> UnavailableError:
+def unreachable(error: BaseException) -> DatabaseAwayError:
     """The error to raise where a connection could not be opened."""
-    return UnavailableError(
+    return DatabaseAwayError(
         f"The database cannot be reached: {str(error).strip()}.",
         hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
     )
@@ -30,7 +30,7 @@ def explained(error: BaseException) -> HoneloopError | None:
     """The error to raise in the place of this one; None if it is about something else.
 
     Returns:
-        UnavailableError if the database went away; HoneloopError if its disk is full.
+        DatabaseAwayError if the database went away; HoneloopError if its disk is full.
     """
     cause = _of_the_driver(error)
     if cause is None:
@@ -46,7 +46,7 @@ def explained(error: BaseException) -> HoneloopError | None:
         )
     silent = state is None and any(each.__name__ in _WITHOUT_ANSWER for each in type(cause).__mro__)
     if silent or (state is not None and state.startswith(_AWAY)):
-        return UnavailableError(
+        return DatabaseAwayError(
             f"The database went away: {said}.",
             hint="What was stored is kept. When it runs again, do the same once more; `honeloop status` says"
             " whether it does.",

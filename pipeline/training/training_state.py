@@ -87,18 +87,24 @@ class StateStore:
             parts: by their role.
 
         Raises:
-            OSError: it cannot be written; the state saved before is still there.
+            OSError: it cannot be written; the state saved before is still there, and nothing of this one.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        hashes = {part.name: self._written(part) for part in parts.values()}
-        content = {
-            "format": STATE_FORMAT,
-            "identity": self.identity,
-            "parts": {role: part.name for role, part in parts.items()},
-            "sha256": hashes,
-            "account": account,
-        }
-        self._publish(json.dumps(content), hashes)
+        try:
+            hashes = {part.name: self._written(part) for part in parts.values()}
+            content = {
+                "format": STATE_FORMAT,
+                "identity": self.identity,
+                "parts": {role: part.name for role, part in parts.items()},
+                "sha256": hashes,
+                "account": account,
+            }
+            self._publish(json.dumps(content), hashes)
+        except Exception:
+            # The next one's parts have other names: what is left here would take their room.
+            for name in {_UNFINISHED, *(part.name for part in parts.values())} - self._hashes.keys():
+                (self._directory / file_name(name)).unlink(missing_ok=True)
+            raise
         self._saved()
 
     def adopt(self, content: bytes, arrived: Path) -> None:
@@ -110,10 +116,11 @@ class StateStore:
 
         Raises:
             HoneloopError: it names a file that is not here, or that is not the one it names.
-            OSError: it cannot be written; the state saved before is still there.
+            OSError: it cannot be written; the state saved before is still there, and nothing of this one.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        hashes: dict[str, str] = json.loads(content)["sha256"]
+        hashes = hashes_in(content)
+        moves: list[tuple[Path, Path]] = []
         for name, expected in hashes.items():
             new, file = arrived / file_name(name), self._directory / file_name(name)
             if self._hashes.get(name) == expected and file.is_file():
@@ -123,17 +130,33 @@ class StateStore:
                 raise HoneloopError(f"{file.name} did not arrive whole.")
             if found is new:
                 force_to_disk(new)
-                os.replace(new, file)
-        self._publish(content.decode(), hashes)
+                moves.append((new, file))
+        self._publish(content.decode(), hashes, moves)
 
-    def _publish(self, content: str, hashes: dict[str, str]) -> None:
-        """The rename that makes a state the saved one; what it does not name is deleted then."""
+    def held(self) -> dict[str, str]:
+        """The SHA-256 of each part that the state holds which was last saved, adopted or loaded by this."""
+        return {
+            name: digest
+            for name, digest in self._hashes.items()
+            if (self._directory / file_name(name)).is_file()
+        }
+
+    def _publish(self, content: str, hashes: dict[str, str], moves: Sequence[tuple[Path, Path]] = ()) -> None:
+        """The rename that makes a state the saved one; what it does not name is deleted then.
+
+        Args:
+            content: of STATE.
+            hashes: in it.
+            moves: files to move to where it names them, once all that takes room is written.
+        """
         unfinished = self._directory / f"{_UNFINISHED}.json"
         unfinished.write_text(content, encoding="utf-8")
         force_to_disk(unfinished)
+        for source, target in moves:
+            os.replace(source, target)
         os.replace(unfinished, self._directory / STATE)
-        force_to_disk(self._directory)
         self._hashes = hashes
+        force_to_disk(self._directory)
         named = {file_name(name) for name in hashes} | {STATE, _LOCK}
         for path in self._directory.iterdir():
             if path.name not in named and path.is_file():
@@ -331,6 +354,18 @@ def _locked(lock: Any) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def hashes_in(content: bytes) -> dict[str, str]:
+    """The SHA-256 of each part that a state names, by the part's name.
+
+    Args:
+        content: what STATE holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is damaged.
+    """
+    return dict(json.loads(content)["sha256"])
 
 
 def file_name(name: str) -> str:

@@ -74,7 +74,7 @@ def model_evaluation(
         measured = named["candidate"]
         computed_by: dict[str, str] = {}
         if not measured.reused:  # else it was not even loaded
-            backends = engine_for(settings).backends(workbench.encoder(candidate))
+            backends = engine_for(settings, progress.note).backends(workbench.encoder(candidate))
             computed_by = {"computed_by": " + ".join(backends)}
         return dg.MaterializeResult(
             metadata={
