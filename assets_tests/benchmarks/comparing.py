@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from assets_tests.benchmarks.environment import PEER_PYTHON
 from pipeline.training.memory import process_peak_bytes
 
 # Not asked of `pipeline.config`, which loads a fifth of a second of libraries: `alone` times a start, too.
@@ -196,7 +197,7 @@ class Peer:
         variable: The environment variable that names the interpreter.
     """
 
-    def __init__(self, script: str, variable: str = "HONELOOP_COCOINDEX_PYTHON") -> None:
+    def __init__(self, script: str, variable: str = PEER_PYTHON) -> None:
         self._process = subprocess.Popen(
             [os.environ[variable], str(Path(__file__).with_name("peers") / script)],
             stdin=subprocess.PIPE,
@@ -206,7 +207,7 @@ class Peer:
         )
 
     @staticmethod
-    def absence(variable: str = "HONELOOP_COCOINDEX_PYTHON") -> str | None:
+    def absence(variable: str = PEER_PYTHON) -> str | None:
         """Why there is none; None if there is."""
         python = os.environ.get(variable)
         if not python:

@@ -7,7 +7,6 @@ multiprocess executor starts a process for each step, which loads torch and the 
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets_tests.benchmarks.comparing import Comparison, Found, Rounds, Size, in_turns
+from assets_tests.benchmarks.environment import given
 from assets_tests.benchmarks.index_runs import change, copied, registered
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
@@ -93,8 +93,6 @@ def measure(most_bytes: int, rounds: int) -> Found:
         files = copied(most_bytes, Path(scratch) / "code")
         with registered(Path(scratch) / "home", Path(scratch) / "code") as home:
             settings = Settings(home=home, min_recall=0)
-            # The processes of the steps have their settings from here.
-            os.environ.update(HONELOOP_HOME=str(home), HONELOOP_MIN_RECALL="0")
             number = 0
 
             def with_news(way: Callable[[Settings], None]) -> Callable[[], None]:
@@ -107,10 +105,9 @@ def measure(most_bytes: int, rounds: int) -> Found:
                 return once
 
             ways = {"in process": in_process, "bare": bare, "multiprocess": multiprocess}
-            try:
+            # The processes of the steps have their settings from the environment.
+            with given(home=str(home), min_recall="0"):
                 seconds = in_turns({name: with_news(way) for name, way in ways.items()}, rounds)
-            finally:
-                del os.environ["HONELOOP_HOME"], os.environ["HONELOOP_MIN_RECALL"]
     return Found(_lines(seconds, len(files)), {"seconds": seconds})
 
 

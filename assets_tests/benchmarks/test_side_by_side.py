@@ -16,6 +16,7 @@ from assets_tests.benchmarks import (
     __main__,
     comparing,
     dagster_overhead,
+    environment,
     extraction,
     fine_tuning,
     index_runs,
@@ -115,12 +116,12 @@ def test_directories_of_other_languages_are_read(tmp_path: Path, monkeypatch: py
         (tmp_path / name).write_text("package add\n\n" + function * 1000, "utf-8")
     header = "namespace one {\nclass Two;\n}\n"
     (tmp_path / "two.h").write_text(header * 2000, "utf-8")
-    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path))
+    monkeypatch.setenv(environment.ROOTS, str(tmp_path))
     found = files_by_language(100_000, tmp_path / "tests", more=installed_files.named_roots())
     assert {path.name for path in found["go"]} == {"add.go", "add_test.go"}
     assert [path.name for path in found["cpp"]] == ["two.h"]
     assert found.keys() == {"cpp", "go"}
-    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path / "nothing"))
+    monkeypatch.setenv(environment.ROOTS, str(tmp_path / "nothing"))
     with pytest.raises(NotADirectoryError, match="nothing"):
         installed_files.named_roots()
 
