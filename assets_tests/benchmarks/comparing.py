@@ -75,18 +75,33 @@ class Found:
 Rounds = dict[str, list[float]]
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> Rounds:
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> Rounds:
     """Wall seconds of each way in each round, after one that only warms up; every second one backwards.
 
     Whatever else the machine does then hits all of them, and the ratio within a round says what it should.
+
+    Args:
+        ways: By name.
+        rounds: That are timed.
+        before: What is done before a way of that name, each time, while no clock runs.
     """
-    for way in ways.values():
-        way()
+
+    def turn(name: str) -> float:
+        if before is not None and name in before:
+            before[name]()
+        return timed(ways[name])
+
+    for name in ways:
+        turn(name)
     seconds: Rounds = {name: [] for name in ways}
     order = list(ways)
     for number in range(rounds):
         for name in order if number % 2 == 0 else reversed(order):
-            seconds[name].append(timed(ways[name]))
+            seconds[name].append(turn(name))
     return seconds
 
 

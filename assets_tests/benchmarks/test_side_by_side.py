@@ -27,6 +27,7 @@ from assets_tests.benchmarks import (
 )
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal
 from assets_tests.benchmarks.installed_files import files_by_language
+from pipeline.corpus.languages import Language, get_language
 
 
 def said(found: Found) -> dict[str, float]:
@@ -44,6 +45,19 @@ def test_ways_take_turns_and_a_ratio_is_the_median_of_the_rounds() -> None:
     assert "".join(calls) == "abc" + "abc" + "cba" + "abc"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3, "c": 3}
     assert comparing.speed_ratio([1.0, 2.0, 4.0], [2.0, 2.0, 40.0]) == 2.0
+
+
+def test_what_is_done_before_a_way_is_not_timed() -> None:
+    calls: list[str] = []
+    ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+
+    def before() -> None:
+        calls.append("-")
+        time.sleep(0.05)
+
+    seconds = comparing.in_turns(ways, 2, before={"b": before})
+    assert "".join(calls) == "a-b" + "a-b" + "-ba"
+    assert max(seconds["b"]) < 0.05
 
 
 def test_goals_are_met_or_missed() -> None:
@@ -132,6 +146,9 @@ def test_extraction_and_the_runner(
     some = {"python": files_by_language(60_000, only="python")["python"]}
     monkeypatch.setattr(extraction, "files_by_language", lambda *_, **__: some)
     monkeypatch.setitem(extraction.ROUNDS, "quick", 1)
+    made: list[Language] = []
+    ready = extraction.ready
+    monkeypatch.setattr(extraction, "ready", lambda language: made.append(language) or ready(language))
     assert __main__.main(["--only", "extraction", "--results", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*.json")
     written = json.loads(file.read_text("utf-8"))
@@ -140,7 +157,11 @@ def test_extraction_and_the_runner(
     assert written["size"] == "quick"
     found: dict[str, Any] = written["benchmarks"]["extraction"]
     figures = found["details"]["python"]
-    assert figures["ratios"].keys() == {"bare", "processor"}
+    assert figures["ratios"].keys() == {"bare", "warm", "processor"}
+    # The warm-up is in no figure, and cold is a pool of each round: one is warm, two were cold.
+    for seconds in (figures["seconds"], figures["processor_seconds"]):
+        assert {way: len(each) for way, each in seconds.items()} == {"cold": 1, "warm": 1, "bare": 1}
+    assert len(made) == 3
     assert figures["snippets"] > 50
     bare = found["lines"][0]
     assert bare["ratio"] == figures["ratios"]["bare"]
@@ -171,6 +192,11 @@ def test_a_benchmark_that_fails_takes_no_other_along(
     shown = capsys.readouterr().out
     assert "failed: RuntimeError: the disk is full" in shown
     assert "reindexed" in shown
+
+
+def test_the_processes_of_a_cold_pool_have_started() -> None:
+    with extraction.ready(get_language("python")) as pool:
+        assert len({cutter._process.pid for cutter in pool._cutters if cutter._process}) == pool._count
 
 
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
