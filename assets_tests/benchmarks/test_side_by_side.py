@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from assets_tests.benchmarks import (
     __main__,
@@ -27,6 +28,7 @@ from assets_tests.benchmarks import (
 )
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal
 from assets_tests.benchmarks.installed_files import files_by_language
+from pipeline.config import Settings
 from pipeline.corpus.languages import Language, get_language
 
 
@@ -197,6 +199,15 @@ def test_a_benchmark_that_fails_takes_no_other_along(
 def test_the_processes_of_a_cold_pool_have_started() -> None:
     with extraction.ready(get_language("python")) as pool:
         assert len({cutter._process.pid for cutter in pool._cutters if cutter._process}) == pool._count
+
+
+def test_the_plain_model_has_nothing_of_honeloops_and_as_little_dropout() -> None:
+    model = fine_tuning.plain_model()
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in linears} == {nn.Linear}
+    assert len(linears) >= 36  # six for each of MiniLM's six layers
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    assert Settings().dropout == fine_tuning.DROPOUT == 0.0
 
 
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
