@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from assets_tests.benchmarks.comparing import PROJECT_ROOT, Peer, peer_environment
 from assets_tests.benchmarks.environment import PEER_PYTHON
 
@@ -37,6 +39,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "torch_threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "platform": platform.platform(),

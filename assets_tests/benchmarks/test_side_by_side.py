@@ -115,6 +115,7 @@ def test_machine_and_versions_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("HONELOOP_COCOINDEX_PYTHON", raising=False)
     said = machine.machine()
     assert all(value not in {"", None} for value in said.values())
+    assert 0.5 < said["memory_gb"] < 100_000
     assert json.dumps(said)
     for name in ("postgres", "pgvector", "dagster", "tree-sitter", "sentence-transformers", "onnxruntime"):
         assert said[name][0].isdigit()
