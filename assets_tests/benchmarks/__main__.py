@@ -4,7 +4,8 @@
         [--results DIRECTORY]
 
 Each compares in turns within one run, so what counts are the ratios. Optional peers are measured where a
-variable names the interpreter they are installed for: HONELOOP_COCOINDEX_PYTHON.
+variable names the interpreter they are installed for: HONELOOP_COCOINDEX_PYTHON. Settings of yours have no
+effect (`environment`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from assets_tests.benchmarks.comparing import Comparison, Found, Size
-from assets_tests.benchmarks.installed_files import ROOTS, named_roots
+from assets_tests.benchmarks.environment import ROOTS
+from assets_tests.benchmarks.installed_files import named_roots
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
 
 # By what they are called on the command line, in the order of the loop; each is a module with `run(size)`.

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from assets_tests.benchmarks.environment import PEER_PYTHON
 from pipeline.training.memory import process_peak_bytes
 
 # Not asked of `pipeline.config`, which loads a fifth of a second of libraries: `alone` times a start, too.
@@ -74,18 +75,33 @@ class Found:
 Rounds = dict[str, list[float]]
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> Rounds:
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> Rounds:
     """Wall seconds of each way in each round, after one that only warms up; every second one backwards.
 
     Whatever else the machine does then hits all of them, and the ratio within a round says what it should.
+
+    Args:
+        ways: By name.
+        rounds: That are timed.
+        before: What is done before a way of that name, each time, while no clock runs.
     """
-    for way in ways.values():
-        way()
+
+    def turn(name: str) -> float:
+        if before is not None and name in before:
+            before[name]()
+        return timed(ways[name])
+
+    for name in ways:
+        turn(name)
     seconds: Rounds = {name: [] for name in ways}
     order = list(ways)
     for number in range(rounds):
         for name in order if number % 2 == 0 else reversed(order):
-            seconds[name].append(timed(ways[name]))
+            seconds[name].append(turn(name))
     return seconds
 
 
@@ -196,7 +212,7 @@ class Peer:
         variable: The environment variable that names the interpreter.
     """
 
-    def __init__(self, script: str, variable: str = "HONELOOP_COCOINDEX_PYTHON") -> None:
+    def __init__(self, script: str, variable: str = PEER_PYTHON) -> None:
         self._process = subprocess.Popen(
             [os.environ[variable], str(Path(__file__).with_name("peers") / script)],
             stdin=subprocess.PIPE,
@@ -206,7 +222,7 @@ class Peer:
         )
 
     @staticmethod
-    def absence(variable: str = "HONELOOP_COCOINDEX_PYTHON") -> str | None:
+    def absence(variable: str = PEER_PYTHON) -> str | None:
         """Why there is none; None if there is."""
         python = os.environ.get(variable)
         if not python:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from assets_tests.benchmarks.comparing import Alone, outcome, peer_environment
+from assets_tests.benchmarks.environment import PEER_PYTHON
 from assets_tests.benchmarks.installed_files import files_by_language
 
 CHANGED = 100  # one file in so many
@@ -134,7 +135,7 @@ def indexed_by_peer(home: Path, source: Path, *, anew: bool) -> Alone:
     started, started_at = time.perf_counter(), time.time()
     printed, tree = outcome(
         [
-            os.environ["HONELOOP_COCOINDEX_PYTHON"],
+            os.environ[PEER_PYTHON],
             str(Path(__file__).with_name("peers") / "cocoindex_indexing.py"),
             database_url(settings, "peer"),
             str(source),

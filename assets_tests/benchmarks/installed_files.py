@@ -12,11 +12,11 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from assets_tests.benchmarks.environment import ROOTS
 from pipeline.corpus.decoding import decode
 from pipeline.corpus.languages import language_of
 from pipeline.corpus.skipping import reason_by_bytes, reason_by_path, reason_by_text
 
-ROOTS = "HONELOOP_BENCH_ROOTS"  # directories with code, separated as those of PATH are
 LARGEST_FILE = 1_000_000
 LEAST_BYTES = 50_000  # of a language with less, a ratio says nothing
 

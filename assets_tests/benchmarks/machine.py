@@ -10,7 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from assets_tests.benchmarks.comparing import PROJECT_ROOT, Peer, peer_environment
+from assets_tests.benchmarks.environment import PEER_PYTHON
 
 LIBRARIES = (
     "torch",
@@ -26,7 +29,6 @@ LIBRARIES = (
     "ray",
 )
 NOT_INSTALLED = "not installed"
-PEER_VARIABLE = "HONELOOP_COCOINDEX_PYTHON"
 
 
 def machine() -> dict[str, Any]:
@@ -37,6 +39,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "torch_threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "platform": platform.platform(),
@@ -102,10 +105,10 @@ def _embedded_server() -> tuple[str, str]:
 
 
 def _peers_version() -> str:
-    if Peer.absence(PEER_VARIABLE) is not None:
+    if Peer.absence() is not None:
         return "not measured"
     done = subprocess.run(
-        [os.environ[PEER_VARIABLE], "-c", "import importlib.metadata as m; print(m.version('cocoindex'))"],
+        [os.environ[PEER_PYTHON], "-c", "import importlib.metadata as m; print(m.version('cocoindex'))"],
         capture_output=True,
         text=True,
         check=False,

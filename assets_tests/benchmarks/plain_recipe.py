@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.encoders.quiet import quiet
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from pipeline.encoders.encoder import Encoder
 
 EPOCHS = 1
@@ -25,15 +27,29 @@ WARMUP_SHARE = 0.1
 
 
 def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, directory: Path) -> Encoder:
-    """`base` after one epoch over `pairs` (query, snippet), saved in `directory` and loaded from there."""
+    """`base` after one epoch over `pairs` (query, snippet), saved in `directory` and loaded from there.
+
+    What is trained is `Encoder.sentence_transformer`, with the dropout of its configuration: 0.1 for MiniLM.
+    """
+    from transformers import set_seed
+
+    from pipeline.encoders.loading import load_encoder
+
+    with quiet():
+        set_seed(seed)
+        train_model(base.sentence_transformer(), pairs, seed, directory)
+    return load_encoder(str(directory), device=base.device, batch_size=base.batch_size)
+
+
+def train_model(
+    model: SentenceTransformer, pairs: Sequence[tuple[str, str]], seed: int, directory: Path
+) -> None:
+    """Trains the model for one epoch over `pairs` (query, snippet), and saves it in `directory`."""
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-    from transformers import set_seed
     from transformers.trainer_callback import PrinterCallback
-
-    from pipeline.encoders.loading import load_encoder
 
     class Trainer(SentenceTransformerTrainer):
         def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
@@ -43,8 +59,6 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
     mixed = sorted(pairs)
     random.Random(seed).shuffle(mixed)
     with quiet(), tempfile.TemporaryDirectory(prefix="honeloop-plain-") as scratch:
-        set_seed(seed)
-        model = base.sentence_transformer()
         model.requires_grad_(True)
         whole = model.max_seq_length
         model.max_seq_length = MAX_TOKENS
@@ -58,7 +72,7 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
                 learning_rate=LEARNING_RATE,
                 warmup_steps=WARMUP_SHARE,
                 seed=seed,
-                use_cpu=base.device == "cpu",
+                use_cpu=model.device.type == "cpu",
                 save_strategy="no",
                 eval_strategy="no",
                 logging_strategy="no",
@@ -72,4 +86,3 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
         trainer.train()
         model.max_seq_length = whole
         model.save_pretrained(str(directory), create_model_card=False, safe_serialization=True)
-    return load_encoder(str(directory), device=base.device, batch_size=base.batch_size)

@@ -20,14 +20,13 @@ SIZES = (10_000_000, 100_000_000, 1_000_000_000)
 
 @dataclass(frozen=True)
 class Model:
-    """An encoder: dimensions, and parameters that each token is multiplied with: not those of its table."""
+    """An encoder; its parameters are assumed by its name."""
 
     name: str
     dims: int
-    parameters: float
 
 
-MODELS = (Model("minilm", 384, 10.6e6), Model("qodo", 1536, 1.31e9))
+MODELS = (Model("minilm", 384), Model("qodo", 1536))
 # Dense bfloat16 peak in TFLOPS, and dollars an hour on demand at the large clouds, the middle of the range.
 GPUS = {"A100": (312.0, 2.25), "H100": (989.0, 4.25)}
 
@@ -36,17 +35,28 @@ ASSUMPTIONS: dict[str, tuple[Any, str]] = {
     "gpu": ("A100", "or H100: dense bf16 peaks of 312 and 989 TFLOPS by NVIDIA's data sheets; published"
             " rates of May 2026 at the large clouds: $1.50–3.00 and $3.50–5.00 an hour, the middle taken"),
     "gpu_share_of_peak": (0.3, "assumed: on the CPU 0.65 of the matmul ceiling is measured; a GPU never ran"),
+    "minilm_parameters": (10_600_000, "its layers': 6 × (4 × 384² + 2 × 384 × 1,536). A token is"
+            " multiplied by those, and looked up in the others; the products within attention, 7% more, are"
+            " left out"),
+    "qodo_parameters": (1_310_000_000, "its layers', likewise: 28 × (2 × 1,536² + 2 × 1,536 × 256"
+            " + 3 × 1,536 × 8,960)"),
     "text_bytes": (828, "measured: mean of 3,000 functions of 12 installed packages"),
-    "tokens_per_snippet": (154, "measured: the same functions by MiniLM's tokenizer, cut at its 256"),
+    "tokens_per_snippet": (154, "measured: the same functions by MiniLM's tokenizer, cut at its 256. Qodo's"
+            " preset reads up to 2,048 of its own tokenizer's: what its GPUs take here is a lower bound"),
     "tokenised_per_second": (3600, "measured, per core: the same functions"),
     "copied_per_second": (77_000, "measured: binary COPY of 384 dimensions by one connection"),
     "row_overhead_bytes": (200, "assumed: paths, symbols, words and their indexes for each snippet"),
     "copies_of_vectors": (3, "the design: all vectors of a model, the index version, and a retired one kept"),
+    "graphs_on_disk": (2, "the design: the index version, and a retired one kept. Two are by default"
+            " (HONELOOP_KEEP_RETIRED_INDEXES), and with each its model's vectors: more of both"),
+    "hnsw_m": (16, "the default of HONELOOP_HNSW_M: links of a row, twice as many in the lowest layer"),
     "hnsw_core_seconds": (122, "measured: HNSW over 100,000 × 384 on one core, ef_construction 100, m 16"),
     "core_efficiency": (0.8, "assumed: what each further core adds to a build; measured, a second: 0.91"),
     "build_cores": (32, "chosen: cores of the database's machine that a build may use"),
     "memory_gb_hour": (0.0102, "published: m7g.large, 8 GB, $0.0816 an hour, June 2026"),
     "disk_gb_month": (0.08, "published: general-purpose cloud disks, a month"),
+    "hours_a_month": (730, "365 days of 24 hours in 12 months"),
+    "reembed_hours": (8, "chosen: a night, in which a new model's vectors are to be there"),
     "changed_a_day": (0.01, "assumed: share of snippets that are new or other ones each day"),
     "training_pairs": (10_000, "assumed: pairs of a night; they follow the feedback, not the corpus"),
     "training_passes": (3, "forward and backward: three times the work of embedding"),
@@ -91,9 +101,10 @@ def bits(dims: int) -> int:
 
 
 def build_hours(rows: int, dims: int, a: Mapping[str, Any]) -> float:
-    """HNSW: rows × candidates × path through the graph (log n) × the length of a comparison."""
+    """HNSW: rows × candidates × path through the graph (log n) × links × the length of a comparison."""
     candidates = 100 * (1 + max(0, math.ceil(math.log10(rows / 1e5))))
     work = (rows / 1e5) * (candidates / 100) * (math.log(rows) / math.log(1e5)) * (dims / 384)
+    work *= a["hnsw_m"] / 16
     cores = 1 + (a["build_cores"] - 1) * a["core_efficiency"]
     return a["hnsw_core_seconds"] * work / cores / 3600
 
@@ -101,7 +112,7 @@ def build_hours(rows: int, dims: int, a: Mapping[str, Any]) -> float:
 def gpu_hours(texts: float, model: Model, a: Mapping[str, Any]) -> float:
     """Two operations for each parameter and token."""
     peak, _ = GPUS[a["gpu"]]
-    work = texts * a["tokens_per_snippet"] * 2 * model.parameters
+    work = texts * a["tokens_per_snippet"] * 2 * a[f"{model.name}_parameters"]
     return work / (peak * TERA * a["gpu_share_of_peak"]) / 3600
 
 
@@ -110,9 +121,10 @@ def plan(rows: int, model: Model, a: Mapping[str, Any]) -> dict[str, str]:
     _, rate = GPUS[a["gpu"]]
     text = rows * (a["text_bytes"] + a["row_overhead_bytes"])
     vectors = rows * a["copies_of_vectors"] * (heap_row(model.dims) + key_row())
-    graph = rows * hnsw_row(halfvec(model.dims))
-    quantised = rows * hnsw_row(bits(model.dims))
-    disk = text + vectors + 2 * graph
+    graph = rows * hnsw_row(halfvec(model.dims), a["hnsw_m"])
+    quantised = rows * hnsw_row(bits(model.dims), a["hnsw_m"])
+    disk = text + vectors + a["graphs_on_disk"] * graph
+    memory_rate = a["memory_gb_hour"] * a["hours_a_month"]
     hours = gpu_hours(rows, model, a)
     night = gpu_hours(a["training_pairs"] * a["texts_per_pair"] * a["training_passes"], model, a)
     # The servers share the rows; each holds its part of the graph in memory.
@@ -124,11 +136,12 @@ def plan(rows: int, model: Model, a: Mapping[str, Any]) -> dict[str, str]:
         "HNSW of halfvec: memory to serve from": _size(graph),
         "HNSW of signs: memory to serve from": _size(quantised),
         "disk in all": f"{_size(disk)}, ${disk / GIGA * a['disk_gb_month']:,.0f} a month",
-        "that memory": f"${graph / GIGA * a['memory_gb_hour'] * 730:,.0f} a month;"
-        f" signs ${quantised / GIGA * a['memory_gb_hour'] * 730:,.0f}",
+        "that memory": f"${graph / GIGA * memory_rate:,.0f} a month;"
+        f" signs ${quantised / GIGA * memory_rate:,.0f}",
         f"servers of {a['server_memory_gb']} GB": f"{servers}; signs {quantised_servers}",
         f"HNSW build, {a['build_cores']} cores a server": _time(build_hours(rows // servers, model.dims, a)),
         "full re-embed": f"{_time(hours)} of one {a['gpu']}, ${hours * rate:,.2f}",
+        f"GPUs to re-embed in {a['reembed_hours']} h": f"{math.ceil(hours / a['reembed_hours']):,}",
         "tokenising for it, one core": _time(rows / a["tokenised_per_second"] / 3600),
         "writing it, one driver": _time(rows / a["copied_per_second"] * model.dims / 384 / 3600),
         "a day's changes": f"{_time(hours * a['changed_a_day'])}, ${hours * a['changed_a_day'] * rate:,.2f}",
@@ -146,9 +159,9 @@ def page(a: Mapping[str, Any]) -> str:
     for what, each in {
         "table of vectors": lambda m: heap_row(m.dims),
         "its key": lambda _: key_row(),
-        "HNSW of halfvec": lambda m: hnsw_row(halfvec(m.dims)),
-        "HNSW of the first quarter of the dimensions": lambda m: hnsw_row(halfvec(m.dims // 4)),
-        "HNSW of signs": lambda m: hnsw_row(bits(m.dims)),
+        "HNSW of halfvec": lambda m: hnsw_row(halfvec(m.dims), a["hnsw_m"]),
+        "HNSW of the first quarter of the dimensions": lambda m: hnsw_row(halfvec(m.dims // 4), a["hnsw_m"]),
+        "HNSW of signs": lambda m: hnsw_row(bits(m.dims), a["hnsw_m"]),
     }.items():
         lines.append(f"| {what} | " + " | ".join(f"{each(model):,.0f}" for model in MODELS) + " |")
     for model in MODELS:

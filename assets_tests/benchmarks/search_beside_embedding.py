@@ -1,10 +1,11 @@
 """What searches wait for beside runs that embed and train: how many times as long as when nothing else runs.
 
-Run: `honeloop up`, something indexed, then `python -m assets_tests.benchmarks.search_beside_embedding`. The
-searches go to the real service over HTTP, each with a query it has not seen. The embedding and the training
-are processes of their own that do what runs do, and step back for searches as runs do; one does not. Each is
-started once and suspended between its turns. The turns are short and follow each other round and round, so
-that whatever else the machine does hits all of them alike: only the ratios say something.
+Run: `honeloop up`, something indexed, then `python -m assets_tests.benchmarks.search_beside_embedding`; with
+`--url` where the service has another port than by default. The searches go to the real service over HTTP,
+each with a query it has not seen. The embedding and the training are processes of their own that do what runs
+do, and step back for searches as runs do; one does not. Each is started once and suspended between its turns.
+The turns are short and follow each other round and round, so that whatever else the machine does hits all of
+them alike: only the ratios say something.
 
 Measured on two quiet processors, 12 turns of 4 s each, 475 to 660 searches a case: p95 alone 36 ms; beside
 embedding 1.27 times that, beside training 1.31, beside embedding that does not step back 2.22. What stepped

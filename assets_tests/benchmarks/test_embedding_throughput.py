@@ -27,6 +27,10 @@ def test_it_compares_equal_vectors_and_writes_its_report(
         ("Encoder.embed_documents", 16),
     ]
     assert report["texts"] == 10
+    (ceilings,) = report["matmul_gigaflops_of_rounds"]  # in turn with the others, once in each repetition
+    assert report["matmul_gigaflops"] == ceilings
+    for each in report["timings"]:
+        assert each["share"] == pytest.approx(each["gigaflops"] / max(ceilings.values()))
     assert report["machine"]["torch"]
     assert "10 functions" in capsys.readouterr().out
 

@@ -7,7 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets_tests.benchmarks.scaling_plan import assumptions, bits, halfvec, heap_row, hnsw_row, key_row, page
+from assets_tests.benchmarks.scaling_plan import (
+    MODELS,
+    Model,
+    assumptions,
+    bits,
+    gpu_hours,
+    halfvec,
+    heap_row,
+    hnsw_row,
+    key_row,
+    page,
+    plan,
+)
 from pipeline.store.connections import Database
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
@@ -16,6 +28,31 @@ ROWS = 1500
 
 def test_the_page_holds_what_the_script_prints() -> None:
     assert page(assumptions([])) in PAGE.read_text(encoding="utf-8")
+
+
+def test_what_is_multiplied_with_is_assumed() -> None:
+    """Each of these was a number in the code once, which nobody could assume otherwise."""
+    usual = assumptions([])
+
+    def column(model: Model, *changes: str) -> dict[str, str]:
+        return plan(100_000_000, model, assumptions(changes))
+
+    for model in MODELS:
+        doubled = f"{model.name}_parameters={2 * usual[f'{model.name}_parameters']}"
+        assert gpu_hours(1e8, model, assumptions([doubled])) == pytest.approx(
+            2 * gpu_hours(1e8, model, usual)
+        )
+    minilm, qodo = MODELS
+    assert column(minilm)["that memory"] == "$871 a month; signs $265"
+    assert column(minilm, "hours_a_month=365")["that memory"] == "$436 a month; signs $133"
+    assert column(minilm, "graphs_on_disk=3")["disk in all"] == "744.3 GB, $60 a month"
+    # 848 bytes of an element, 398 of neighbours: six to a page.
+    assert column(minilm, "hnsw_m=32")["HNSW of halfvec: memory to serve from"] == "136.5 GB"
+    assert column(minilm, "hnsw_m=32")["HNSW build, 32 cores a server"] == "16.8 h"
+    # 119.7 hours of one.
+    assert column(qodo)["GPUs to re-embed in 8 h"] == "15"
+    assert column(qodo, "reembed_hours=24")["GPUs to re-embed in 24 h"] == "5"
+    assert column(minilm)["GPUs to re-embed in 8 h"] == "1"
 
 
 def test_another_assumption_changes_what_rests_on_it() -> None:

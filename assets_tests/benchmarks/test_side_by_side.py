@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from assets_tests.benchmarks import (
     __main__,
     comparing,
     dagster_overhead,
+    environment,
     extraction,
     fine_tuning,
     index_runs,
@@ -26,6 +28,8 @@ from assets_tests.benchmarks import (
 )
 from assets_tests.benchmarks.comparing import Comparison, Found, Goal
 from assets_tests.benchmarks.installed_files import files_by_language
+from pipeline.config import Settings
+from pipeline.corpus.languages import Language, get_language
 
 
 def said(found: Found) -> dict[str, float]:
@@ -43,6 +47,19 @@ def test_ways_take_turns_and_a_ratio_is_the_median_of_the_rounds() -> None:
     assert "".join(calls) == "abc" + "abc" + "cba" + "abc"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3, "c": 3}
     assert comparing.speed_ratio([1.0, 2.0, 4.0], [2.0, 2.0, 40.0]) == 2.0
+
+
+def test_what_is_done_before_a_way_is_not_timed() -> None:
+    calls: list[str] = []
+    ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+
+    def before() -> None:
+        calls.append("-")
+        time.sleep(0.05)
+
+    seconds = comparing.in_turns(ways, 2, before={"b": before})
+    assert "".join(calls) == "a-b" + "a-b" + "-ba"
+    assert max(seconds["b"]) < 0.05
 
 
 def test_goals_are_met_or_missed() -> None:
@@ -98,6 +115,7 @@ def test_machine_and_versions_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("HONELOOP_COCOINDEX_PYTHON", raising=False)
     said = machine.machine()
     assert all(value not in {"", None} for value in said.values())
+    assert 0.5 < said["memory_gb"] < 100_000
     assert json.dumps(said)
     for name in ("postgres", "pgvector", "dagster", "tree-sitter", "sentence-transformers", "onnxruntime"):
         assert said[name][0].isdigit()
@@ -115,12 +133,12 @@ def test_directories_of_other_languages_are_read(tmp_path: Path, monkeypatch: py
         (tmp_path / name).write_text("package add\n\n" + function * 1000, "utf-8")
     header = "namespace one {\nclass Two;\n}\n"
     (tmp_path / "two.h").write_text(header * 2000, "utf-8")
-    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path))
+    monkeypatch.setenv(environment.ROOTS, str(tmp_path))
     found = files_by_language(100_000, tmp_path / "tests", more=installed_files.named_roots())
     assert {path.name for path in found["go"]} == {"add.go", "add_test.go"}
     assert [path.name for path in found["cpp"]] == ["two.h"]
     assert found.keys() == {"cpp", "go"}
-    monkeypatch.setenv(installed_files.ROOTS, str(tmp_path / "nothing"))
+    monkeypatch.setenv(environment.ROOTS, str(tmp_path / "nothing"))
     with pytest.raises(NotADirectoryError, match="nothing"):
         installed_files.named_roots()
 
@@ -131,6 +149,9 @@ def test_extraction_and_the_runner(
     some = {"python": files_by_language(60_000, only="python")["python"]}
     monkeypatch.setattr(extraction, "files_by_language", lambda *_, **__: some)
     monkeypatch.setitem(extraction.ROUNDS, "quick", 1)
+    made: list[Language] = []
+    ready = extraction.ready
+    monkeypatch.setattr(extraction, "ready", lambda language: made.append(language) or ready(language))
     assert __main__.main(["--only", "extraction", "--results", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*.json")
     written = json.loads(file.read_text("utf-8"))
@@ -139,7 +160,11 @@ def test_extraction_and_the_runner(
     assert written["size"] == "quick"
     found: dict[str, Any] = written["benchmarks"]["extraction"]
     figures = found["details"]["python"]
-    assert figures["ratios"].keys() == {"bare", "processor"}
+    assert figures["ratios"].keys() == {"bare", "warm", "processor"}
+    # The warm-up is in no figure, and cold is a pool of each round: one is warm, two were cold.
+    for seconds in (figures["seconds"], figures["processor_seconds"]):
+        assert {way: len(each) for way, each in seconds.items()} == {"cold": 1, "warm": 1, "bare": 1}
+    assert len(made) == 3
     assert figures["snippets"] > 50
     bare = found["lines"][0]
     assert bare["ratio"] == figures["ratios"]["bare"]
@@ -170,6 +195,20 @@ def test_a_benchmark_that_fails_takes_no_other_along(
     shown = capsys.readouterr().out
     assert "failed: RuntimeError: the disk is full" in shown
     assert "reindexed" in shown
+
+
+def test_the_processes_of_a_cold_pool_have_started() -> None:
+    with extraction.ready(get_language("python")) as pool:
+        assert len({cutter._process.pid for cutter in pool._cutters if cutter._process}) == pool._count
+
+
+def test_the_plain_model_has_nothing_of_honeloops_and_as_little_dropout() -> None:
+    model = fine_tuning.plain_model()
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in linears} == {nn.Linear}
+    assert len(linears) >= 36  # six for each of MiniLM's six layers
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    assert Settings().dropout == fine_tuning.DROPOUT == 0.0
 
 
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
@@ -217,5 +256,7 @@ def test_reindexing() -> None:
 
 @pytest.mark.slow
 def test_dagster_overhead() -> None:
-    ratios = said(dagster_overhead.measure(20_000, 1))
-    assert len(ratios) == 2
+    found = dagster_overhead.measure(20_000, 1)
+    assert len(said(found)) == 2
+    # Three assets, and seven checks of them.
+    assert found.details["steps"] == {"in process": 10, "multiprocess": 10}
