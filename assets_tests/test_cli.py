@@ -153,7 +153,7 @@ def test_a_port_that_is_none_is_said_before_anything_starts(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, port: str
 ):
     monkeypatch.setenv(variable, port)
-    assert f"{variable} = '{port}'" in one_sentence(cli("up"), 2)
+    assert f"{variable} = '{port}'" in one_sentence(cli("status"), 2)
 
 
 def test_sources_are_added_listed_and_removed(cli: Cli, db: Database, code: Path):
