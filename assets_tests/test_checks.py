@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from psycopg import sql
 
 from assets_tests.evaluation.made import CANDIDATE, SERVING, Slice
 from assets_tests.evaluation.made import evaluation as evaluation_of
 from assets_tests.training.accounts import account
 from pipeline.checking import NothingToCheckError, Outcome
+from pipeline.checks import CHECKS, Subject
 from pipeline.config import Settings
 from pipeline.corpus import checks as corpus
 from pipeline.corpus.extraction import extract_repository
@@ -177,15 +180,36 @@ class TestIndex:
 
     @pytest.mark.usefixtures("serving")
     def test_the_recall_on_record_stands_while_the_rows_do(
-        self, db: Database, settings: Settings, model: ModelRecord
+        self, db: Database, settings: Settings, minilm: Encoder, model: ModelRecord
     ):
+        nothing = np.empty((0, minilm.dims), dtype=np.float32)
         with db.connect() as connection:
             connection.execute("UPDATE index_versions SET recall_at_10 = 0.5")
-        failed(index.recall_is_enough(db, settings, again=False), "0.500")
-        assert index.recall_is_enough(db, settings).passed
+        failed(index.recall_is_enough(db, settings), "0.500")
+        assert index.recall_is_enough(db, settings, lambda _: nothing).passed
         table = serving_index(db).table_name
         change(db, model, "DELETE FROM {} WHERE content_hash = (SELECT min(content_hash) FROM {})", table)
-        assert index.recall_is_enough(db, settings, again=False).passed  # of others: measured anew
+        assert index.recall_is_enough(db, settings).passed  # of others: measured anew
+
+    @pytest.mark.usefixtures("serving")
+    def test_recall_is_measured_with_what_people_ask_where_there_is_something(
+        self, db: Database, settings: Settings, minilm: Encoder, monkeypatch: pytest.MonkeyPatch
+    ):
+        asked: list[str] = []
+
+        def queries(self: Workbench, model: ModelRecord, count: int = 7) -> NDArray[np.float32]:
+            asked.append(model.version)
+            return minilm.embed_queries([f"add the number {number}" for number in range(count)])
+
+        monkeypatch.setattr(Workbench, "recall_queries", queries)
+        (check,) = [check for check in CHECKS if check.name == "recall_is_enough"]
+        bench = Workbench(settings, database=db)
+        assert check.body(Subject(bench, again=True)).figures["queries"] == 7
+        assert asked == [minilm.version]
+        assert check.body(Subject(bench)).figures["queries"] == 24  # after a build, which asked itself
+        nothing = np.empty((0, minilm.dims), dtype=np.float32)
+        assert index.recall_is_enough(db, settings, lambda _: nothing).figures["queries"] == 24
+        assert asked == [minilm.version]
 
     @pytest.mark.usefixtures("serving")
     def test_code_that_is_not_indexed_yet(

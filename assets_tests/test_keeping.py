@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 
 from assets_tests.end_to_end.services import two_free_ports
 from assets_tests.survival.homes import wait_until
-from pipeline.commands.keeping import MOST_DEATHS, WITHIN_SECONDS, Keeper, Service, WallClock, require_running
+from pipeline.commands.keeping import (
+    LARGEST_LOG,
+    MOST_DEATHS,
+    WITHIN_SECONDS,
+    Keeper,
+    Service,
+    WallClock,
+    require_running,
+)
 from pipeline.errors import HoneloopError
 
 SLEEPS = "import subprocess, sys, time; print('up', flush=True); {}time.sleep(600)"
@@ -130,3 +139,50 @@ def test_ports_that_cannot_be_had_are_named_before_anything_starts(tmp_path: Pat
     assert said in done.stderr
     assert "HONELOOP_SEARCH_PORT" in done.stderr
     assert not home.path.exists()
+
+
+SIGNALLED = """
+import os, signal, sys, time
+from pipeline.commands.up import _stop_on_signals
+
+told = _stop_on_signals()
+os.kill(os.getpid(), int(sys.argv[1]))
+time.sleep(0.1)
+print(told)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_up_ends_in_order_whatever_tells_it_to(number: signal.Signals):
+    """Ctrl-C, who stops a service, and a terminal that is closed."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(number.value)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"[{number.value}]\n"), done.stderr
+
+
+def test_up_goes_on_without_its_terminal_under_nohup():
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", SIGNALLED, str(signal.SIGHUP.value)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize(("size", "kept"), [(LARGEST_LOG, False), (LARGEST_LOG + 1, True)])
+def test_a_log_that_has_grown_large_is_put_aside_when_its_service_starts(
+    service: Service, size: int, *, kept: bool
+):
+    aside = service.log.with_name("sleeper.log.1")
+    aside.parent.mkdir(exist_ok=True)
+    aside.write_text("of before that")
+    kill(service)
+    with service.log.open("ab") as log:
+        log.truncate(size)
+    service.start()
+    kill(service)
+    assert service.log.stat().st_size == (len("up\n") if kept else size + len("up\n"))
+    assert aside.stat().st_size == (size if kept else len("of before that"))
+    assert sorted(each.name for each in service.log.parent.iterdir()) == ["sleeper.log", "sleeper.log.1"]

@@ -25,6 +25,9 @@ from pipeline.training import checks as training
 from pipeline.training.account import Account
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.workbench import Workbench
 
 T = TypeVar("T")
@@ -73,6 +76,10 @@ class Subject:
     def learned_from(self) -> frozenset[bytes]:
         """The queries of it that are no test of the model. Raises NothingToCheckError without one."""
         return learned_before(self.bench, self.the_model(), self.the_test_set())
+
+    def recall_queries(self, version: str) -> NDArray[np.float32]:
+        """What people might ask, embedded by the model version."""
+        return self.bench.recall_queries(self.bench.model(version))
 
     def evaluations(self) -> tuple[Evaluation, Evaluation]:
         """Of the model, and of what it was measured against. Raises NothingToCheckError without them."""
@@ -213,7 +220,8 @@ CHECKS: tuple[Check, ...] = (
         "search_index",
         "index",
         index.recall_is_enough,
-        lambda s: index.recall_is_enough(s.bench.db, s.bench.settings, again=s.again),
+        # A build has just measured with queries itself: for that no encoder is loaded once more.
+        lambda s: index.recall_is_enough(s.bench.db, s.bench.settings, s.recall_queries if s.again else None),
     ),
     _check(
         "search_index",

@@ -13,6 +13,9 @@ from pipeline.promotion.registry import ModelRecord
 from pipeline.store.connections import Database, open_database
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.corpus.tokens import TokenBudget
     from pipeline.encoders.encoder import Encoder
 
@@ -58,6 +61,12 @@ class Workbench:
     def encoder_at(self, location: str) -> Encoder:
         """The encoder at a location that need not be registered yet; loaded now, which verifies its files."""
         return self._load(location)
+
+    def recall_queries(self, model: ModelRecord) -> NDArray[np.float32]:
+        """What the recall of an index of `model` is measured with; see `documentation_queries`."""
+        from pipeline.index.verifying import documentation_queries
+
+        return documentation_queries(self.db, self.encoder(model), self.settings.recall_sample)
 
     def token_budget(self) -> TokenBudget:
         """How long snippets may be: what the model whose index answers searches sees whole.

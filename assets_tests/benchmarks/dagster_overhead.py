@@ -30,11 +30,9 @@ from pipeline.defs.building import build_defs
 from pipeline.defs.in_process import run_loop
 from pipeline.defs.instance import open_instance
 from pipeline.index.building import build_index
-from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index
-from pipeline.index.verifying import documentation_queries
 from pipeline.progress import Silent
 from pipeline.promotion.sanity import require_sane, sanity_of
 from pipeline.search.challenger import keep_up
@@ -69,10 +67,7 @@ def bare(settings: Settings) -> Sequence[str]:
 
     live_fingerprint(db)
     require_sane(model, sanity_of(bench, model))
-    queries = None
-    if not is_up_to_date(db, model.version):
-        queries = documentation_queries(db, encoder, settings.recall_sample)
-    report = build_index(db, model.version, settings, Silent(), queries)
+    report = build_index(db, model.version, settings, Silent(), lambda: bench.recall_queries(model))
     flip(db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
     learn_ranking(bench, serving_index(db), Silent(), changed=report.action != "reused")
     keep_up(bench, Silent())

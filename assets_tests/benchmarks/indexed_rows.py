@@ -49,7 +49,7 @@ class Rows:
     def build(self, **changed: Any) -> IndexReport:
         """Builds the index, with other settings if need be, and lets it serve."""
         settings = self.settings.model_copy(update=changed)
-        report = build_index(self.db, self.encoder.version, settings, Silent(), self.vectors)
+        report = build_index(self.db, self.encoder.version, settings, Silent(), lambda: self.vectors)
         flip(self.db, report.index_version_id, actor="index", reasons=["benchmark"], settings=settings)
         return report
 

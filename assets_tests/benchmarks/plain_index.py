@@ -71,7 +71,7 @@ class PlainIndex:
             "DROP TABLE IF EXISTS plain;",
             f"CREATE TABLE plain (content_hash bytea, embedding halfvec({dims}));",
             f"\\copy plain FROM '{self.file}' (FORMAT BINARY)",
-            f"SET maintenance_work_mem = '{build_memory(same)}';",
+            f"SET maintenance_work_mem = '{build_memory(same, self.rows.db.url)}';",
             # No more than Honeloop takes with as many workers.
             "SELECT set_config('maintenance_work_mem',"
             f" least(setting::bigint, {_kilobytes_needed(table, self.count, same)})::text, false)"

@@ -183,7 +183,8 @@ def measured(
     with db.connect(autocommit=True) as connection:
         truth = [_exact(connection, query) for query in queries]
         table_bytes = _bytes(connection, "pg_table_size('bench') + pg_relation_size('bench_pkey')")
-        built = {way.name: _build(connection, way, settings, rows) for way in chosen}
+        memory = build_memory(settings, db.url)
+        built = {way.name: _build(connection, way, settings, rows, memory) for way in chosen}
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET jit = off")
         figures: list[Figure] = []
@@ -214,12 +215,12 @@ def measured(
     return sorted(figures, key=lambda each: [way.name for way in chosen].index(each.way))
 
 
-def _build(connection: Connection, way: Way, settings: Settings, rows: int) -> _Built:
+def _build(connection: Connection, way: Way, settings: Settings, rows: int, memory: str) -> _Built:
     """With the memory and the parallel workers of the settings."""
     connection.execute(
         "SELECT set_config('maintenance_work_mem', %s, false),"
         " set_config('max_parallel_maintenance_workers', %s, false)",
-        [build_memory(settings), str(build_workers(settings))],
+        [memory, str(build_workers(settings))],
     )
     # A parallel build takes all of it at once: no more than whole vectors need, as Honeloop's own does.
     table = VectorTable("bench", "", way.dims)
@@ -312,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hashes, vectors = spread(real, asked.rows)
     with fresh_database() as (db, settings, own):
         load(db, own, hashes, vectors)
-        chosen = ways(own.dims, asked.cuts)
+        chosen, memory = ways(own.dims, asked.cuts), build_memory(settings, db.url)
         figures = measured(
             db, settings, len(hashes), real.queries, candidates=asked.candidates, chosen=chosen
         )
@@ -331,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         queries=len(real.queries),
         noise="as real near-duplicates differ",
         workers=build_workers(settings),
-        maintenance_work_mem=build_memory(settings),
+        maintenance_work_mem=memory,
     )
     write_figures(asked.json, {**said, "figures": [asdict(each) for each in figures]})
 

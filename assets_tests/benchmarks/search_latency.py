@@ -231,7 +231,9 @@ def prepared(
             lambda: fill(db, encoder, code, vectors, count, words=not asked.rows, isotropic=asked.isotropic)
         )
         print(f"{count:,} snippets stored in {seconds:.0f} s", flush=True)
-    report, seconds = timed(lambda: build_index(db, encoder.version, settings, Silent(), query_vectors))
+    report, seconds = timed(
+        lambda: build_index(db, encoder.version, settings, Silent(), lambda: query_vectors)
+    )
     print(
         f"index {report.action} in {report.build_seconds:.0f} s, {seconds:.0f} s with its recall", flush=True
     )

@@ -320,6 +320,24 @@ def test_a_change_is_indexed_and_nothing_else_is_done_again(small: Settings, db:
     assert after.index["rows"] == before.index["rows"] + 1
 
 
+def test_a_breadth_is_verified_with_what_people_ask_though_the_code_is_as_it_was(
+    small: Settings, db: Database, repository: Path
+):
+    """Rows search for their neighbours with less trouble, so that too small a breadth would do."""
+    add_repository(db, "clicked", str(repository))
+    many = small.model_copy(update={"recall_sample": 1000})
+    first = run_loop(many, Silent(), only_index=True).index
+    documented = first["recall_sample"]
+    assert documented < first["rows"]
+    for changed, action in (({"hnsw_ef_search": 150}, "reused"), ({"hnsw_m": 20}, "built")):
+        index = run_loop(many.model_copy(update=changed), Silent(), only_index=True).index
+        assert (index["action"], index["rows"], index["recall_sample"]) == (
+            action,
+            first["rows"],
+            documented,
+        )
+
+
 def test_too_few_pairs_leave_the_index_serving(settings: Settings, db: Database, tmp_path: Path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "a.py").write_text("def f(x):\n    return x + 1\n")

@@ -23,6 +23,7 @@ from pipeline.evaluation.frozen_sets import (
     learned_from,
     load_frozen,
 )
+from pipeline.evaluation.store import find_evaluation
 from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
 from pipeline.promotion import registry
@@ -298,10 +299,39 @@ def test_old_sets_are_given_up_but_for_those_behind_what_is_in_use(
         registry.store_metrics(connection, minilm.version, {"verdict": {"test_set": behind.name}})
         registry.set_state(connection, minilm.version, "serving", "index", ["it passed"])
     new = freeze(indexed, one.queries[1:2], one.corpus)
+    for frozen in (one, behind, old, new):
+        evaluate_on(indexed, minilm, frozen, quick, Silent())
     assert give_up_old_sets(indexed, keep=1) == 1
     for kept in (one, behind, new):
         assert load_frozen(indexed, kept.name) == kept
+        measured = find_evaluation(indexed, minilm.version, kept.name)
+        assert measured is not None
+        assert len(measured.per_query) == len(kept.queries)
+    assert find_evaluation(indexed, minilm.version, old.name) is None
     with pytest.raises(HoneloopError, match="No test set"):
         load_frozen(indexed, old.name)
     with indexed.connect() as connection:
         assert connection.execute("SELECT count(*) FROM measured_corpora").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM evaluation_queries").fetchone() == (6,)
+
+
+def test_what_was_measured_on_sets_given_up_before_goes_unless_a_verdict_rests_on_it(
+    indexed: Database, minilm: Encoder, quick: Settings
+) -> None:
+    """Older releases left it for ever; and before sets were stored at all, verdicts were found on it."""
+    made = training_set(documented(functions()[:3]))
+    new = freeze_test_set(indexed, made)
+    evaluate_on(indexed, minilm, new, quick, Silent())
+    behind, left = "aa" * 32, "bb" * 32
+    with indexed.connect() as connection:
+        for name in (behind, left):
+            connection.execute(
+                "INSERT INTO evaluations (model_version, test_set, queries, corpus, metrics)"
+                " SELECT model_version, %s, queries, corpus, metrics FROM evaluations WHERE test_set = %s",
+                [name, new.name],
+            )
+        registry.store_metrics(connection, minilm.version, {"verdict": {"test_set": behind}})
+        registry.set_state(connection, minilm.version, "serving", "index", ["it passed"])
+    assert give_up_old_sets(indexed, keep=50) == 0
+    found = [find_evaluation(indexed, minilm.version, name) for name in (new.name, behind, left)]
+    assert [each is not None for each in found] == [True, True, False]

@@ -25,6 +25,7 @@ from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.errors import HoneloopError
 from pipeline.index.building import build_index
+from pipeline.index.flipping import flip
 from pipeline.index.serving import index_counts, serving_index
 from pipeline.index.tables import VectorTable
 from pipeline.index.verifying import WIDER, coverage, documentation_queries, measure_recall
@@ -132,13 +133,47 @@ def test_recall_is_measured_with_the_queries_given(
     store_vectors(db, minilm, functions, vectors)
     queries = documentation_queries(db, minilm, 20)
     assert queries.shape == (20, minilm.dims)
-    report = build_index(db, minilm.version, settings, Silent(), query_vectors=queries)
+    report = build_index(db, minilm.version, settings, Silent(), lambda: queries)
     assert report.recall_sample == 20
     assert report.recall_at_10 >= 0.95
     with db.connect() as connection:
         table = VectorTable(f"index_{report.index_version_id}", minilm.version, minilm.dims)
         with pytest.raises(HoneloopError, match="cannot be measured with vectors of shape"):
             measure_recall(connection, table, ef_search=40, sample=5, query_vectors=queries[:, :100])
+
+
+def test_queries_are_asked_for_when_recall_is_measured_and_only_then(
+    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    add_functions(db, functions[:100])
+    store_vectors(db, minilm, functions, vectors)
+    asked: list[int] = []
+
+    def built(count: int = 20, **changed: float) -> tuple[str, int, int]:
+        def queries() -> Vectors:
+            asked.append(count)
+            return vectors[200 : 200 + count]
+
+        asked.clear()
+        report = build_index(db, minilm.version, settings.model_copy(update=changed), Silent(), queries)
+        flip(db, report.index_version_id, actor="index", reasons=["test"], settings=settings)
+        return report.action, report.recall_sample, len(asked)
+
+    assert built() == ("built", 20, 1)
+    assert built() == ("reused", 20, 0)
+    for changed in ({"hnsw_ef_search": 150}, {"target_recall": 0.98}, {"hnsw_max_ef_search": 500}):
+        assert built(20, **changed) == ("reused", 20, 1)
+    assert built(hnsw_m=20) == ("built", 20, 1)
+    add_functions(db, functions[100:105])
+    assert built(hnsw_m=20) == ("extended", 20, 1)
+    # What was found too low is built anew, and its queries are not embedded twice.
+    with db.connect() as connection:
+        connection.execute("UPDATE index_versions SET recall_at_10 = 0.5")
+    with pytest.raises(HoneloopError, match="exact nearest 10"):
+        built(hnsw_m=20, min_recall=1.01)
+    assert asked == [20]
+    # Where there are none, rows stand in for them.
+    assert built(0, hnsw_m=24) == ("built", 105, 1)
 
 
 def test_recall_without_the_hnsw_index_is_not_believed(

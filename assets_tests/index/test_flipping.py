@@ -25,7 +25,9 @@ from pipeline.index.building import build_index
 from pipeline.index.flipping import flip, rollback
 from pipeline.index.serving import index_counts, serving_index
 from pipeline.progress import Silent
-from pipeline.promotion.registry import list_events, list_models
+from pipeline.promotion.deciding import apply_verdict
+from pipeline.promotion.registry import list_events, list_models, set_state
+from pipeline.promotion.verdict import Verdict
 from pipeline.search.query import search
 from pipeline.store.connections import Database
 
@@ -262,3 +264,79 @@ def test_a_flip_that_was_overtaken_undoes_nothing(
     # A person may: that is a decision.
     flip(db, third.index_version_id, actor="person", reasons=["after all"], settings=settings)
     assert serving_index(db).index_version_id == third.index_version_id
+
+
+@pytest.fixture
+def promoted(
+    db: Database, settings: Settings, minilm: Encoder, corpus: Functions, vectors: Vectors
+) -> tuple[Encoder, Encoder]:
+    """MiniLM served; the first of these two took its place, and has two indexes; the other is a candidate."""
+    two = another_model(minilm, "minilm-served"), another_model(minilm, "minilm-waiting")
+    for encoder in two:
+        store_vectors(db, encoder, corpus, vectors[:60])
+    serve(db, minilm, settings)
+    approve(db, two[0].version)
+    serve(db, two[0], settings)
+    serve(db, two[0], anew(settings, 8))
+    approve(db, two[1].version, "candidate")
+    return two
+
+
+def passed(candidate: Encoder, serving: Encoder) -> Verdict:
+    return Verdict(
+        decision="approved",
+        reasons=("better beyond chance",),
+        primary="all",
+        difference=None,
+        candidate_version=candidate.version,
+        serving_version=serving.version,
+        test_set="ab" * 32,
+        metric="ndcg@10",
+    )
+
+
+def test_what_the_gate_approved_does_not_undo_a_rollback(
+    db: Database, settings: Settings, minilm: Encoder, promoted: tuple[Encoder, Encoder]
+) -> None:
+    """It was measured against what was found bad, and never against what serves again."""
+    served, waiting = promoted
+    apply_verdict(db, passed(waiting, served), waiting.version)
+    follow = partial(flip, db, actor="index", reasons=["built"], settings=settings, unless_overtaken=True)
+    rollback(db)  # to the index before of the same model, against which it was measured
+    assert model_states(db)[waiting.version] == "approved"
+    built = build(db, waiting, settings)
+    back = rollback(db)
+    assert back.model_version == minilm.version
+    assert model_states(db)[waiting.version] == "retired"
+    event = list_events(db, waiting.version)[0]
+    assert (event.from_state, event.to_state, event.actor) == ("approved", "retired", "index")
+    assert event.reasons == (
+        f"the gate approved it against {served.version[:12]}, and {minilm.version[:12]} serves now",
+    )
+    with pytest.raises(OvertakenError, match="took over"):
+        follow(built.index_version_id)
+    assert serving_index(db).index_version_id == back.index_version_id
+    # Measured against what serves now, it may come back.
+    assert apply_verdict(db, passed(waiting, minilm), waiting.version).state == "approved"
+    assert follow(built.index_version_id).model_version == waiting.version
+
+
+def test_what_a_person_approved_waits_on_after_a_rollback(
+    db: Database, settings: Settings, minilm: Encoder, promoted: tuple[Encoder, Encoder]
+) -> None:
+    served, waiting = promoted
+    apply_verdict(db, passed(waiting, served), waiting.version)
+    with db.connect() as connection:
+        set_state(connection, waiting.version, "approved", "person", ["I want to see it"])
+    assert [rollback(db).model_version for _ in range(2)] == [served.version, minilm.version]
+    assert model_states(db)[waiting.version] == "approved"
+    built = build(db, waiting, settings)
+    flip(
+        db,
+        built.index_version_id,
+        actor="index",
+        reasons=["built"],
+        settings=settings,
+        unless_overtaken=True,
+    )
+    assert serving_index(db).model_version == waiting.version

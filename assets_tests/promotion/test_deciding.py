@@ -163,6 +163,32 @@ def test_after_a_rollback_only_a_person_brings_a_version_back(two: Database) -> 
     assert apply_verdict(two, verdict("approved", "again"), CANDIDATE).state == "retired"
 
 
+@pytest.mark.parametrize("decision", ["approved", "rejected", "not enough evidence"])
+def test_what_a_person_approved_waits_on_whatever_the_gate_says(two: Database, decision: Decision) -> None:
+    move(two, CANDIDATE, "approved", actor="person")
+    before = registry.list_events(two, CANDIDATE)
+    record = apply_verdict(two, verdict(decision), CANDIDATE)
+    assert record.state == "approved"
+    # Another approval on record would begin its backfill anew.
+    assert registry.list_events(two, CANDIDATE) == before
+    (given,) = list_verdicts(two, CANDIDATE)
+    assert given.verdict.decision == decision
+    said = "A person approved it before" in given.verdict.reasons[-1]
+    assert said == (decision != "approved")
+
+
+def test_a_person_may_confirm_what_the_gate_approved_and_that_does_not_outlast_its_approval(
+    two: Database,
+) -> None:
+    apply_verdict(two, verdict("approved"), CANDIDATE)
+    move(two, CANDIDATE, "approved", actor="person")
+    assert apply_verdict(two, verdict("rejected"), CANDIDATE).state == "approved"
+    move(two, CANDIDATE, "serving")
+    move(two, SERVING, "serving")
+    assert apply_verdict(two, verdict("approved", "again"), CANDIDATE).state == "approved"
+    assert apply_verdict(two, verdict("rejected", "and not"), CANDIDATE).state == "rejected"
+
+
 def test_a_version_that_was_overtaken_may_come_back_by_the_gate(two: Database) -> None:
     move(two, CANDIDATE, "serving")
     move(two, SERVING, "serving")

@@ -15,7 +15,7 @@ from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.feedback.grouping import group_key
 from pipeline.index.flipping import flip
-from pipeline.index.serving import serving_index
+from pipeline.index.serving import serving_index, verified_index
 from pipeline.progress import Silent
 from pipeline.promotion.registry import ensure_registered
 from pipeline.search.hybrid import learning
@@ -23,7 +23,13 @@ from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.learning import learn_weights, verdict
 from pipeline.search.hybrid.line import learn_ranking
 from pipeline.search.hybrid.questions import judged_questions
-from pipeline.search.hybrid.weights import RankingWeights, ranking_weights
+from pipeline.search.hybrid.weights import (
+    RankingWeights,
+    ranking_weights,
+    store_weights,
+    weights_in_force,
+    weights_to_serve,
+)
 from pipeline.store.connections import Database
 from pipeline.workbench import Workbench
 
@@ -301,6 +307,36 @@ def test_a_model_takes_over_what_was_proven_for_its_base(
     assert "40 judged queries" in learned.evidence["reason"]
     assert "taken over" in learned.evidence["reason"]
     assert learn_ranking(bench, serving_index(indexed), Silent(), changed=False) == learned
+
+
+def test_from_its_first_search_on_it_ranks_by_what_it_takes_over(
+    indexed: Database, minilm: Encoder, tuned: Model
+) -> None:
+    """The gate has measured it in this order; by meaning alone nobody has."""
+    assert serving_index(indexed).model_version == tuned.version
+    assert serving_index(indexed).by_meaning_alone  # as long as nothing was learned for either
+
+    def counting() -> Weights:
+        with indexed.connect() as connection:
+            serving, before = serving_index(connection), verified_index(connection, minilm.version)
+            assert before is not None
+            assert (before.lexical_weight, before.crowding_weight) == Weights(0.2, 0.3)
+            assert weights_in_force(connection) == weights_to_serve(connection, tuned.version)
+            assert weights_in_force(connection) == (serving.lexical_weight, serving.crowding_weight)
+            return weights_in_force(connection)
+
+    def learn(model_version: str, weights: Weights) -> None:
+        with indexed.connect() as connection:
+            store_weights(connection, RankingWeights(model_version, weights, {"fingerprint": "test"}))
+
+    learn(minilm.version, MEANING_ALONE)
+    learn(minilm.version, Weights(0.2, 0.3))
+    assert counting() == Weights(0.2, 0.3)
+    learn(tuned.version, Weights(0.1, 0.0))
+    assert counting() == Weights(0.1, 0.0)
+    learn(tuned.version, MEANING_ALONE)  # its own queries have said that those make them worse
+    learn(minilm.version, Weights(0.2, 0.3))
+    assert counting() == MEANING_ALONE
 
 
 def test_weights_of_its_own_have_to_beat_what_it_would_take_over(settings: Settings) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 import time
 import urllib.error
 from pathlib import Path
@@ -19,6 +23,7 @@ from assets_tests.survival.homes import (
     kill_all,
     kill_server,
     up_of,
+    wait_until,
 )
 from pipeline.commands.keeping import MOST_DEATHS
 from pipeline.defs.instance import open_instance
@@ -201,6 +206,45 @@ def test_a_clock_that_was_put_back_while_nothing_ran(home: Home) -> None:
         assert up.said().count("had been asked at a time that is still to come; it is asked again.") == 7
         # Those that are asked every half minute.
         wait_for("the sensors", lambda: sum(at > began for at in ticks(up).values()) >= 6, 180)
+
+
+# Whoever has no terminal and leads a session has the first that it opens for its own.
+AT_A_TERMINAL = """
+import os, sys
+terminal = os.open(sys.argv[1], os.O_RDWR)
+for number in range(3):
+    os.dup2(terminal, number)
+os.execv(sys.executable, [sys.executable, "-m", "pipeline.cli", "up"])
+"""
+
+
+def test_all_of_it_ends_when_its_terminal_is_closed(home: Home) -> None:
+    ui, search = two_free_ports()
+    window, terminal = os.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", AT_A_TERMINAL, os.ttyname(terminal)],
+            env={
+                **home.environment,
+                "HONELOOP_UI_PORT": str(ui),
+                "HONELOOP_SEARCH_PORT": str(search),
+                "HONELOOP_BACKGROUND_NICENESS": "0",
+            },
+            start_new_session=True,
+        )
+        shown = b""
+        while b"Ctrl-C stops all of it." not in shown:
+            assert select.select([window], [], [], 300)[0], shown.decode()
+            shown += os.read(window, 4096)
+        os.close(terminal)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 3
+        os.close(window)
+        assert process.wait(300) == 0
+        assert psutil.wait_procs(children, timeout=5)[1] == []
+        assert wait_until(lambda: not home.processes(), 60)  # nor does its Postgres run
+    finally:
+        kill_all(home.processes())
 
 
 def _count(up: Services, name: str) -> int:

@@ -28,6 +28,7 @@ STOP_SECONDS = 20.0
 MOST_DEATHS = 5
 WITHIN_SECONDS = 600.0
 LONGEST_REASON = 300
+LARGEST_LOG = 16 * 1024 * 1024
 SET_BACK_SECONDS = 60.0
 
 
@@ -130,6 +131,7 @@ class Service:
     def start(self) -> None:
         """Starts it, whatever became of an earlier one."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        _put_aside(self.log)
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
                 self._command,
@@ -221,6 +223,13 @@ class WallClock:
         # The other clock only goes on; how far this one is ahead of it falls when it is put back.
         before, self._offset = self._offset, time.time() - time.monotonic()
         return before - self._offset if before - self._offset > SET_BACK_SECONDS else 0.0
+
+
+def _put_aside(log: Path) -> None:
+    """Begins a log anew that has grown large; of those before it one is kept."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LARGEST_LOG:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _tail(log: Path) -> str:

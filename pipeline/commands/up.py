@@ -30,7 +30,9 @@ START_SECONDS = 300.0  # on a machine that is busy with something else
 
 
 def run_services(settings: Settings, console: Console) -> None:
-    """Starts everything, prints the addresses, and waits until Ctrl-C or SIGTERM; then stops everything.
+    """Starts everything, prints the addresses, and waits until it is told to end; then stops everything.
+
+    It is told by Ctrl-C, by SIGTERM, and by its terminal when that is closed.
 
     What ends meanwhile is started again, and that is said.
 
@@ -82,7 +84,8 @@ def _run(settings: Settings, console: Console, stack: ExitStack, home: IO[str]) 
             _forget_the_future(settings, console)
             daemon.start()
         time.sleep(0.5)
-    console.print("Stopping …")
+    if signal.SIGHUP not in stopped:  # else there is no terminal any more
+        console.print("Stopping …")
 
 
 def _services(settings: Settings, database_url: str) -> tuple[Service, Service, Service]:
@@ -120,7 +123,10 @@ def _forget_the_future(settings: Settings, console: Console) -> None:
 
 
 def _stop_on_signals() -> list[int]:
-    """A list that is filled when this process is told to stop."""
+    """A list that is filled when this process is told to stop.
+
+    Its terminal says so when it is closed, unless `nohup` has it go on without.
+    """
     told: list[int] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -129,6 +135,8 @@ def _stop_on_signals() -> list[int]:
 
     signal.signal(signal.SIGINT, tell)
     signal.signal(signal.SIGTERM, tell)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, tell)
     return told
 
 

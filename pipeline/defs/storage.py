@@ -8,7 +8,6 @@ A class of our own, so that `dagster dev -w workspace.yaml` finds the server wit
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,8 +24,7 @@ from sqlalchemy.pool import QueuePool
 from pipeline.config import Settings, load_settings
 from pipeline.errors import HoneloopError
 from pipeline.store.connections import create_database
-from pipeline.store.server import dagster_database, database_url
-from pipeline.store.server_leftovers import running_postmaster
+from pipeline.store.server import dagster_database, database_url, listens_here
 
 
 def dagster_url(settings: Settings) -> str:
@@ -53,18 +51,10 @@ def dagster_url(settings: Settings) -> str:
 
 
 def is_on_this_machine(instance: dg.DagsterInstance) -> bool:
-    """Whether only processes of this machine can reach an instance's storage: the embedded server has it.
-
-    A socket alone does not say so: a proxy listens at one, too, for a server that is anywhere.
-    """
+    """Whether only processes of this machine can reach an instance's storage: the embedded server has it."""
     storage = instance.run_storage
-    if not isinstance(storage, PostgresRunStorage):
-        return False
-    directory = make_url(storage.postgres_url).query.get("host")
-    return (
-        isinstance(directory, str)
-        and directory.startswith("/")
-        and running_postmaster(Path(directory).resolve()) is not None
+    return isinstance(storage, PostgresRunStorage) and listens_here(
+        make_url(storage.postgres_url).query.get("host")
     )
 
 

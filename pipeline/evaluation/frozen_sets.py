@@ -27,6 +27,10 @@ from pipeline.training.pairs import TrainingSet
 
 GENERAL_ORIGIN = "docstring"
 _HASH_BYTES = 32
+_BEHIND_VERDICTS = (
+    "SELECT metrics -> 'verdict' ->> 'test_set' FROM model_versions"
+    " WHERE state IN ('serving', 'approved', 'retired') AND metrics ? 'verdict'"
+)
 _QUERY_COLUMNS = {
     "test_set": "text",
     "query_key": "bytea",
@@ -254,20 +258,24 @@ def learned_from(frozen: FrozenSet, *training_sets: TrainingSet) -> frozenset[by
 
 
 def give_up_old_sets(db: Database, keep: int) -> int:
-    """Deletes all but the newest `keep` test sets; returns how many went.
+    """Deletes all but the newest `keep` test sets, and what was measured on them; returns how many went.
 
     A set stays, whatever its age, that is or was general, or that the verdict on a model that serves or may
-    serve again was found on.
+    serve again was found on. So does what was measured for such a verdict before sets were stored.
     """
     with db.connect() as connection:
         gone = connection.execute(
             "DELETE FROM test_sets WHERE name NOT IN"
             " (SELECT name FROM test_sets ORDER BY created_at DESC, name LIMIT %s)"
             " AND name NOT IN (SELECT test_set FROM general_test_sets)"
-            " AND name NOT IN (SELECT metrics -> 'verdict' ->> 'test_set' FROM model_versions"
-            " WHERE state IN ('serving', 'approved', 'retired') AND metrics ? 'verdict')",
+            f" AND name NOT IN ({_BEHIND_VERDICTS})",
             [keep],
         ).rowcount
+        # Query by query, with the first contents of each ranking: most of what a night writes.
+        connection.execute(
+            "DELETE FROM evaluations WHERE test_set NOT IN (SELECT name FROM test_sets)"
+            f" AND test_set NOT IN ({_BEHIND_VERDICTS})"
+        )
         if gone:
             connection.execute(
                 "DELETE FROM measured_corpora c WHERE NOT EXISTS"

@@ -7,9 +7,10 @@ extended in one transaction instead, and when nothing has, it is used as it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +79,7 @@ class _Build:
     source: VectorTable
     settings: Settings
     progress: Progress
-    query_vectors: NDArray[np.float32] | None
+    queries: Callable[[], NDArray[np.float32] | None]
 
     def graph(self, rows: int) -> dict[str, Any]:
         """What the graph is built with; one with another m, or for fewer rows, needs another build."""
@@ -104,13 +105,14 @@ class _Build:
         }
 
     def recall(self, connection: Connection, table: VectorTable) -> Recall:
+        queries = self.queries()
         with self.progress.stage(f"Measuring the recall of {table.name}"):
             return measure_recall(
                 connection,
                 table,
                 ef_search=self.settings.hnsw_ef_search,
                 sample=self.settings.recall_sample,
-                query_vectors=self.query_vectors,
+                query_vectors=queries if queries is not None and len(queries) else None,
                 target=self.settings.target_recall,
                 max_ef_search=self.settings.hnsw_max_ef_search,
             )
@@ -121,7 +123,7 @@ def build_index(
     model_version: str,
     settings: Settings,
     progress: Progress,
-    query_vectors: NDArray[np.float32] | None = None,
+    queries: Callable[[], NDArray[np.float32] | None] = lambda: None,
 ) -> IndexReport:
     """Makes an index version of all live texts ready to serve, at the least expense.
 
@@ -132,8 +134,10 @@ def build_index(
         model_version: Every live text must have a vector of it (`embed_missing`).
         settings: HNSW parameters, memory, workers, least recall, share that may change in place.
         progress: Told of the stages.
-        query_vectors: What recall is measured with, shape (n, dims), e.g. `documentation_queries`. Without,
-            a sample of the indexed rows search for their neighbours.
+        queries: Gives what recall is measured with, vectors of shape (n, dims), e.g. `documentation_queries`.
+            Asked once at the most, and only if recall is measured: whoever has to embed them need not load
+            the encoder for nothing. Where it gives none, a sample of the indexed rows search for their
+            neighbours, which are easier to find than what people ask.
 
     Raises:
         OvertakenError: some live text has no vector, as it appeared, or its model took over, since the
@@ -141,8 +145,6 @@ def build_index(
         HoneloopError: there is no live text at all, recall is too low, or Postgres cannot build the index.
             The index that serves goes on serving.
     """
-    if query_vectors is not None and not len(query_vectors):
-        query_vectors = None
     with _one_build_at_a_time(db, progress):
         clean_up(db, model_version, settings.keep_retired_indexes)
         with db.connect() as connection:
@@ -152,7 +154,7 @@ def build_index(
                 f"Model version {model_version[:12]} has embedded nothing yet.",
                 hint="`honeloop index` embeds first, then builds.",
             )
-        build = _Build(db, source, settings, progress, query_vectors)
+        build = _Build(db, source, settings, progress, cache(queries))
         report = _reuse(build) or _build_new(build)
         discard_passed_over(db, model_version, report.index_version_id)
         return report
@@ -280,6 +282,7 @@ def _stored_recall(connection: Connection, index_id: int, build: _Build) -> Reca
 
 
 def _build_new(build: _Build) -> IndexReport:
+    build.queries()  # needed at the end in any case, and an encoder that cannot be loaded is better known now
     with build.db.connect() as connection:
         row = connection.execute(
             "INSERT INTO index_versions (model_version, state, dims, parameters)"

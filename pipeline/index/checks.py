@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg import IsolationLevel, sql
 
 from pipeline.checking import NothingToCheckError, Outcome
@@ -80,19 +82,31 @@ def none_left_out(
     )
 
 
-def recall_is_enough(db: Database, settings: Settings, *, again: bool = True) -> Outcome:
+def recall_is_enough(
+    db: Database,
+    settings: Settings,
+    queries: Callable[[str], NDArray[np.float32]] | None = None,
+) -> Outcome:
     """HNSW of the serving index finds at least `min_recall` of what exact search does.
 
-    Measured again now; without `again` only if the rows are not those that the recall on record is of.
+    Measured again, with what `queries` gives for the model version that serves, if it gives any, else with
+    indexed rows, which are easier to find. Without `queries` what was measured stands while the rows do.
     """
 
-    def recall_of(connection: Connection, serving: ServingIndex) -> Recall:
-        known = None if again else _recall_on_record(connection, serving)
-        return known or measure_recall(
-            connection, serving.table, ef_search=serving.ef_search, sample=settings.recall_sample
+    def measured(connection: Connection, serving: ServingIndex) -> Recall:
+        known = _recall_on_record(connection, serving) if queries is None else None
+        if known is not None:
+            return known
+        vectors = None if queries is None else queries(serving.model_version)
+        return measure_recall(
+            connection,
+            serving.table,
+            ef_search=serving.ef_search,
+            sample=settings.recall_sample,
+            query_vectors=vectors if vectors is not None and len(vectors) else None,
         )
 
-    serving, recall = _of_serving(db, recall_of)
+    serving, recall = _of_serving(db, measured)
     return Outcome(
         recall.recall_at_10 >= settings.min_recall,
         f"recall@10 of index version {serving.index_version_id} is {recall.recall_at_10:.3f} over "

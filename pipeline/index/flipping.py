@@ -116,7 +116,9 @@ def flip(
 def rollback(db: Database, *, actor: str = "person", reasons: Sequence[str] = ()) -> FlipReport:
     """Lets the index version serve again that served before this one, in one transaction.
 
-    Rolling back again goes one further back, never forward.
+    Rolling back again goes one further back, never forward. A model that waits for its index by the gate's
+    approval was measured against what is taken down here, and retires with it; what a person approved waits
+    on, as that is a decision, too.
 
     Raises:
         HoneloopError: nothing serves, or nothing served before, or it was dropped, or its model's files are
@@ -176,6 +178,27 @@ def _switch(
         "serving",
         actor,
         [*reasons, f"index version {target.id} serves"],
+    )
+    _retire_overtaken(connection, target)
+
+
+def _retire_overtaken(connection: Connection, serving: _Version) -> None:
+    """Retires the model that waits by a verdict against another than what serves now: that holds no more."""
+    row = connection.execute(
+        "SELECT version, metrics -> 'verdict' ->> 'serving_version' FROM model_versions"
+        " WHERE state = 'approved' FOR UPDATE"
+    ).fetchone()
+    if row is None:
+        return
+    version, against = row
+    if against in (None, serving.model_version) or registry.approved_by_a_person(connection, version):
+        return
+    registry.set_state(
+        connection,
+        version,
+        "retired",
+        "index",
+        [f"the gate approved it against {against[:12]}, and {serving.model_version[:12]} serves now"],
     )
 
 

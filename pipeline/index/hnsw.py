@@ -16,6 +16,7 @@ from pipeline.processors import usable_processors
 from pipeline.progress import Advance, Progress
 from pipeline.store.connections import Connection, Database
 from pipeline.store.memory import MEGABYTE, machine_memory
+from pipeline.store.server import runs_here
 
 # So many rows are linked well enough by a list of candidates of the length that is set.
 ROWS_AT_THE_LEAST = 100_000
@@ -40,16 +41,19 @@ def ef_construction(rows: int, settings: Settings) -> int:
     return min(max(settings.hnsw_ef_construction * (1 + tenfolds), 2 * settings.hnsw_m), LONGEST_LIST)
 
 
-def build_memory(settings: Settings) -> str:
+def build_memory(settings: Settings, url: str) -> str:
     """What `maintenance_work_mem` a build may use: what is set, else a share of this machine's memory.
 
     A graph that does not fit is finished on disk, which takes many times as long; one of a million rows of
     384 dimensions takes 1.3 GB.
+
+    Args:
+        settings: `maintenance_work_mem`.
+        url: Of the database that builds. What a server elsewhere has is not known here.
     """
     if settings.maintenance_work_mem is not None:
         return settings.maintenance_work_mem
-    # What a server elsewhere has is not known here.
-    share = machine_memory() // 4 // MEGABYTE if settings.database_url is None else 0
+    share = machine_memory() // 4 // MEGABYTE if runs_here(url) else 0
     return f"{max(share, 1024)}MB"
 
 
@@ -80,7 +84,7 @@ def build_hnsw(db: Database, table: VectorTable, rows: int, settings: Settings, 
         sql.Literal(settings.hnsw_m),
         sql.Literal(ef_construction(rows, settings)),
     )
-    needed = _kilobytes_needed(table, rows, settings)
+    memory, needed = build_memory(settings, db.url), _kilobytes_needed(table, rows, settings)
     with (
         db.connect(autocommit=True) as connection,
         progress.stage(f"Building HNSW of {table.name}", rows) as advance,
@@ -88,7 +92,9 @@ def build_hnsw(db: Database, table: VectorTable, rows: int, settings: Settings, 
         connection.add_notice_handler(lambda diagnostic: _note(progress, diagnostic))
         for workers in (build_workers(settings), 0):
             with ThreadPoolExecutor(max_workers=1) as executor:
-                building = executor.submit(_create, connection, statement, needed, settings, workers)
+                building = executor.submit(
+                    _create, connection, statement, settings, memory=memory, kilobytes=needed, workers=workers
+                )
                 try:
                     _follow(db, connection.info.backend_pid, building, advance)
                 except BaseException:
@@ -113,8 +119,10 @@ def _note(progress: Progress, diagnostic: psycopg.errors.Diagnostic) -> None:
 def _create(
     connection: Connection,
     statement: sql.Composed,
-    kilobytes: int,
     settings: Settings,
+    *,
+    memory: str,
+    kilobytes: int,
     workers: int,
 ) -> None:
     with connection.transaction():
@@ -122,7 +130,7 @@ def _create(
             connection.execute(
                 "SELECT set_config('maintenance_work_mem', %s, true),"
                 " set_config('max_parallel_maintenance_workers', %s, true)",
-                [build_memory(settings), str(workers)],
+                [memory, str(workers)],
             )
         except psycopg.errors.InvalidParameterValue as error:
             raise HoneloopError(

@@ -40,7 +40,7 @@ class ServingIndex:
         ef_search: The breadth of the HNSW search that its recall was measured with.
         recall_at_10: That recall.
         lexical_weight: How much words count beside meaning in its ranking, in units of cosine, from 0 to 1; 0
-            unless proven (`pipeline.search.hybrid.learning`).
+            unless proven, for it or for the model it was trained from (`pipeline.search.hybrid.learning`).
         crowding_weight: How much the crowd around a text counts against it, likewise.
     """
 
@@ -86,13 +86,16 @@ class IndexCount:
     served_until: datetime | None
 
 
+# What counts in the ranking is what `pipeline.search.hybrid.weights.weights_to_serve` says, in one statement:
+# a model that has just taken over ranks by what is proven for its base from its first search on.
 _SELECT = (
     "SELECT i.id, i.model_version, i.table_name, i.dims, m.location, i.row_count,"
     " (i.parameters ->> 'ef_search')::int, i.recall_at_10,"
     " coalesce(w.weight, 0), coalesce(w.crowding, 0)"
     " FROM index_versions i JOIN model_versions m ON m.version = i.model_version"
     " LEFT JOIN LATERAL (SELECT weight, crowding FROM ranking_weights"
-    "  WHERE model_version = i.model_version AND crowding IS NOT NULL ORDER BY id DESC LIMIT 1) AS w ON true"
+    "  WHERE model_version IN (i.model_version, m.base_version) AND crowding IS NOT NULL"
+    "  ORDER BY model_version = i.model_version DESC, id DESC LIMIT 1) AS w ON true"
 )
 
 

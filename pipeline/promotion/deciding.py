@@ -9,7 +9,7 @@ from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.progress import Progress
 from pipeline.promotion import registry
-from pipeline.promotion.registry import ModelRecord
+from pipeline.promotion.registry import ModelRecord, State
 from pipeline.promotion.verdict import Verdict
 from pipeline.promotion.verdicts import store_verdict
 from pipeline.store.connections import Connection, Database
@@ -18,9 +18,10 @@ from pipeline.store.connections import Connection, Database
 def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
     """Writes the gate's verdict on `version` to the registry, with its reasons, and returns its new record.
 
-    Approved and rejected change its state; "not enough evidence" and "already serving" leave it. Two things
-    outrank the gate: what serves is not taken down by a verdict, and a version that a person took out of
-    service comes back by a person only. Applying a verdict twice changes no state and records nothing again.
+    Approved and rejected change its state; "not enough evidence" and "already serving" leave it. Three things
+    outrank the gate: what serves is not taken down by a verdict, what a person approved waits on for its
+    index, and a version that a person took out of service comes back by a person only. Applying a verdict
+    twice changes no state and records nothing again.
 
     Raises:
         HoneloopError: another model serves than the one the verdict was found against, or the verdict is
@@ -36,14 +37,19 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
         reasons = list(verdict.reasons)
         if record.state != "serving" and verdict.decision != "already serving":
             _require_still_serving(connection, verdict.serving_version)
-            state = record.state
-            if verdict.approved and _taken_down_by_a_person(connection, version):
+            state: State | None = record.state
+            if state == "approved" and registry.approved_by_a_person(connection, version):
+                state = None  # nor is it an event: each that says approved begins a backfill of its own
+                if not verdict.approved:
+                    reasons.append("A person approved it before, so it serves as soon as its index is built.")
+            elif verdict.approved and _taken_down_by_a_person(connection, version):
                 reasons.append("A person took it out of service before; only `honeloop promote` revives it.")
             elif verdict.approved:
                 state = "approved"
             elif verdict.decision == "rejected" and state != "retired":
                 state = "rejected"
-            registry.set_state(connection, version, state, "gate", reasons)
+            if state is not None:
+                registry.set_state(connection, version, state, "gate", reasons)
         said = verdict.to_json() | {"reasons": reasons, "at": datetime.now(UTC).isoformat()}
         registry.store_metrics(connection, version, {"verdict": said})
         store_verdict(connection, replace(verdict, reasons=tuple(reasons)))

@@ -288,6 +288,19 @@ def set_state(
     return before
 
 
+def approved_by_a_person(connection: Connection, version: str) -> bool:
+    """Whether a person approved `version`, or confirmed that it is, since it became approved last."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM model_events WHERE version = %(version)s AND to_state = 'approved'"
+        " AND actor NOT IN ('gate', 'index', 'registry') AND id >="
+        "  (SELECT max(id) FROM model_events WHERE version = %(version)s AND to_state = 'approved'"
+        "   AND from_state IS DISTINCT FROM to_state))",
+        {"version": version},
+    ).fetchone()
+    assert row is not None  # EXISTS
+    return row[0]
+
+
 def record_metrics(db: Database, version: str, metrics: Mapping[str, Any]) -> None:
     """Adds `metrics` to those stored with `version`, replacing those of the same name.
 

@@ -11,7 +11,7 @@ from pipeline.index.challenging import challenger_version, challenging_index, ch
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.in_use import vectors_in_use
 from pipeline.index.serving import ServingIndex, serving_index, verified_index
-from pipeline.index.verifying import coverage, documentation_queries
+from pipeline.index.verifying import coverage
 from pipeline.progress import Progress
 from pipeline.promotion.deciding import require_sound
 from pipeline.search.hybrid.line import learn_ranking
@@ -72,8 +72,9 @@ def build_challenger(bench: Workbench, model: ModelRecord, progress: Progress) -
     with vectors_in_use(bench.db, model.version):
         embed_missing(bench.db, encoder, bench.settings, progress)
         if not _covers_everything(bench, model):
-            queries = documentation_queries(bench.db, encoder, bench.settings.recall_sample)
-            build_index(bench.db, model.version, bench.settings, progress, queries)
+            build_index(
+                bench.db, model.version, bench.settings, progress, lambda: bench.recall_queries(model)
+            )
     index = verified_index(bench.db, model.version)
     if index is not None:
         learn_ranking(bench, index, progress, changed=False)

@@ -16,7 +16,10 @@ class GateSettings(BaseSettings):
         default=10_000, ge=1000, description="Draws of signs for each permutation test's p-value."
     )
     keep_test_sets: int = Field(
-        default=50, ge=1, description="Frozen test sets kept; those behind a model in use stay anyway."
+        default=50,
+        ge=1,
+        description="Frozen test sets kept, with what was measured on them; those behind a model in use stay "
+        "anyway.",
     )
     gate_metric: str = Field(default="ndcg@10", description="The primary metric: what a gain is measured in.")
     gate_min_queries: int = Field(default=50, ge=1, description="Fewer test queries: not enough evidence.")

@@ -67,6 +67,26 @@ def dagster_database(settings: Settings) -> str:
     return DAGSTER_DATABASE if own == DATABASE else f"{own}_{DAGSTER_DATABASE}"
 
 
+def runs_here(url: str) -> bool:
+    """Whether a database is on an embedded server of this machine, whoever gave the URL.
+
+    `honeloop up` gives its own server's to all that it starts.
+    """
+    return listens_here(conninfo_to_dict(url).get("host"))
+
+
+def listens_here(host: object) -> bool:
+    """Whether an embedded server of this machine listens at `host`, the directory of its socket.
+
+    A socket alone does not say so: a proxy listens at one, too, for a server that is anywhere.
+    """
+    return (
+        isinstance(host, str)
+        and host.startswith("/")
+        and running_postmaster(Path(host).resolve()) is not None
+    )
+
+
 def _embedded_url(settings: Settings) -> str:
     from pipeline.store.embedded import Said
 

@@ -3,8 +3,6 @@
 from typing import Any
 
 import dagster as dg
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import load_settings
 from pipeline.corpus.repositories import get_repository
@@ -17,11 +15,9 @@ from pipeline.defs.pools import EMBEDDING
 from pipeline.defs.reporting import reported, table
 from pipeline.errors import OvertakenError
 from pipeline.index.building import IndexReport, build_index
-from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import FlipReport, flip
 from pipeline.index.serving import serving_index
-from pipeline.index.verifying import documentation_queries
 from pipeline.progress import Progress
 from pipeline.promotion.registry import ModelRecord, serving_model
 from pipeline.promotion.sanity import require_sane, sanity_of
@@ -145,7 +141,7 @@ def _built_once(workbench: Workbench, progress: Progress) -> tuple[ModelRecord, 
     model = workbench.target_model()
     require_sane(model, sanity_of(workbench, model))
     report = build_index(
-        workbench.db, model.version, workbench.settings, progress, _recall_queries(workbench, model)
+        workbench.db, model.version, workbench.settings, progress, lambda: workbench.recall_queries(model)
     )
     flipped = flip(
         workbench.db,
@@ -156,13 +152,3 @@ def _built_once(workbench: Workbench, progress: Progress) -> tuple[ModelRecord, 
         unless_overtaken=True,
     )
     return model, report, flipped
-
-
-def _recall_queries(workbench: Workbench, model: ModelRecord) -> NDArray[np.float32] | None:
-    """Documentation as queries, to measure recall with; None if there is nothing new to measure.
-
-    Embedding them loads the encoder, which an index that is up to date does not need.
-    """
-    if is_up_to_date(workbench.db, model.version):
-        return None
-    return documentation_queries(workbench.db, workbench.encoder(model), workbench.settings.recall_sample)

@@ -54,8 +54,7 @@ def weights_to_serve(connection: Connection, model_version: str) -> Weights:
 def weights_in_force(connection: Connection) -> Weights:
     """What counts in searches now; nothing but meaning while nothing serves."""
     row = connection.execute("SELECT model_version FROM index_versions WHERE state = 'serving'").fetchone()
-    known = None if row is None else ranking_weights(connection, row[0])
-    return MEANING_ALONE if known is None else known.weights
+    return MEANING_ALONE if row is None else weights_to_serve(connection, row[0])
 
 
 def store_weights(connection: Connection, learned: RankingWeights) -> None:
