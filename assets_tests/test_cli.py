@@ -216,6 +216,11 @@ def test_a_setting_that_cannot_be_is_named(cli: Cli, monkeypatch: pytest.MonkeyP
     sentence = one_sentence(cli("status"), 2)
     assert "HONELOOP_MIN_PAIRS" in sentence
     assert "plenty" in sentence
+    monkeypatch.delenv("HONELOOP_MIN_PAIRS")
+    monkeypatch.setenv("HONELOOP_API_TOKEN", "tooshort")
+    sentence = one_sentence(cli("status"), 2)
+    assert "HONELOOP_API_TOKEN" in sentence
+    assert "tooshort" not in sentence
 
 
 def test_an_unreachable_database_is_a_failure_with_what_to_do(cli: Cli, monkeypatch: pytest.MonkeyPatch):

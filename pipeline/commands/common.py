@@ -13,6 +13,7 @@ import typer
 from pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from rich.console import Console
 
     from pipeline.config import Settings
@@ -43,11 +44,20 @@ def settings_in_force() -> Settings:
         return load_settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"{_variable(detail['loc'])} = {detail['input']!r}: {detail['msg']}" for detail in error.errors()
+            f"{_variable(detail['loc'])}{_given(detail)}: {detail['msg']}" for detail in error.errors()
         )
         raise BadInputError(
             f"A setting has a value that cannot be: {wrong}.", hint="Correct or unset it."
         ) from (error)
+
+
+def _given(detail: ErrorDetails) -> str:
+    """The value that is refused, unless it is a secret: what is printed is kept in logs."""
+    from pipeline.config import Settings
+
+    field = Settings.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    return "" if secret else f" = {detail['input']!r}"
 
 
 @contextmanager
