@@ -316,8 +316,15 @@ class TestTraining:
             {"step": step, "stage": stage, "loss": loss}
             for step, (stage, loss) in enumerate([("all pairs", 2.0), ("all pairs", 1.0), ("alone", 3.0)], 1)
         ]
-        told = training.loss_fell(account(history, recipe={"apart": True}), settings).message
-        assert told == (
+        told = training.loss_fell(account(history, recipe={"apart": True}), settings)
+        assert told.figures == {
+            "steps": 3,
+            "first of all pairs": 2.0,
+            "last of all pairs": 1.0,
+            "first of alone": 3.0,
+            "last of alone": 3.0,
+        }
+        assert told.message == (
             "The loss went from 2.000 to 1.000 in 2 steps of all pairs, and from 3.000 to 3.000 in 1 steps of"
             " alone."
         )

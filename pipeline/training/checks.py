@@ -50,16 +50,17 @@ def loss_fell(account: Account, settings: Settings) -> Outcome:
     """Every loss is finite, and in no stage are the last above the first by more than `max_loss_rise`."""
     values = losses(account.history)
     finite = [value for value in values if math.isfinite(value)]
-    figures = (
-        {"steps": len(values), "first": round(values[0], 4), "last": round(values[-1], 4)} if finite else {}
-    )
+    by_stage = {name: losses(rows) for name, rows in stages_of(account.history, apart=account.apart).items()}
+    figures: dict[str, float] = {"steps": len(values)} if finite else {}
+    for name, found in by_stage.items() if finite else ():
+        of = f" of {name}" if len(by_stage) > 1 else ""
+        figures |= {f"first{of}": round(found[0], 4), f"last{of}": round(found[-1], 4)} if found else {}
     if not values or len(finite) < len(values):
         return Outcome(False, f"{len(values) - len(finite)} of {len(values)} losses are not finite.", figures)
     try:
         check_falling(account.history, settings.max_loss_rise, apart=account.apart)
     except HoneloopError as error:
         return Outcome(False, error.message, figures, hint=error.hint)
-    by_stage = {name: losses(rows) for name, rows in stages_of(account.history, apart=account.apart).items()}
     told = [
         f"from {found[0]:.3f} to {found[-1]:.3f} in {len(found)} steps"
         + (f" of {name}" if len(by_stage) > 1 else "")
