@@ -179,19 +179,6 @@ class TestIndex:
         failed(index.recall_is_enough(db, impossible), "1.01 is asked for")
 
     @pytest.mark.usefixtures("serving")
-    def test_the_recall_on_record_stands_while_the_rows_do(
-        self, db: Database, settings: Settings, minilm: Encoder, model: ModelRecord
-    ):
-        nothing = np.empty((0, minilm.dims), dtype=np.float32)
-        with db.connect() as connection:
-            connection.execute("UPDATE index_versions SET recall_at_10 = 0.5")
-        failed(index.recall_is_enough(db, settings), "0.500")
-        assert index.recall_is_enough(db, settings, lambda _: nothing).passed
-        table = serving_index(db).table_name
-        change(db, model, "DELETE FROM {} WHERE content_hash = (SELECT min(content_hash) FROM {})", table)
-        assert index.recall_is_enough(db, settings).passed  # of others: measured anew
-
-    @pytest.mark.usefixtures("serving")
     def test_recall_is_measured_with_what_people_ask_where_there_is_something(
         self, db: Database, settings: Settings, minilm: Encoder, monkeypatch: pytest.MonkeyPatch
     ):

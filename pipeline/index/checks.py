@@ -89,14 +89,11 @@ def recall_is_enough(
 ) -> Outcome:
     """HNSW of the serving index finds at least `min_recall` of what exact search does.
 
-    Measured again, with what `queries` gives for the model version that serves, if it gives any, else with
-    indexed rows, which are easier to find. Without `queries` what was measured stands while the rows do.
+    Measured again now, with what `queries` gives for the model version that serves, if it gives any; else
+    with indexed rows, which are easier to find, and for which no encoder has to be loaded.
     """
 
     def measured(connection: Connection, serving: ServingIndex) -> Recall:
-        known = _recall_on_record(connection, serving) if queries is None else None
-        if known is not None:
-            return known
         vectors = None if queries is None else queries(serving.model_version)
         return measure_recall(
             connection,
@@ -157,16 +154,6 @@ def _covered(connection: Connection, serving: ServingIndex) -> tuple[Coverage, b
     ).fetchone()
     assert row is not None  # what serves has a row
     return found, found.rows == row[0] and row[1] in (None, found.rows_print)
-
-
-def _recall_on_record(connection: Connection, serving: ServingIndex) -> Recall | None:
-    """What was measured when the rows last changed; None if they are others, or nothing was."""
-    row = connection.execute(
-        "SELECT recall_at_10, recall_sample FROM index_versions WHERE id = %s", [serving.index_version_id]
-    ).fetchone()
-    if row is None or None in row or not _covered(connection, serving)[1]:
-        return None
-    return Recall(row[0], row[1], serving.ef_search)
 
 
 def _of_serving(db: Database, measure: Callable[[Connection, ServingIndex], T]) -> tuple[ServingIndex, T]:
