@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -136,6 +136,37 @@ async def working(settings: Settings, db: Database, url: str) -> AsyncGenerator[
         worker.stop()
         await run
         await asyncio.to_thread(worker.close)
+
+
+@asynccontextmanager
+async def slow_after_pings(server: NatsServer, seconds: float = 0.5) -> AsyncGenerator[str]:
+    """The address of a way to the server on which what a client sends after a PING comes later, in order."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slowly: bool) -> None:
+        with suppress(OSError):
+            while line := await reader.readline():
+                writer.write(line)
+                await writer.drain()
+                if slowly and line == b"PING\r\n":
+                    await asyncio.sleep(seconds)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    joined: list[asyncio.Task[None]] = []
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
+        there = forward(reader, to_server, slowly=True)
+        back = forward(from_server, writer, slowly=False)
+        await asyncio.gather(there, back)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        joined.append(asyncio.create_task(join(reader, writer)))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**20) as between:
+        yield f"nats://127.0.0.1:{between.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*joined)
 
 
 @asynccontextmanager

@@ -12,10 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nats.errors import NoRespondersError
 
 from assets_tests.index.click_corpus import Function
 from assets_tests.search.models import index_of, load_perturbed
-from assets_tests.search.nats.conftest import SUBJECT, NatsServer, ask, connected, running_server, working
+from assets_tests.search.nats.conftest import (
+    SUBJECT,
+    NatsServer,
+    ask,
+    connected,
+    running_server,
+    slow_after_pings,
+    working,
+)
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
 from pipeline.errors import BadInputError, UnavailableError
@@ -251,6 +260,35 @@ def test_a_full_worker_says_so_and_drains(
     assert [each["status"] for each in held] == ["ok"] * 3
     assert refused["status"] == "error"
     assert "3 requests waiting already" in refused["error"]
+
+
+def test_the_server_knows_what_the_worker_says(
+    server: NatsServer, settings: Settings, serving: Database
+) -> None:
+    """Listening is said once it listens, and a request that comes while it drains is answered.
+
+    On a slow connection: whatever follows a PING reaches the server half a second later.
+    """
+
+    async def scenario() -> tuple[int, list[str]]:
+        async with slow_after_pings(server) as url, connected(server.url) as client:
+            async with working(settings, serving, url) as (worker, told):
+                first = await ask(client, {"query_id": 0, "query": QUERY})
+                assert first["status"] == "ok"
+                worker.stop()
+                answered = 1
+                while True:
+                    try:
+                        answer = await ask(client, {"query_id": answered, "query": QUERY}, timeout=30)
+                    except NoRespondersError:
+                        break
+                    assert answer["status"] == "ok"
+                    answered += 1
+            return answered, [event for event, _ in told]
+
+    answered, events = asyncio.run(scenario())
+    assert events.count("answered") == answered
+    assert events[-1] == "ended"
 
 
 def test_nothing_serves_yet(server: NatsServer, settings: Settings, db: Database, minilm: Encoder) -> None:

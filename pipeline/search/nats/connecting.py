@@ -24,6 +24,20 @@ PING_SECONDS = 20
 FLUSH_SECONDS = 10.0
 
 
+class OrderedClient(Client):
+    """A client whose round trips prove what was sent before them.
+
+    nats-py 2.16 writes a PING straight to the socket, ahead of the commands that wait in its buffer. Its
+    answer then says nothing of these: after `flush` a subscription may still be unknown to the server, and a
+    message that comes between the answer and the end of a subscription is dropped by `drain`.
+    """
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        self._pongs.append(asyncio.Future() if future is None else future)
+        await self._send_command(b"PING\r\n")
+        await self._flush_pending()
+
+
 class Link:
     """A connection that comes back by itself, and says when it goes and comes.
 
@@ -33,7 +47,7 @@ class Link:
     """
 
     def __init__(self, settings: Settings, say: Callable[[str, dict[str, Any]], None]) -> None:
-        self.client = Client()
+        self.client = OrderedClient()
         self._settings = settings
         self._say = say
         self._closed = asyncio.Event()
