@@ -14,6 +14,7 @@ from psycopg import sql
 
 from assets_tests.evaluation.made import CANDIDATE, SERVING, Slice
 from assets_tests.evaluation.made import evaluation as evaluation_of
+from assets_tests.index.ageing import measured_before
 from assets_tests.training.accounts import account
 from pipeline.checking import NothingToCheckError, Outcome
 from pipeline.checks import CHECKS, Subject
@@ -35,6 +36,7 @@ from pipeline.index.building import build_index
 from pipeline.index.embeddings import embed_missing
 from pipeline.index.flipping import flip
 from pipeline.index.serving import serving_index
+from pipeline.index.verifying import Recall, measure_recall
 from pipeline.progress import Silent
 from pipeline.promotion import checks as promotion
 from pipeline.promotion import registry
@@ -177,6 +179,30 @@ class TestIndex:
     def test_recall_below_what_is_asked_for(self, db: Database, settings: Settings):
         impossible = settings.model_copy(update={"min_recall": 1.01})
         failed(index.recall_is_enough(db, impossible), "1.01 is asked for")
+
+    @pytest.mark.usefixtures("serving")
+    def test_recall_that_was_measured_lately_is_believed(
+        self, db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        measured: list[Recall] = []
+
+        def noted(*arguments: Any, **options: Any) -> Recall:
+            measured.append(measure_recall(*arguments, **options))
+            return measured[-1]
+
+        monkeypatch.setattr(index, "measure_recall", noted)
+        assert index.recall_is_enough(db, settings).figures["queries"] == 24
+        assert not measured
+        for hours, times in ((23, 0), (-1, 1), (25, 2)):
+            measured_before(db, hours)
+            for _ in range(2):  # the first notes when it measured
+                assert index.recall_is_enough(db, settings).passed
+                assert len(measured) == times, hours
+        measured_before(db, 25)
+        impossible = settings.model_copy(update={"min_recall": 1.01})
+        for times in (3, 4):  # what is not enough stays to be measured
+            failed(index.recall_is_enough(db, impossible), "1.01 is asked for")
+            assert len(measured) == times
 
     @pytest.mark.usefixtures("serving")
     def test_recall_is_measured_with_what_people_ask_where_there_is_something(

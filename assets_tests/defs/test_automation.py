@@ -11,6 +11,8 @@ import dagster as dg
 import pytest
 
 from assets_tests.defs.ticking import run_of, serve, tick, with_settings
+from assets_tests.index.ageing import measured_before
+from pipeline.checks import CHECKS, Subject
 from pipeline.corpus.repositories import Repository, remove_repository
 from pipeline.defs import sensors
 from pipeline.defs.alone import fine_tuning_under_way, run_under_way
@@ -18,6 +20,7 @@ from pipeline.defs.building import build_defs
 from pipeline.defs.in_process import Loop
 from pipeline.defs.reporting import materialized
 from pipeline.defs.schedules import nightly_fine_tuning
+from pipeline.defs.sensors.asking import ATTEMPTS
 from pipeline.encoders.encoder import Encoder
 from pipeline.feedback.importing import import_feedback
 from pipeline.feedback.news import newest_feedback_id
@@ -257,9 +260,19 @@ class TestIndexUpkeep:
         serve(workbench.db, minilm, workbench.settings)
         instance.report_runless_asset_event(dg.AssetMaterialization("search_index"))
         assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
-        a_day_later = with_settings(workbench, recheck_hours=0)
-        (refresh,) = tick(sensors.index_upkeep, a_day_later, instance).run_requests
+        measured_before(workbench.db, hours=25)
+        (refresh,) = tick(sensors.index_upkeep, workbench, instance).run_requests
         assert refresh.job_name == "refresh_index"
+        # Failed as often as it is tried, it comes again when as many hours have passed once more.
+        for _ in range(ATTEMPTS):
+            (refresh,) = tick(sensors.index_upkeep, workbench, instance).run_requests
+            run_of(instance, refresh, dg.DagsterRunStatus.FAILURE)
+        assert "failed 3 times" in tick(sensors.index_upkeep, workbench, instance).skip_message
+        measured_before(workbench.db, hours=49)
+        assert len(tick(sensors.index_upkeep, workbench, instance).run_requests) == 1
+        (check,) = [check for check in CHECKS if check.name == "recall_is_enough"]
+        assert check.body(Subject(workbench)).passed  # which measures, and notes it
+        assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
 
     def test_what_a_person_cancelled_is_not_started_again(
         self, workbench: Workbench, instance: dg.DagsterInstance, extracted: Repository

@@ -24,6 +24,7 @@ from pipeline.errors import HoneloopError, OvertakenError
 from pipeline.index.cleaning import BUILD_LOCK, clean_up, discard, discard_passed_over
 from pipeline.index.embeddings import embedding_table
 from pipeline.index.hnsw import build_hnsw, ef_construction
+from pipeline.index.measured import measured_now
 from pipeline.index.tables import (
     LIVE_CONTENTS,
     VectorTable,
@@ -99,10 +100,9 @@ class _Build:
 
     def searched(self, recall: Recall | None = None) -> dict[str, Any]:
         """As stored with the index version; `ef_search` is what recall was measured and is served with."""
-        return {
-            **self.breadth(),
-            "ef_search": self.settings.hnsw_ef_search if recall is None else recall.ef_search,
-        }
+        if recall is None:
+            return {**self.breadth(), "ef_search": self.settings.hnsw_ef_search}
+        return {**self.breadth(), "ef_search": recall.ef_search, **measured_now()}
 
     def recall(self, connection: Connection, table: VectorTable) -> Recall:
         queries = self.queries()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from pipeline.corpus.repositories import Repository
 from pipeline.corpus.state import live_fingerprint
 from pipeline.errors import HoneloopError
 from pipeline.index.embeddings import count_missing, embedding_table
+from pipeline.index.measured import measured_at, note_measured
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.index.tables import LIVE_CONTENTS
 from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
@@ -89,11 +91,15 @@ def recall_is_enough(
 ) -> Outcome:
     """HNSW of the serving index finds at least `min_recall` of what exact search does.
 
-    Measured again now, with what `queries` gives for the model version that serves, if it gives any; else
-    with indexed rows, which are easier to find, and for which no encoder has to be loaded.
+    With `queries`, it is measured with what they give for the model version that serves, if they give any.
+    Without, what was measured within HONELOOP_RECHECK_HOURS is believed, or else it is measured with indexed
+    rows, which are easier to find, and for which no encoder has to be loaded.
     """
 
-    def measured(connection: Connection, serving: ServingIndex) -> Recall:
+    def measured(connection: Connection, serving: ServingIndex) -> tuple[Recall, bool]:
+        known = None if queries is not None else _known_recall(connection, serving, settings)
+        if known is not None:
+            return known, False
         vectors = None if queries is None else queries(serving.model_version)
         return measure_recall(
             connection,
@@ -101,11 +107,14 @@ def recall_is_enough(
             ef_search=serving.ef_search,
             sample=settings.recall_sample,
             query_vectors=vectors if vectors is not None and len(vectors) else None,
-        )
+        ), True
 
-    serving, recall = _of_serving(db, measured)
+    serving, (recall, now) = _of_serving(db, measured)
+    enough = recall.recall_at_10 >= settings.min_recall
+    if enough and now:
+        note_measured(db, serving.index_version_id)
     return Outcome(
-        recall.recall_at_10 >= settings.min_recall,
+        enough,
         f"recall@10 of index version {serving.index_version_id} is {recall.recall_at_10:.3f} over "
         f"{recall.queries} queries; at least {settings.min_recall} is asked for.",
         {"recall_at_10": round(recall.recall_at_10, 4), "queries": recall.queries},
@@ -154,6 +163,17 @@ def _covered(connection: Connection, serving: ServingIndex) -> tuple[Coverage, b
     ).fetchone()
     assert row is not None  # what serves has a row
     return found, found.rows == row[0] and row[1] in (None, found.rows_print)
+
+
+def _known_recall(connection: Connection, serving: ServingIndex, settings: Settings) -> Recall | None:
+    """The recall on record, if it was measured, or proven again, lately enough."""
+    at = measured_at(connection, serving.index_version_id)
+    if at is None or not 0 <= time.time() - at < settings.recheck_hours * 3600:
+        return None
+    row = connection.execute(
+        "SELECT recall_at_10, recall_sample FROM index_versions WHERE id = %s", [serving.index_version_id]
+    ).fetchone()
+    return None if row is None or None in row else Recall(row[0], row[1], serving.ef_search)
 
 
 def _of_serving(db: Database, measure: Callable[[Connection, ServingIndex], T]) -> tuple[ServingIndex, T]:

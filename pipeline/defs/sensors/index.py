@@ -15,6 +15,7 @@ from pipeline.defs.sensors.asking import RUNNING, UNDER_WAY, is_over, once, reas
 from pipeline.defs.sensors.backfilling import approval_of, approved_at, embed_everything
 from pipeline.index.checks import is_up_to_date
 from pipeline.index.embeddings import count_missing
+from pipeline.index.measured import serving_measured_at
 from pipeline.promotion.registry import ModelRecord
 from pipeline.workbench import Workbench
 
@@ -109,12 +110,23 @@ def _embedding(
 def _recheck(
     instance: dg.DagsterInstance, workbench: Workbench, state: str
 ) -> dg.RunRequest | dg.SkipReason | None:
-    """What serves is verified again after HONELOOP_RECHECK_HOURS, by the asset's checks; None before."""
-    last = materialized_at(instance, "search_index")
-    hours = workbench.settings.recheck_hours
-    if last is None or not is_over(last, hours * 3600):
+    """What serves is verified again after HONELOOP_RECHECK_HOURS, by the asset's checks; None before.
+
+    Its recall too, which a run in between does not measure again.
+    """
+    made = materialized_at(instance, "search_index")
+    if made is None:
         return None
-    return once(instance, "refresh_index", f"{state}, verified last at {round(last)}")
+    measured = serving_measured_at(workbench.db)
+    last = made if measured is None else min(made, measured)
+    seconds = workbench.settings.recheck_hours * 3600
+    if not is_over(last, seconds):
+        return None
+    # A run that finds the recall too low leaves `last` as it is, and comes again only that much later.
+    periods = int((time.time() - last) // seconds)
+    return once(
+        instance, "refresh_index", f"{state}, verified last at {round(last)}, {periods} times overdue"
+    )
 
 
 def _promotion_by_hand(
