@@ -20,6 +20,7 @@ from assets_tests.benchmarks import (
     quantised_search,
     search_growth,
     search_latency,
+    two_nodes,
 )
 from assets_tests.benchmarks.big_corpus import near_duplicate_noise
 from assets_tests.benchmarks.comparing import Found
@@ -131,3 +132,17 @@ def test_search_latency(corpus: list[str], tmp_path: Path, capsys: pytest.Captur
     assert len(hybrid) == (1 if corpus[0] == "--snippets" else 0)
     assert ("encode" in alone["parts, 1 client"]) is bool(hybrid)
     assert "p95_ms" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(3600)
+def test_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt -e '.[ray]'")
+    monkeypatch.setattr(two_nodes, "CHUNK", 8)
+    file = tmp_path / "figures.json"
+    two_nodes.main(["--functions", "120", "--json", str(file)])
+    alone, both, killed = json.loads(file.read_text("utf-8"))["figures"]
+    for each in (alone, both, killed):
+        assert (each["texts"], each["missing"], each["twice"]) == (120, 0, 0)
+        assert each["largest_difference"] < 1e-5
+    assert both["by_second"] > 0
+    assert (both["anew"], killed["anew"] > 0) == (0, True)

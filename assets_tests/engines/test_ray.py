@@ -7,17 +7,17 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from shutil import copytree
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assets_tests.engines.clusters import AddedNode, GivesBack, RealCluster, install, real_cluster
+from assets_tests.engines.clusters import GivesBack, RealCluster, install, real_cluster
+from assets_tests.engines.watched import KillsMidway, WatchedPool
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
@@ -26,13 +26,13 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.loading import token_budget
 from pipeline.engines import patience, ray_engine
 from pipeline.engines.cluster import Cluster, Node
-from pipeline.engines.pool import Job, Pool, Work
+from pipeline.engines.pool import Job, Pool
 from pipeline.engines.slots import Slot
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
 from pipeline.index.tables import VectorTable
-from pipeline.progress import Advance, Silent
+from pipeline.progress import Silent
 from pipeline.store.connections import Connection, Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -49,68 +49,6 @@ def cluster() -> Iterator[RealCluster]:
 def on(cluster: RealCluster, settings: Settings) -> Settings:
     said = {"engine": "ray", "ray_address": cluster.address, "device": "cpu", "ray_patience_seconds": 1800}
     return settings.model_copy(update={**said, "embed_chunk_size": 8})
-
-
-class WatchedPool(Pool[Work]):
-    """Notes which node did what. Nothing is given out before both nodes' workers are ready: a node that is
-    killed while its worker still loads torch has nothing to lose.
-    """
-
-    made: ClassVar[list[WatchedPool[Any]]] = []
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.done: list[tuple[int, str]] = []  # the piece's number, the node that did it
-        self.lost: list[tuple[int, str]] = []  # the same of what was taken back
-        self._given: dict[int, str] = {}
-        self.made.append(self)
-
-    def held_by(self, node: str) -> set[int]:
-        return {
-            number
-            for worker in self._workers.values()
-            if worker.node.id == node
-            for number, _ in worker.holds.values()
-        }
-
-    def _give(self, argument: Callable[[Work], Any]) -> None:
-        ready = {worker.node.id for worker in self._workers.values() if worker.ready}
-        if not self.done and len(ready) < 2:
-            return
-        super()._give(argument)
-        for node in ready:
-            self._given |= dict.fromkeys(self.held_by(node), node)
-
-    def _wait(self) -> Iterator[tuple[int, Work, Any]]:
-        for number, piece, result in super()._wait():
-            self.done.append((number, self._given[number]))
-            yield number, piece, result
-
-    def _bury(self, slot: tuple[str, int], worker: Any, error: Exception) -> None:
-        self.lost += [(number, worker.node.id) for number, _ in worker.holds.values()]
-        super()._bury(slot, worker, error)
-
-
-class KillsMidway(Silent):
-    """Kills a node as soon as it and the other one have given a result, and it holds two pieces of work."""
-
-    def __init__(self, node: AddedNode) -> None:
-        self._node = node
-        self.held: set[int] = set()
-
-    @contextmanager
-    def stage(self, description: str, total: int | None = None) -> Generator[Advance]:
-        del description, total
-
-        def advance(count: int) -> None:
-            del count
-            (pool,) = WatchedPool.made
-            held = pool.held_by(self._node.id)
-            if not self.held and len({node for _, node in pool.done}) == 2 and len(held) == 2:
-                self.held = held
-                self._node.kill()
-
-        yield advance
 
 
 def test_a_node_killed_while_it_embeds_costs_nothing(
