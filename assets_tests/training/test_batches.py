@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -57,6 +59,31 @@ def test_groups_hold_all_texts_within_their_budget(minilm: Encoder, click_pairs:
     padded = sum(len(group) * max(len(tokens.ids[texts[i]]) for i in group) for group in groups)
     real = sum(len(tokens.ids[text]) for text in texts)
     assert padded < 1.15 * real
+
+
+def test_groups_are_the_cheapest_there_are(minilm: Encoder, click_pairs: list[Pair]) -> None:
+    """Beside every other way to cut texts of falling length."""
+    texts = list(dict.fromkeys(texts_of(click_pairs)))[:11]
+    model = minilm.sentence_transformer()
+
+    def cost(sizes: Sequence[Sequence[int]], each: int) -> int:
+        return sum(len(group) * group[0] + each for group in sizes)
+
+    for most, each in ((128, 0), (128, 40), (300, 64), (10_000, 200)):
+        tokens = replace(token_table(model, texts, 64), chunk_tokens=most, chunk_cost=each)
+        found = [[len(tokens.ids[texts[i]]) for i in group] for group in tokens.chunks(texts)]
+        lengths = sorted((len(ids) for ids in tokens.ids.values()), reverse=True)
+        assert [length for group in found for length in group] == lengths
+        ways = [
+            [lengths[start:end] for start, end in pairwise([0, *places, len(lengths)])]
+            for count in range(len(lengths))
+            for places in combinations(range(1, len(lengths)), count)
+        ]
+        allowed = [way for way in ways if all(len(group) * group[0] <= most for group in way)]
+        assert cost(found, each) == min(cost(way, each) for way in allowed)
+    assert tokens.chunks([]) == []
+    narrow = replace(tokens, chunk_tokens=1)  # than any text is long
+    assert sorted(narrow.chunks(texts[:3])) == [[0], [1], [2]]
 
 
 def test_tokens_are_the_models_own_cut_off_at_the_limit(minilm: Encoder, click_pairs: list[Pair]) -> None:

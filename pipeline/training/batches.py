@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from pipeline.training.guide import Guide
     from pipeline.training.pairs import Pair
 
-# Padded tokens per forward pass. Texts are sorted by length first, so that short queries are not padded to
-# the length of long code; the loss is that of the whole batch however it is cut.
+# Padded tokens per forward pass, at the most. Texts are sorted by length first, so that short queries are not
+# padded to the length of long code; the loss is that of the whole batch however it is cut.
 _CPU_CHUNK_TOKENS = 1024
 _ACCELERATOR_CHUNK_TOKENS = 16_384
+# What one more pass, forward and back, costs beside its tokens, in tokens.
+_CPU_CHUNK_COST = 64
+_ACCELERATOR_CHUNK_COST = 4096
 
 
 @dataclass(frozen=True)
@@ -34,24 +39,24 @@ class TokenTable:
         ids: token ids by text, special tokens included, cut off at the training limit.
         pad_id: what shorter texts are filled up with; masked out.
         chunk_tokens: how many padded tokens go through the model at once.
+        chunk_cost: how many tokens' time one more time through the model is worth.
     """
 
     ids: Mapping[str, Sequence[int]]
     pad_id: int
     chunk_tokens: int
+    chunk_cost: int
 
     def chunks(self, texts: Sequence[str]) -> list[list[int]]:
-        """Positions in `texts`, cut into groups of like length, the longest first."""
-        order = sorted(range(len(texts)), key=lambda i: len(self.ids[texts[i]]), reverse=True)
-        groups: list[list[int]] = []
-        for position in order:
-            # Sorted, so the first of a group is as long as its padding.
-            width = len(self.ids[texts[groups[-1][0]]]) if groups else 0
-            if groups and (len(groups[-1]) + 1) * width <= self.chunk_tokens:
-                groups[-1].append(position)
-            else:
-                groups.append([position])
-        return groups
+        """Positions in `texts`, cut into groups of like length, the longest first.
+
+        Of all ways to cut them in their order, the one that takes least: its tokens, padding included, and
+        `chunk_cost` for each group.
+        """
+        lengths = [len(self.ids[text]) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: lengths[i], reverse=True)
+        cuts = _cheapest_cuts([lengths[i] for i in order], self.chunk_tokens, self.chunk_cost)
+        return [order[start:end] for start, end in pairwise(cuts)]
 
     def padded(self, texts: Sequence[str]) -> dict[str, Any]:
         """The tensors `input_ids` and `attention_mask`, of shape (texts, longest), padded on the right."""
@@ -65,6 +70,26 @@ class TokenTable:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def _cheapest_cuts(widths: Sequence[int], most: int, cost: int) -> list[int]:
+    """Where to cut falling widths, ends included, so that all groups together cost least.
+
+    A group costs its first width times its size, which is `most` at the most unless it has one text only, and
+    `cost`. By dynamic programming: the cheapest way to reach each place, from each place before it.
+    """
+    cheapest: list[float] = [0.0] + [inf] * len(widths)
+    came_from = [0] * (len(widths) + 1)
+    for start, width in enumerate(widths):
+        largest = max(1, most // max(1, width))
+        for end in range(start + 1, min(start + largest, len(widths)) + 1):
+            reached = cheapest[start] + (end - start) * width + cost
+            if reached < cheapest[end]:
+                cheapest[end], came_from[end] = reached, start
+    cuts = [len(widths)]
+    while cuts[-1]:
+        cuts.append(came_from[cuts[-1]])
+    return cuts[::-1]
 
 
 def token_table(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> TokenTable:
@@ -87,6 +112,7 @@ def token_table(model: SentenceTransformer, texts: Sequence[str], max_tokens: in
         ids={text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)},
         pad_id=own.pad_token_id if isinstance(own.pad_token_id, int) else 0,
         chunk_tokens=_CPU_CHUNK_TOKENS if on_cpu else _ACCELERATOR_CHUNK_TOKENS,
+        chunk_cost=_CPU_CHUNK_COST if on_cpu else _ACCELERATOR_CHUNK_COST,
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.training.pairs import Pair, TrainingSet
 
 # Raise it whenever a change of the code makes other weights out of the same data and settings.
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 
 _LIBRARIES = ("torch", "sentence-transformers", "transformers", "tokenizers", "accelerate", "peft", "numpy")
 
