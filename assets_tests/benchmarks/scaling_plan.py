@@ -46,9 +46,9 @@ ASSUMPTIONS: dict[str, tuple[Any, str]] = {
     "tokenised_per_second": (3600, "measured, per core: the same functions"),
     "copied_per_second": (77_000, "measured: binary COPY of 384 dimensions by one connection"),
     "row_overhead_bytes": (200, "assumed: paths, symbols, words and their indexes for each snippet"),
-    "copies_of_vectors": (3, "the design: all vectors of a model, the index version, and a retired one kept"),
-    "graphs_on_disk": (2, "the design: the index version, and a retired one kept. Two are by default"
-            " (HONELOOP_KEEP_RETIRED_INDEXES), and with each its model's vectors: more of both"),
+    "generations": (4, "the default: the index version that serves, two retired ones kept"
+            " (HONELOOP_KEEP_RETIRED_INDEXES), and the next one while it is built; each is a graph, its rows"
+            " and all vectors of its model"),
     "hnsw_m": (16, "the default of HONELOOP_HNSW_M: links of a row, twice as many in the lowest layer"),
     "hnsw_core_seconds": (
         41,
@@ -123,10 +123,11 @@ def plan(rows: int, model: Model, a: Mapping[str, Any]) -> dict[str, str]:
     """One column of the page."""
     _, rate = GPUS[a["gpu"]]
     text = rows * (a["text_bytes"] + a["row_overhead_bytes"])
-    vectors = rows * a["copies_of_vectors"] * (heap_row(model.dims) + key_row())
+    # Each generation has its rows in the index version, and the model's in a table of their own.
+    vectors = rows * 2 * a["generations"] * (heap_row(model.dims) + key_row())
     graph = rows * hnsw_row(halfvec(model.dims), a["hnsw_m"])
     quantised = rows * hnsw_row(bits(model.dims), a["hnsw_m"])
-    disk = text + vectors + a["graphs_on_disk"] * graph
+    disk = text + vectors + a["generations"] * graph
     memory_rate = a["memory_gb_hour"] * a["hours_a_month"]
     hours = gpu_hours(rows, model, a)
     night = gpu_hours(a["training_pairs"] * a["texts_per_pair"] * a["training_passes"], model, a)
@@ -135,7 +136,7 @@ def plan(rows: int, model: Model, a: Mapping[str, Any]) -> dict[str, str]:
     quantised_servers = math.ceil(quantised / GIGA / a["server_memory_gb"])
     return {
         "text and its tables": _size(text),
-        f"vectors, {a['copies_of_vectors']} times": _size(vectors),
+        f"vectors, {a['generations']} generations": _size(vectors),
         "HNSW of halfvec: memory to serve from": _size(graph),
         "HNSW of signs: memory to serve from": _size(quantised),
         "disk in all": f"{_size(disk)}, ${disk / GIGA * a['disk_gb_month']:,.0f} a month",

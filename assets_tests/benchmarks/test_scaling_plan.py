@@ -45,7 +45,7 @@ def test_what_is_multiplied_with_is_assumed() -> None:
     minilm, qodo = MODELS
     assert column(minilm)["that memory"] == "$871 a month; signs $265"
     assert column(minilm, "hours_a_month=365")["that memory"] == "$436 a month; signs $133"
-    assert column(minilm, "graphs_on_disk=3")["disk in all"] == "744.3 GB, $60 a month"
+    assert column(minilm, "generations=3")["disk in all"] == "1.0 TB, $83 a month"
     # 848 bytes of an element, 398 of neighbours: six to a page.
     assert column(minilm, "hnsw_m=32")["HNSW of halfvec: memory to serve from"] == "136.5 GB"
     assert column(minilm, "hnsw_m=32")["HNSW build, 32 cores a server"] == "5.7 h"
