@@ -14,11 +14,12 @@ import pytest
 from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import GitRepository, function, write_tree
 from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.corpus.redacting import redact_what_is_left
 from pipeline.corpus.repositories import get_repository
 from pipeline.corpus.secrets import REPLACEMENT, Detector
 from pipeline.errors import BadInputError
 from pipeline.progress import Silent
-from pipeline.store.connections import Database
+from pipeline.store.connections import Connection, Database
 from pipeline.training.commit_mining import mine_commits
 
 _DRAW = random.Random(5)
@@ -268,26 +269,89 @@ def test_what_an_earlier_version_stored_is_redacted_where_no_file_has_it_any_mor
             " SELECT 1, content_hash, code, 'mined' FROM snippets WHERE symbol = 'log_in'"
         )
         connection.execute("INSERT INTO measured_texts VALUES (sha256('x'), %s)", [SIGN_IN])
+        keep_queries(connection, "docstring", DOCUMENTATION)
         before = connection.execute("SELECT id, content_hash, vanished_at FROM snippets").fetchall()
     assert all(secret in everything(db) for secret in SECRETS)
 
     report = extract("code")
-    # Two contents; the snippet that vanished; the pair, its negative, and what was measured.
-    assert report.problems[0] == "6 texts kept from before held secrets, which were taken out"
+    # Two contents; the snippet that vanished; the pair, its negative, and what was measured; three queries.
+    assert report.problems[0] == "9 texts kept from before held secrets, which were taken out"
     stored = everything(db).lower()  # as words are
     assert not [secret for secret in SECRETS if secret.lower() in stored]
     with db.connect() as connection:
         gone = connection.execute(
             "SELECT id, content_hash, vanished_at, code FROM snippets WHERE symbol = 'log_in'"
         ).fetchone()
-        learned = connection.execute("SELECT positive_text FROM training_pairs").fetchone()
+        learned = connection.execute("SELECT positive_text FROM training_pairs ORDER BY id").fetchone()
+        queries = queries_and_keys(connection)
     assert gone is not None
     assert gone[:3] in before  # a judgement of it is of the same snippet
     assert gone[3].startswith('def log_in(user, token="REDACTED"):')
     assert learned is not None
     assert learned[0].startswith('def sign_in(user, token="REDACTED"):')
+    assert queries == {("Signs in at the server as REDACTED says.", KEY)}
     # Once is enough.
     assert extract("code").problems == report.problems[1:]
+
+
+DOCUMENTATION = f"Signs in at the server as {GITHUB} says."
+KEY = b"k" * 32
+
+
+def keep_queries(connection: Connection, origin: str, query: str) -> None:
+    """As a training set, a frozen test set and an evaluation keep it; there is a model and a training set."""
+    connection.execute(
+        "INSERT INTO training_pairs (training_set_id, split, origin, query, positive_hash, positive_text,"
+        " weight, language, group_key) SELECT 1, 'test', %s, %s, content_hash, 'f = 1', 1, 'python', %s"
+        " FROM contents LIMIT 1",
+        [origin, query, KEY],
+    )
+    connection.execute("INSERT INTO measured_corpora VALUES (sha256(''), 0, '')")
+    connection.execute(
+        "INSERT INTO test_sets (name, rules, queries, corpus) VALUES ('t', '2', 1, sha256(''))"
+    )
+    connection.execute(
+        "INSERT INTO test_set_queries VALUES ('t', %s, %s, %s, 'python', 'code', '{}', '{}', '{}')",
+        [KEY, query, origin],
+    )
+    connection.execute(
+        "INSERT INTO evaluations (model_version, test_set, queries, corpus, metrics)"
+        " SELECT version, 't', 1, 0, '{}' FROM model_versions"
+    )
+    connection.execute(
+        "INSERT INTO evaluation_queries (evaluation_id, query_key, query, origin, language, metrics)"
+        " SELECT id, %s, %s, %s, 'python', '{}' FROM evaluations",
+        [KEY, query, origin],
+    )
+
+
+def queries_and_keys(connection: Connection) -> set[tuple[str, bytes]]:
+    """Of all that `keep_queries` stored."""
+    return set(
+        connection.execute(
+            "SELECT query, group_key FROM training_pairs WHERE split = 'test'"
+            " UNION ALL SELECT query, query_key FROM test_set_queries"
+            " UNION ALL SELECT query, query_key FROM evaluation_queries"
+        ).fetchall()
+    )
+
+
+def test_what_people_asked_stays_as_they_asked_it(db: Database) -> None:
+    """Forgetting somebody finds their queries by their words."""
+    asked = f"why is {GITHUB} refused"
+    with db.connect() as connection:
+        connection.execute(
+            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+            " VALUES (repeat('a', 64), 'made', '{}', 3, '/nowhere', 'base')"
+        )
+        connection.execute(
+            "INSERT INTO training_sets (fingerprint, pairs_fingerprint, model_version, counts, settings)"
+            " VALUES ('f', 'f', repeat('a', 64), '{}', '{}')"
+        )
+        connection.execute("INSERT INTO contents (content_hash, text) VALUES (sha256('x'), 'x')")
+        keep_queries(connection, "feedback", asked)
+        assert redact_what_is_left(connection, Detector(Settings())) == 0
+        assert queries_and_keys(connection) == {(asked, KEY)}
 
 
 def test_a_secret_in_a_commit_that_is_no_more(

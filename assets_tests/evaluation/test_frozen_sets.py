@@ -12,6 +12,8 @@ import pytest
 from assets_tests.evaluation.small_corpus import Function, add_snippet, functions
 from assets_tests.evaluation.test_evaluating import documentation_pair, evaluate, feedback_pair, training_set
 from pipeline.config import Settings
+from pipeline.corpus.redacting import redact_what_is_left
+from pipeline.corpus.secrets import Detector
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.evaluating import evaluate_on, freeze_test_set
 from pipeline.evaluation.frozen_sets import (
@@ -23,6 +25,7 @@ from pipeline.evaluation.frozen_sets import (
     learned_from,
     load_frozen,
 )
+from pipeline.evaluation.query_groups import MeasuredQuery
 from pipeline.evaluation.store import find_evaluation
 from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
@@ -164,6 +167,41 @@ def test_a_set_that_was_tampered_with_or_lost_a_text_is_refused(indexed: Databas
         load_frozen(indexed, frozen.name)
     with pytest.raises(HoneloopError, match="No test set"):
         load_frozen(indexed, "ab" * 32)
+
+
+def test_a_set_goes_on_when_a_secret_is_taken_out_of_it(
+    indexed: Database, minilm: Encoder, quick: Settings
+) -> None:
+    """Rules for secrets changed since; a night later the same set still tells two models apart."""
+    secret = f"ghp_{'a1B2c3D4e5F6' * 3}"
+    pairs = documented(functions()[:6])
+    pairs[0] = replace(pairs[0], query=f"Signs in at the server as {secret} says")
+    pairs[1] = replace(pairs[1], positive_text=f'{pairs[1].positive_text}\n    key = "{secret}"\n')
+    with indexed.connect() as connection:
+        count_words(connection)
+    frozen = freeze(indexed, *_queries_and_corpus(freeze_test_set(indexed, training_set(pairs))), WEIGHTS)
+    before = evaluate_on(indexed, minilm, frozen, quick, Silent())
+    with indexed.connect() as connection:
+        redact_what_is_left(connection, Detector(quick))
+        connection.execute("DELETE FROM evaluations")
+    after = load_frozen(indexed, frozen.name)
+    assert secret not in repr(after)
+    assert [query.key for query in after.queries] == [query.key for query in frozen.queries]
+    (redacted,) = [query for query in after.queries if "REDACTED" in query.query]
+    (whole,) = [query for query in frozen.queries if secret in query.query]
+    assert redacted.counted is not None
+    assert whole.counted is not None
+    assert {each.word for each in redacted.counted.words} == {"sign", "server", "say"}
+    assert set(redacted.counted.words) < set(whole.counted.words)  # with what was counted then
+    again = evaluate_on(indexed, minilm, after, quick, Silent())
+    assert (again.queries, again.corpus) == (before.queries, before.corpus)
+    # It knows a query by its key and by its words: of what learns tonight, which never saw the secret, too.
+    learned = replace(feedback_pair(redacted.query, b"1" * 32, "x = 1"), split="train", group_key=whole.key)
+    assert learned_from(after, training_set([learned])) == {redacted.key}
+
+
+def _queries_and_corpus(frozen: FrozenSet) -> tuple[Sequence[MeasuredQuery], Sequence[bytes]]:
+    return frozen.queries, frozen.corpus
 
 
 class TestGeneralSet:

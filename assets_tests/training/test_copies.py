@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,26 @@ def test_a_copy_that_got_in_anyway_is_noticed(how: str) -> None:
     problems = no_leakage(TrainingSet(1, "f", "p", "m", {}, (one, other)))
     assert len(problems) == 1
     assert "near-duplicate" in problems[0]
+
+
+def test_queries_spelt_alike_since_their_secrets_were_taken_out_are_two() -> None:
+    def pair(number: int, split: Split, code: str) -> Pair:
+        return Pair(
+            id=number,
+            split=split,
+            origin="docstring",
+            query="Signs in at the server as REDACTED says",
+            positive_hash=bytes([number]) * 32,
+            positive_text=code,
+            weight=1.0,
+            language="python",
+            group_key=bytes([number]) * 32,  # of what each said with its secret
+        )
+
+    one, other = pair(1, "train", ORIGINAL), pair(2, "test", named("shuffle").undocumented or "")
+    assert no_leakage(TrainingSet(1, "f", "p", "m", {}, (one, other))) == []
+    same = replace(other, group_key=one.group_key)
+    assert len(no_leakage(TrainingSet(1, "f", "p", "m", {}, (one, same)))) == 1
 
 
 def test_what_looks_alike_is_no_copy() -> None:

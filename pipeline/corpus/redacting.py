@@ -2,7 +2,9 @@
 
 Snippets that vanished stay, for judgements may be about them, and so do the texts that models learned from
 and were measured on. Where other rules come into force, which may know more secrets, these are looked through
-as well. A text is changed where it stands and keeps its hash, by which the rest knows it.
+as well, and so are the queries that were made of documentation and of commits. What people asked is not:
+they wrote it themselves, and forgetting somebody finds it by its words. A text is changed where it stands and
+keeps its hash, by which the rest knows it: a query its key and its split, a frozen test set its name.
 
 Code of a source that is not read again stays as other rules left it: `honeloop doctor` looks through that
 too, once for each set of rules.
@@ -33,6 +35,7 @@ class _Texts:
     where: sql.Composable = field(default_factory=lambda: sql.SQL("true"))
 
 
+_MADE = sql.SQL("origin <> 'feedback'")  # queries that nobody asked
 _KEPT = (
     _Texts(
         "contents",
@@ -47,6 +50,9 @@ _KEPT = (
     _Texts("training_pairs", ("id",), ("positive_text",)),
     _Texts("training_negatives", ("pair_id", "negative_hash"), ("negative_text",)),
     _Texts("measured_texts", ("text_hash",), ("text",)),
+    _Texts("training_pairs", ("id",), ("query",), _MADE),
+    _Texts("test_set_queries", ("test_set", "query_key"), ("query",), _MADE),
+    _Texts("evaluation_queries", ("evaluation_id", "query_key"), ("query",), _MADE),
 )
 # What these rules have not read: `rules` is a part of a file's `extractor`.
 _NOT_READ: dict[str, LiteralString] = {
@@ -72,6 +78,18 @@ _WORDS = """
           WHERE content_hash = ANY(%s) OFFSET 0) AS new
     WHERE w.content_hash = new.content_hash
 """
+# What was counted of a query's words when its test set was frozen stays, but for the words that went.
+_COUNTED = """
+    UPDATE test_set_queries q SET (words, word_documents, word_weights) = (
+        SELECT coalesce(array_agg(w.word ORDER BY place), '{}'),
+            coalesce(array_agg(w.documents ORDER BY place), '{}'),
+            coalesce(array_agg(w.weight ORDER BY place), '{}')
+        FROM unnest(q.words, q.word_documents, q.word_weights)
+            WITH ORDINALITY AS w (word, documents, weight, place)
+        WHERE w.word = ANY(tsvector_to_array(code_words(q.query))))
+    WHERE q.words IS NOT NULL
+        AND (q.test_set, q.query_key) IN (SELECT * FROM unnest(%s::text[], %s::bytea[]))
+"""
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,17 @@ class Held:
     """A row of text that holds a secret.
 
     `places` are the repositories and paths it is known from, none if models learned from it or were measured
-    on it; `key` names the row of the table.
+    on it; `key` names the row of the table, `columns` those that were looked through.
     """
 
     table: str
+    columns: tuple[str, ...]
     key: tuple[object, ...]
     places: tuple[tuple[str, str], ...]
 
 
 def redact_what_is_left(connection: Connection, detector: Detector) -> int:
-    """Replaces the secrets in all texts that are of no live snippet; in the caller's transaction.
+    """Replaces the secrets in all texts that are no live snippet's; in the caller's transaction.
 
     Returns:
         How many texts held any.
@@ -127,7 +146,9 @@ def find_held(connection: Connection, detector: Detector) -> Iterator[Held | Non
                 continue
             places = _PLACES.get(kept.table)
             found = connection.execute(places, key).fetchall() if places else []
-            yield Held(kept.table, key, tuple(sorted((str(name), str(path)) for name, path in found)))
+            yield Held(
+                kept.table, kept.columns, key, tuple(sorted((str(name), str(path)) for name, path in found))
+            )
 
 
 def redact_held(connection: Connection, detector: Detector, held: Sequence[Held]) -> None:
@@ -138,7 +159,7 @@ def redact_held(connection: Connection, detector: Detector, held: Sequence[Held]
             sql.Identifier(kept.table),
             _assigned(kept.keys, " AND "),
         )
-        keys = [each.key for each in held if each.table == kept.table]
+        keys = [each.key for each in held if (each.table, each.columns) == (kept.table, kept.columns)]
         rows = [(key, connection.execute(statement, key).fetchone()) for key in keys]
         _store(
             connection,
@@ -189,6 +210,8 @@ def _store(
         cursor.executemany(statement, [(*texts, *key) for key, texts in changed])
     if kept.table == "contents":  # the words of a text are kept beside it
         connection.execute(_WORDS, [[key[0] for key, _ in changed]])
+    elif kept.table == "test_set_queries":
+        connection.execute(_COUNTED, [[key[0] for key, _ in changed], [key[1] for key, _ in changed]])
 
 
 def _looked_through(

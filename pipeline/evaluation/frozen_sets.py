@@ -16,8 +16,16 @@ from typing import Any
 from psycopg import sql
 
 from pipeline.config import Settings
+from pipeline.corpus.secrets import REPLACEMENT
 from pipeline.errors import HoneloopError
-from pipeline.evaluation.query_groups import RULES, MeasuredQuery, Relevant, Triplet, name_test_set
+from pipeline.evaluation.query_groups import (
+    RULES,
+    MeasuredQuery,
+    Relevant,
+    Triplet,
+    name_test_set,
+    query_key,
+)
 from pipeline.feedback.grouping import group_key, normalise_query
 from pipeline.search.hybrid.fusion import MEANING_ALONE, Weights
 from pipeline.search.hybrid.words import QueryWords, Word, query_words
@@ -27,6 +35,7 @@ from pipeline.training.pairs import TrainingSet
 
 GENERAL_ORIGIN = "docstring"
 _HASH_BYTES = 32
+_SECRET = REPLACEMENT.decode()
 _BEHIND_VERDICTS = (
     "SELECT metrics -> 'verdict' ->> 'test_set' FROM model_versions"
     " WHERE state IN ('serving', 'approved', 'retired') AND metrics ? 'verdict'"
@@ -120,12 +129,16 @@ def freeze(
 def load_frozen(db: Database, name: str) -> FrozenSet:
     """A stored test set, ready to be measured on again.
 
+    One that lost a query, as its asker was forgotten, or a secret is no longer what it was named after. It
+    goes on under its name: what was measured on it before pairs with what is measured on it now.
+
     Raises:
-        HoneloopError: there is none of that name, or something of it was deleted since.
+        HoneloopError: there is none of that name, something of it was deleted or changed by hand since, or
+            the rules of measuring changed.
     """
     with db.connect() as connection:
         row = connection.execute(
-            "SELECT c.hashes, s.forgotten, s.words, s.crowding FROM test_sets s"
+            "SELECT c.hashes, s.forgotten, s.words, s.crowding, s.rules FROM test_sets s"
             " JOIN measured_corpora c USING (corpus) WHERE s.name = %s",
             [name],
         ).fetchone()
@@ -151,7 +164,8 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
             hint="It cannot be measured on any more; evaluate on today's.",
         ) from error
     frozen = FrozenSet(name, queries, corpus, Weights(row[2], row[3]), row[1])
-    if not frozen.forgotten and name_test_set(queries, corpus, frozen.ranking) != name:
+    altered = frozen.forgotten or _is_redacted(queries, texts)
+    if row[4] != RULES.decode() or (not altered and name_test_set(queries, corpus, frozen.ranking) != name):
         raise HoneloopError(
             f"The test set {name[:12]} is not what it was when it was frozen.",
             hint="Its rows were changed by hand, or the rules of measuring changed; evaluate on today's.",
@@ -230,7 +244,8 @@ def learned_from(frozen: FrozenSet, *training_sets: TrainingSet) -> frozenset[by
     as a query there, unless people asked both.
     """
     seen = [pair for each in training_sets for pair in each.pairs if pair.split != "test"]
-    groups = {pair.group_key for pair in seen}
+    # What a secret was taken out of has the key it had with it, which is not that of its words.
+    groups = {key for pair in seen for key in (pair.group_key, group_key(pair.query))}
     hashes = {pair.positive_hash for pair in seen}
     known: NearDuplicates[bytes] = NearDuplicates()
     owners: dict[bytes, set[bytes]] = {}
@@ -336,6 +351,13 @@ def _texts(connection: Connection, hashes: Iterable[bytes]) -> dict[bytes, str]:
         {"wanted": wanted},
     )
     return {bytes(content_hash): text for content_hash, text in rows}
+
+
+def _is_redacted(queries: Iterable[MeasuredQuery], texts: Mapping[bytes, str]) -> bool:
+    """Whether a secret was taken out of a text or a query: it has another hash than it is known by."""
+    return any(_SECRET in text and text_hash(text) != known for known, text in texts.items()) or any(
+        _SECRET in each.query and query_key(each.origin, each.query) != each.key for each in queries
+    )
 
 
 def _counted_columns(counted: QueryWords | None) -> tuple[Any, ...]:

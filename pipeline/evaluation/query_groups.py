@@ -76,10 +76,13 @@ def group_pairs(
     for pair in pairs:
         if pair.positive_hash in corpus:
             groups.setdefault((pair.origin, normalise_query(pair.query)), []).append(pair)
-    queries = [
-        _query(origin, name, members, repositories or {}) for (origin, name), members in groups.items()
-    ]
+    queries = [_query(origin, members, repositories or {}) for (origin, _), members in groups.items()]
     return sorted(queries, key=lambda query: query.key)
+
+
+def query_key(origin: str, query: str) -> bytes:
+    """What names a test query, in any spelling."""
+    return hashlib.sha256(f"{origin}\0{normalise_query(query)}".encode()).digest()
 
 
 def name_test_set(
@@ -112,16 +115,17 @@ def name_test_set(
     return digest.hexdigest()
 
 
-def _query(origin: str, name: str, pairs: Sequence[Pair], repositories: Mapping[bytes, str]) -> MeasuredQuery:
+def _query(origin: str, pairs: Sequence[Pair], repositories: Mapping[bytes, str]) -> MeasuredQuery:
     relevant = {pair.positive_hash: Relevant(pair.positive_hash, pair.positive_text) for pair in pairs}
     triplets = {
         Triplet(pair.positive_text, negative.text): None for pair in pairs for negative in pair.negatives
     }
     languages = Counter(pair.language for pair in pairs)
     places = Counter(repositories.get(content_hash, "") for content_hash in relevant)
+    query = min(pair.query for pair in pairs)
     return MeasuredQuery(
-        key=hashlib.sha256(f"{origin}\0{name}".encode()).digest(),
-        query=min(pair.query for pair in pairs),
+        key=query_key(origin, query),
+        query=query,
         origin=origin,
         language=min(languages, key=lambda language: (-languages[language], language)),
         relevant=tuple(sorted(relevant.values(), key=lambda each: each.content_hash)),
