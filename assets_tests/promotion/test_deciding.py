@@ -177,6 +177,39 @@ def test_what_a_person_approved_waits_on_whatever_the_gate_says(two: Database, d
     assert said == (decision != "approved")
 
 
+def test_what_a_person_approved_waits_on_when_the_gate_approves_another(two: Database) -> None:
+    chosen = "d" * 64
+    with two.connect() as connection:
+        connection.execute(
+            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+            " VALUES (%s, 'chosen', %s, 384, '/nowhere', 'rejected')",
+            [chosen, Jsonb({})],
+        )
+    move(two, chosen, "approved", actor="person")
+    record = apply_verdict(two, verdict("approved"), CANDIDATE)
+    assert (record.state, state(two, chosen)) == ("candidate", "approved")
+    assert record.metrics["verdict"]["decision"] == "approved"
+    assert f"{chosen[:12]}, which a person approved, waits" in record.metrics["verdict"]["reasons"][-1]
+    # The registry keeps to it, whoever asks; and to what the person decides next.
+    with pytest.raises(BadInputError, match="which a person approved, waits"):
+        move(two, CANDIDATE, "approved", actor="gate")
+    move(two, CANDIDATE, "approved", actor="person")
+    assert (state(two), state(two, chosen)) == ("approved", "retired")
+
+
+def test_what_the_gate_approved_gives_way_to_what_it_approves_next(two: Database) -> None:
+    before = "d" * 64
+    with two.connect() as connection:
+        connection.execute(
+            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+            " VALUES (%s, 'before', %s, 384, '/nowhere', 'candidate')",
+            [before, Jsonb({})],
+        )
+    move(two, before, "approved", actor="gate")
+    assert apply_verdict(two, verdict("approved"), CANDIDATE).state == "approved"
+    assert state(two, before) == "retired"
+
+
 def test_a_person_may_confirm_what_the_gate_approved_and_that_does_not_outlast_its_approval(
     two: Database,
 ) -> None:

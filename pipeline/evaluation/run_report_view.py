@@ -104,7 +104,7 @@ def _message(report: RunReport) -> tuple[str, str]:
     if model.version == verdict.candidate_version:
         return f"A better model serves now: {name}.", "green"
     waits = f"A better model is approved: {candidate.name}. Its index does not serve yet."
-    barred = f"{name} keeps serving: a person took the candidate out of service before."
+    barred = f"{name} serves: the gate approved {candidate.name}, and a person decided otherwise before."
     return waits if candidate.state == "approved" else barred, "yellow"
 
 

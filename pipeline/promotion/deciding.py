@@ -20,8 +20,8 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
 
     Approved and rejected change its state; "not enough evidence" and "already serving" leave it. Three things
     outrank the gate: what serves is not taken down by a verdict, what a person approved waits on for its
-    index, and a version that a person took out of service comes back by a person only. Applying a verdict
-    twice changes no state and records nothing again.
+    index, whichever version the verdict is about, and a version that a person took out of service comes back
+    by a person only. Applying a verdict twice changes no state and records nothing again.
 
     Raises:
         HoneloopError: another model serves than the one the verdict was found against, or the verdict is
@@ -44,6 +44,11 @@ def apply_verdict(db: Database, verdict: Verdict, version: str) -> ModelRecord:
                     reasons.append("A person approved it before, so it serves as soon as its index is built.")
             elif verdict.approved and _taken_down_by_a_person(connection, version):
                 reasons.append("A person took it out of service before; only `honeloop promote` revives it.")
+            elif verdict.approved and (waiting := registry.waiting_for_people(connection, version)):
+                reasons.append(
+                    f"{waiting[:12]}, which a person approved, waits for its index and is to serve first; "
+                    "`honeloop promote` prefers this one."
+                )
             elif verdict.approved:
                 state = "approved"
             elif verdict.decision == "rejected" and state != "retired":

@@ -1,28 +1,56 @@
-"""The registry of model versions: what exists, where it lies, what state it is in and how it came there."""
+"""The registry of model versions: what exists, where it lies, what is known of it, and which a name means."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
 
 from pipeline.config import Settings
 from pipeline.errors import BadInputError, HoneloopError
+from pipeline.promotion.states import (
+    BY_RULE,
+    STATES,
+    ModelEvent,
+    State,
+    approved_by_a_person,
+    list_events,
+    record_event,
+    set_state,
+    waiting_for_people,
+)
 from pipeline.store.connections import Connection, Database
 
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
     from pipeline.progress import Progress
 
-State = Literal["base", "candidate", "approved", "serving", "retired", "rejected"]
-STATES: tuple[State, ...] = get_args(State)
-# Who decides by rule; all others are persons.
-BY_RULE = frozenset(("gate", "index", "registry"))
+__all__ = [
+    "BY_RULE",
+    "STATES",
+    "IndexRecord",
+    "ModelEvent",
+    "ModelRecord",
+    "State",
+    "approved_by_a_person",
+    "ensure_registered",
+    "get_model",
+    "get_record",
+    "list_events",
+    "list_models",
+    "record_metrics",
+    "resolve",
+    "serving_model",
+    "set_state",
+    "store_metrics",
+    "stored_location",
+    "waiting_for_people",
+]
 
 _PREFIX = re.compile(r"[0-9a-fA-F]{6,64}")
 _COLUMNS = (
@@ -39,18 +67,6 @@ class IndexRecord:
     state: str
     rows: int
     recall_at_10: float | None
-
-
-@dataclass(frozen=True)
-class ModelEvent:
-    """One change of a model version's state: who decided it (gate, index, person, registry) and why."""
-
-    version: str
-    from_state: str | None
-    to_state: str
-    actor: str
-    reasons: tuple[str, ...]
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -126,7 +142,7 @@ def ensure_registered(
                 ],
             ).fetchone()
             if added is not None:  # else another process was faster, and recorded it
-                _record_event(connection, encoder.version, (None, state), "registry", [])
+                record_event(connection, encoder.version, (None, state), "registry", [])
         elif known[0] != location:
             connection.execute(
                 "UPDATE model_versions SET location = %s WHERE version = %s", [location, encoder.version]
@@ -152,20 +168,6 @@ def list_models(db: Database) -> list[ModelRecord]:
         ).fetchall()
         indexes = _indexes(connection)
     return [_record(row, indexes) for row in rows]
-
-
-def list_events(db: Database, version: str | None = None, limit: int = 50) -> list[ModelEvent]:
-    """The last `limit` changes of state, the newest first: of one version, or of all."""
-    with db.connect() as connection:
-        rows = connection.execute(
-            "SELECT version, from_state, to_state, actor, reasons, at FROM model_events"
-            " WHERE %(version)s::text IS NULL OR version = %(version)s ORDER BY id DESC LIMIT %(limit)s",
-            {"version": version, "limit": limit},
-        ).fetchall()
-    return [
-        ModelEvent(event_of, before, after, actor, tuple(reasons), at)
-        for event_of, before, after, actor, reasons, at in rows
-    ]
 
 
 def get_model(connection: Connection, version: str) -> ModelRecord:
@@ -233,72 +235,6 @@ def resolve(db: Database, name: str, settings: Settings, progress: Progress | No
         hint=f'Say "base", "serving", a preset ({", ".join(PRESETS)}), a directory, or a version: '
         f"{known or 'none is registered yet'}.",
     )
-
-
-def set_state(
-    connection: Connection, version: str, state: State, actor: str, reasons: Sequence[str] = ()
-) -> State:
-    """Moves `version` to `state` in the caller's transaction, records why, and returns the state it had.
-
-    One version serves and at most one is approved to follow it: setting either retires the one before it.
-    What serves goes on serving until another takes its place: an index that serves has a model that does.
-    Saying what already holds, with the same reasons as last time, records nothing, unless a person says it:
-    they mean that it be tried again.
-
-    Raises:
-        BadInputError: no such version is registered, or it serves, perhaps since a moment ago.
-        ValueError: 'base' and 'candidate' are where a version starts; none comes back to them.
-    """
-    if state not in STATES:
-        raise ValueError(f"no such state: {state}")
-    row = connection.execute(
-        "SELECT state FROM model_versions WHERE version = %s FOR UPDATE", [version]
-    ).fetchone()
-    if row is None:
-        raise BadInputError(
-            f"No model version {version} is registered.", hint="`honeloop models` lists the known ones."
-        )
-    before = cast("State", row[0])
-    if state == before:
-        last = connection.execute(
-            "SELECT reasons FROM model_events WHERE version = %s ORDER BY id DESC LIMIT 1", [version]
-        ).fetchone()
-        said_before = last is not None and last[0] == list(reasons)
-        if not reasons or (said_before and actor in BY_RULE):
-            return before
-    elif state in ("base", "candidate"):
-        raise ValueError(f"a version starts as {state}, and never becomes it: {version} is {before}")
-    elif before == "serving":
-        raise BadInputError(
-            f"{version[:12]} serves, so it does not become {state}.",
-            hint="It retires when another takes its place, by `honeloop promote` or `honeloop rollback`.",
-        )
-    if state in ("serving", "approved"):
-        retired = connection.execute(
-            "UPDATE model_versions SET state = 'retired' WHERE state = %s AND version <> %s"
-            " RETURNING version",
-            [state, version],
-        ).fetchall()
-        for (other,) in retired:
-            _record_event(
-                connection, other, (state, "retired"), actor, [f"{version[:12]} took its place", *reasons]
-            )
-    connection.execute("UPDATE model_versions SET state = %s WHERE version = %s", [state, version])
-    _record_event(connection, version, (before, state), actor, reasons)
-    return before
-
-
-def approved_by_a_person(connection: Connection, version: str) -> bool:
-    """Whether a person approved `version`, or confirmed that it is, since it became approved last."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM model_events WHERE version = %(version)s AND to_state = 'approved'"
-        " AND actor NOT IN ('gate', 'index', 'registry') AND id >="
-        "  (SELECT max(id) FROM model_events WHERE version = %(version)s AND to_state = 'approved'"
-        "   AND from_state IS DISTINCT FROM to_state))",
-        {"version": version},
-    ).fetchone()
-    assert row is not None  # EXISTS
-    return row[0]
 
 
 def record_metrics(db: Database, version: str, metrics: Mapping[str, Any]) -> None:
@@ -388,20 +324,6 @@ def _tuned_name(connection: Connection, base_version: str, encoder: Encoder) -> 
             hint="Register it before what grew from it.",
         )
     return f"{row[0]}-{encoder.version[:12]}"
-
-
-def _record_event(
-    connection: Connection,
-    version: str,
-    change: tuple[str | None, str],
-    actor: str,
-    reasons: Sequence[str],
-) -> None:
-    connection.execute(
-        "INSERT INTO model_events (version, from_state, to_state, actor, reasons)"
-        " VALUES (%s, %s, %s, %s, %s)",
-        [version, *change, actor, Jsonb(list(reasons))],
-    )
 
 
 def _indexes(connection: Connection, version: str | None = None) -> dict[str, list[IndexRecord]]:
