@@ -55,7 +55,7 @@ class Workbench:
             EncoderSpec.model_validate(model.spec),
             model.version,
             model.location,
-            lambda: self._load(model.location),
+            lambda: self._load_registered(model),
         )
 
     def encoder_at(self, location: str) -> Encoder:
@@ -121,6 +121,16 @@ class Workbench:
         """The model version that is approved and waits for its index; the registry keeps it at most one."""
         approved = [model for model in registry.list_models(self.db) if model.state == "approved"]
         return approved[0] if approved else None
+
+    def _load_registered(self, model: ModelRecord) -> Encoder:
+        """Raises HoneloopError, saying so, if its weights were given up."""
+        from pipeline.promotion.weights import require_weights, weights_in_use
+
+        if model.base_version is None:
+            return self._load(model.location)
+        with weights_in_use(self.db, model.version):
+            require_weights(self.model(model.version))
+            return self._load(model.location)
 
     def _load(self, source: str) -> Encoder:
         from pipeline.encoders.loading import load_as_set

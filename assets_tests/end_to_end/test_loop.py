@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from assets_tests.defs.ticking import tick
 from assets_tests.end_to_end.tour import executed_tour, stored_outputs
+from assets_tests.promotion.test_weights import add_model
 from pipeline.checks import run_checks
 from pipeline.cli import app
 from pipeline.config import Settings
@@ -278,7 +279,11 @@ def test_what_train_made_lets_nothing_serve_and_the_night_asks_the_gate(
 
     assert trained.exit_code == 0, trained.output
     candidate = json.loads(trained.stdout)["model_version"]
+    few = few.model_copy(update={"keep_rejected_checkpoints": 1})
     bench = Workbench(few, database=db)
+    rejected = [few.checkpoints_path.resolve() / (digit * 64) for digit in "12"]
+    for day, place in enumerate(rejected):
+        add_model(db, place.name, "rejected", place, bench.base_model().version, day=day)
     with open_instance(few) as instance:
         skipped = tick(sensors.passed_evaluation, bench, instance)
         assert skipped.run_requests == []
@@ -297,6 +302,7 @@ def test_what_train_made_lets_nothing_serve_and_the_night_asks_the_gate(
         assert candidate in str(request.run_key)
     assert bench.model(candidate).state == "candidate"
     assert serving_index(db).model_version != candidate
+    assert [place.exists() for place in rejected] == [False, True]
 
 
 def test_two_runs_do_not_meet(settings: Settings):

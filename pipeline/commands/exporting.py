@@ -47,20 +47,23 @@ def export(
     from pipeline.encoders.loading import located_members
     from pipeline.encoders.onnx_export import export_member
     from pipeline.encoders.onnx_files import OnnxExports
+    from pipeline.promotion.weights import require_weights, weights_in_use
 
     with working(json) as bench:
         model = bench.named_model(version)
-        found, members = located_members(model.location)
-        if found != model.version:
-            raise HoneloopError(
-                f"{model.location} no longer holds {model.version[:12]} but {found[:12]}.",
-                hint="Put the model's files back, or export the version it holds now.",
-            )
         exports = OnnxExports(bench.settings.onnx_path, bench.settings.onnx_min_cosine)
-        made = [
-            (member.spec.source, export_member(member, exports, bench.progress, int8=int8))
-            for member in members
-        ]
+        with weights_in_use(bench.db, model.version):
+            require_weights(bench.model(model.version))
+            found, members = located_members(model.location)
+            if found != model.version:
+                raise HoneloopError(
+                    f"{model.location} no longer holds {model.version[:12]} but {found[:12]}.",
+                    hint="Put the model's files back, or export the version it holds now.",
+                )
+            made = [
+                (member.spec.source, export_member(member, exports, bench.progress, int8=int8))
+                for member in members
+            ]
         used = bench.settings.backend != "torch"
     if json:
         shown = [_as_json(source, each) for source, each in made]

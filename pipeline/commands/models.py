@@ -103,6 +103,7 @@ def models(
     from pipeline.index.challenging import challenger_version
     from pipeline.promotion.registry import list_events, list_models
     from pipeline.promotion.verdicts import list_verdicts
+    from pipeline.promotion.weights import given_up_at
 
     with working(json) as bench:
         chosen = None if version is None else bench.named_model(version).version
@@ -125,6 +126,7 @@ def models(
                 ],
                 "online": [asdict(each) for each in online if each.candidate_version == record.version],
                 "challenger": record.version == challenging,
+                "weights_given_up": given_up_at(record),
             }
             for record in records
         ]
@@ -136,13 +138,15 @@ def models(
             "No model is registered yet. `honeloop run` registers the base encoder and trains another."
         )
         return
-    from pipeline.promotion.models_view import evidence_parts, last_words, models_table
+    from pipeline.promotion.models_view import evidence_parts, given_up_lines, last_words, models_table
 
     console.print(models_table(records))
     if chosen is None:
         for line in last_words(records, events, latest, online):
             console.print(line, soft_wrap=True)
     else:
+        for line in given_up_lines(records):
+            console.print(line, soft_wrap=True)
         for part in evidence_parts(verdicts, online):
             console.print(part)
     if challenging is not None and chosen in (None, challenging):

@@ -16,6 +16,7 @@ from pipeline.encoders.presets import PRESETS
 from pipeline.errors import HoneloopError
 from pipeline.locking import locked_if_free
 from pipeline.promotion import registry
+from pipeline.promotion.weights import given_up_at
 from pipeline.store.connections import Database
 from pipeline.training import checkpoints, handover, leftovers
 
@@ -34,6 +35,8 @@ def examine_models(db: Database, settings: Settings, found: Examination) -> None
         if model.location in PRESETS or not path.is_absolute():
             continue
         known.add(path)
+        if given_up_at(model) is not None:
+            continue
         problem = _damage(path)
         if problem and model.version not in needed and not path.exists():
             found.notes.append(

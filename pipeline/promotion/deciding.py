@@ -12,6 +12,7 @@ from pipeline.promotion import registry
 from pipeline.promotion.registry import ModelRecord, State
 from pipeline.promotion.verdict import Verdict
 from pipeline.promotion.verdicts import store_verdict
+from pipeline.promotion.weights import require_weights, weights_in_use
 from pipeline.store.connections import Connection, Database
 
 
@@ -85,20 +86,21 @@ def promote(
 
     Raises:
         BadInputError: no reason is given, no such version is known, or it serves already.
-        HoneloopError: its checkpoint is missing or damaged, or a sanity check failed.
+        HoneloopError: its checkpoint is missing or damaged or was given up, or a sanity check failed.
     """
     if not reason.strip():
         raise BadInputError("A promotion needs a reason.", hint="Say why with --reason.")
     record = registry.resolve(db, version, settings, progress)
     if record.state == "serving":
         raise BadInputError(f"{record.name} ({record.version[:12]}) serves already.")
-    passed = require_sound(db, record, settings, progress)
-    reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
-    if record.state in ("rejected", "retired"):
-        reasons.append(f"It was {record.state} before.")
-    with db.connect() as connection:
-        registry.set_state(connection, record.version, "approved", actor, reasons)
-        return registry.get_model(connection, record.version)
+    with weights_in_use(db, record.version):
+        passed = require_sound(db, record, settings, progress)
+        reasons = [reason.strip(), f"It passed all {passed} sanity checks."]
+        if record.state in ("rejected", "retired"):
+            reasons.append(f"It was {record.state} before.")
+        with db.connect() as connection:
+            registry.set_state(connection, record.version, "approved", actor, reasons)
+            return registry.get_model(connection, record.version)
 
 
 def require_sound(
@@ -107,11 +109,13 @@ def require_sound(
     """Loads the version, which hashes its files, and runs the sanity checks; returns how many passed.
 
     Raises:
-        HoneloopError: it cannot be loaded, its files are another version's by now, or it is not sane.
+        HoneloopError: its weights were given up, it cannot be loaded, its files are another version's by now,
+            or it is not sane.
     """
     from pipeline.encoders.loading import load_as_set
     from pipeline.promotion.sanity import check_anew, require_sane
 
+    require_weights(registry.get_record(db, record.version))
     try:
         encoder = load_as_set(record.location, settings, progress)
     except BadInputError as error:  # the name was good; what it stood for is gone

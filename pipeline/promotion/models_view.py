@@ -15,6 +15,7 @@ from pipeline.evaluation.online import OnlineComparison
 from pipeline.promotion.registry import ModelEvent, ModelRecord
 from pipeline.promotion.verdict_view import findings_table, not_shown, online_sentence
 from pipeline.promotion.verdicts import GivenVerdict
+from pipeline.promotion.weights import given_up_at
 
 _DECISIONS = {"approved": "green", "rejected": "yellow", "not enough evidence": "yellow"}
 _ALL_SLICES = 1000
@@ -60,10 +61,22 @@ def last_words(
             style = _DECISIONS.get(given.verdict.decision, "")
             said = " ".join(given.verdict.reasons)
             yield Text.assemble(f"{short} gate: ", (given.verdict.decision, style), f". {said}")
+        yield from given_up_lines([record])
         for each in online:
             if each.candidate_version == record.version:
                 against = each.serving_version[:12]
                 yield Text(f"{short} online, against {against}: {online_sentence(each.outcome)}")
+
+
+def given_up_lines(records: Sequence[ModelRecord]) -> Iterator[Text]:
+    """Of which of them the weights are no longer there, and since when."""
+    for record in records:
+        given_up = given_up_at(record)
+        if given_up is not None:
+            yield Text(
+                f"{record.version[:12]} weights given up on {given_up[:10]}, as it was rejected; training "
+                "from the same data, settings and base makes them again."
+            )
 
 
 def evidence_parts(

@@ -14,6 +14,7 @@ from pipeline.index.serving import ServingIndex, serving_index, verified_index
 from pipeline.index.verifying import coverage
 from pipeline.progress import Progress
 from pipeline.promotion.deciding import require_sound
+from pipeline.promotion.weights import weights_in_use
 from pipeline.search.hybrid.line import learn_ranking
 from pipeline.workbench import Workbench
 
@@ -48,12 +49,13 @@ def challenge(bench: Workbench, name: str | None) -> tuple[ModelRecord, ServingI
             )
         name = undecided[0]
     model = bench.named_model(name)
-    if model.version != serving.model_version:  # else it is refused below, before it costs anything
-        require_sound(bench.db, model, bench.settings, bench.progress)
-        build_challenger(bench, model, bench.progress)
-    with bench.db.connect() as connection:
-        choose_challenger(connection, model.version)
-        index = challenging_index(connection)
+    with weights_in_use(bench.db, model.version):
+        if model.version != serving.model_version:  # else it is refused below, before it costs anything
+            require_sound(bench.db, model, bench.settings, bench.progress)
+            build_challenger(bench, model, bench.progress)
+        with bench.db.connect() as connection:
+            choose_challenger(connection, model.version)
+            index = challenging_index(connection)
     if index is None:
         raise HoneloopError(f"The index of {model.version[:12]} was dropped meanwhile.", hint="Try again.")
     return model, index

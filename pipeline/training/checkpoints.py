@@ -40,7 +40,7 @@ from pipeline.encoders.quiet import quiet
 from pipeline.encoders.spec import EncoderSpec
 from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
-from pipeline.locking import locked
+from pipeline.locking import locked, locked_if_free
 from pipeline.training.disk import disk_errors, disk_full
 from pipeline.training.lineage import lineage_of, metrics_of
 from pipeline.training.probe import PROBE, probe_differences, take_probe
@@ -130,6 +130,20 @@ def take_in_checkpoint(version: str, directory: Path, copy_to: Callable[[Path], 
             return _put_in_place(unfinished, directory / version, manifest.content).path
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def delete_checkpoint(path: Path) -> bool:
+    """Deletes a checkpoint by one rename, so that it is there whole or not at all; whether it did.
+
+    While one is being written beside it, it stays: a writer clears away all that lies there unfinished.
+    """
+    with locked_if_free(path.parent / LOCK) as free:
+        if free:
+            leftover = path.with_name(f"{_UNFINISHED}{uuid4().hex}")
+            os.rename(path, leftover)
+            force_to_disk(path.parent)
+            shutil.rmtree(leftover, ignore_errors=True)
+        return free
 
 
 def verify_checkpoint(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Settings
+from pipeline.promotion.weights import require_weights
 from pipeline.training.account import Account
 from pipeline.training.checkpoints import find_checkpoint
 from pipeline.training.fine_tuning import fine_tune
@@ -137,7 +138,9 @@ def plan_run(workbench: Workbench, training_set: TrainingSet, base: ModelRecord,
 
     Raises:
         BadInputError: an unknown recipe, or a guide that goes by no such name.
+        HoneloopError: the weights of the base were given up.
     """
+    require_weights(base)
     recipe = recipe_of(settings)
     guide = None if recipe.guide is None else workbench.named_model(recipe.guide)
     replays = any(stage.replay_share > 0 for stage in recipe.stages)

@@ -21,6 +21,7 @@ from pipeline.evaluation.store import places_of
 from pipeline.promotion.deciding import apply_verdict
 from pipeline.promotion.judging import judge
 from pipeline.promotion.verdict_view import FINDINGS, findings_rows
+from pipeline.promotion.weights import give_up_weights
 from pipeline.search.hybrid.line import learn_serving_ranking
 from pipeline.store.locks import learning
 from pipeline.training.earlier_sets import earlier_sets
@@ -64,6 +65,8 @@ def model_evaluation(
                 evaluate_on(db, encoder, general, settings, progress)
             found[model.version] = evaluate_model(db, encoder, test_set, settings, progress)
         give_up_old_sets(db, settings.keep_test_sets)
+        for gone in give_up_weights(db, settings, spared=found):
+            progress.note(f"Gave up the weights of {gone.name}, which was rejected; its record stays.")
         comparison = compare(found[candidate.version], found[serving.version], settings)
         comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
         named = {

@@ -17,6 +17,7 @@ from pipeline.errors import HoneloopError
 from pipeline.evaluation.plots import training_curve
 from pipeline.feedback.news import newest_feedback_id
 from pipeline.promotion.registry import ModelRecord, ensure_registered, list_models
+from pipeline.promotion.weights import weights_in_use
 from pipeline.store.locks import learning
 from pipeline.training.account import Account
 from pipeline.training.checkpoints import Checkpoint, find_checkpoint, write_checkpoint
@@ -106,7 +107,8 @@ def fine_tuned_model(
         # Now, and before the set is read: one that is built meanwhile, or while this trains, knows more.
         through = feedback_in_training_set(context.instance)
         run = plan_run(workbench, training_set_of(context.instance, workbench), base, settings)
-        made = run.make(progress)
+        with weights_in_use(workbench.db, base.version):
+            made = run.make(progress)
         account = account_of(settings, run.key)
         if account is None:
             raise HoneloopError(
