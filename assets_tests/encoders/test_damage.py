@@ -114,6 +114,56 @@ def test_another_model_s_tokenizer_is_refused(tmp_path: Path) -> None:
         load_encoder(str(directory), device="cpu")
 
 
+def foreign(
+    directory: Path, tokens: int, *, special: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+) -> None:
+    """Puts a tokenizer of so many tokens in the place of MiniLM's, the special ones where it has them."""
+    path = directory / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    ids = dict(zip(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), special, strict=True))
+    named = {
+        ids.get(token, token): number for token, number in tokenizer["model"]["vocab"].items() if number < 999
+    }
+    tokenizer["model"]["vocab"] = named | {f"word{number}": number for number in range(999, tokens)}
+    tokenizer["added_tokens"] = []
+    tokenizer["model"]["unk_token"] = ids["[UNK]"]
+    tokenizer["post_processor"] = None
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
+def test_a_tokenizer_of_far_fewer_tokens_is_refused(tmp_path: Path) -> None:
+    directory = copy_model(tmp_path / "model")
+    foreign(directory, 20_000)
+    with pytest.raises(
+        DamagedModelError, match=r"another model's tokenizer: it has 20,000 tokens.* 30,522"
+    ) as error:
+        load_encoder(str(directory), device="cpu")
+    assert str(directory / "tokenizer.json") in error.value.message
+    assert str(directory) in error.value.hint
+
+
+def test_a_tokenizer_that_the_files_beside_it_contradict_is_refused(tmp_path: Path) -> None:
+    directory = copy_model(tmp_path / "model")
+    foreign(directory, 30_000, special=("<pad>", "<unk>", "<s>", "</s>"))
+    with pytest.raises(DamagedModelError, match=r"has the cls_token \[CLS\], and it has no such token"):
+        load_encoder(str(directory), device="cpu")
+    foreign_words = copy_model(tmp_path / "words")
+    foreign(foreign_words, 30_000)
+    (foreign_words / "vocab.txt").write_bytes((MODEL / "vocab.txt").read_bytes())
+    with pytest.raises(DamagedModelError, match=r"29,001 of the 30,522 tokens in vocab\.txt are others"):
+        load_encoder(str(foreign_words), device="cpu")
+
+
+def test_a_matrix_with_rows_to_spare_and_an_own_vocabulary_is_accepted(tmp_path: Path) -> None:
+    """As long as nothing speaks against it: many models have more rows than tokens."""
+    directory = copy_model(tmp_path / "model", without=("tokenizer_config.json", "special_tokens_map.json"))
+    foreign(directory, 30_000, special=("<pad>", "<unk>", "<s>", "</s>"))
+    assert load_encoder(str(directory), device="cpu").embed_documents(["def f(): pass"]).shape == (1, 384)
+    whole = copy_model(tmp_path / "whole")
+    (whole / "vocab.txt").write_bytes((MODEL / "vocab.txt").read_bytes())
+    assert version_of(str(whole)) == load_encoder(str(whole), device="cpu").version
+
+
 def test_a_text_longer_than_the_model_has_positions_for_is_never_promised(tmp_path: Path) -> None:
     directory = copy_model(tmp_path / "model")
     change(max_seq_length=4096)(directory / "sentence_bert_config.json")

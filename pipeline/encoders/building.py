@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.encoders.agreement import check_tokenizer
 from pipeline.encoders.directories import positions_of
 from pipeline.encoders.files import ARCHITECTURE, TOKENIZER, DamagedModelError, weight_files
 from pipeline.encoders.member import Member
@@ -128,3 +129,6 @@ def _check_fit(spec: MemberSpec, located: Located, tokenizer: TextTokenizer, con
             "tokenizer is another model's.",
             hint=located.fix,
         )
+    # A checkpoint's manifest has the hash of its own tokenizer.
+    if not spec.source.startswith("checkpoint:"):
+        check_tokenizer(directory, tokenizer, config, located.fix)

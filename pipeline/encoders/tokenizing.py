@@ -43,6 +43,19 @@ class TextTokenizer:
             raise KeyError(number)
         return token
 
+    def knows(self, token: str) -> bool:
+        """Whether it has this very token."""
+        return self._whole.token_to_id(token) is not None
+
+    def differs(self, number: int, token: str) -> bool:
+        """Whether another token than this has the id `number`."""
+        return self._whole.id_to_token(number) not in (None, token)
+
+    @property
+    def is_word_piece(self) -> bool:
+        """Whether it is one whose vocabulary can be written as a list of tokens."""
+        return type(self._whole.model).__name__ == "WordPiece"
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included, at most `max_tokens` of them."""
         return [encoding.ids for encoding in self._cutting.encode_batch_fast(encodable(texts))]
