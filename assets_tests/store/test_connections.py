@@ -13,10 +13,12 @@ import psycopg
 import pytest
 from pgvector.psycopg.vector import VectorDumper
 from psycopg.adapt import Dumper, Loader
+from psycopg.rows import TupleRow
 
 from pipeline.config import Settings
-from pipeline.errors import HoneloopError
+from pipeline.errors import DatabaseAwayError, HoneloopError
 from pipeline.store.connections import Database, create_database, open_database
+from pipeline.store.cursors import server_cursor
 from pipeline.store.server import database_url
 
 
@@ -26,6 +28,22 @@ def test_a_block_that_raises_changes_nothing(db: Database) -> None:
         _ = 1 / 0
     with db.connect() as connection:
         assert connection.execute("SELECT count(*) FROM searches").fetchone() == (0,)
+
+
+def test_a_server_s_cursor_is_closed_though_the_server_went_away(db: Database) -> None:
+    """Between two of its answers, while what came is being computed with."""
+    used: list[psycopg.Cursor[TupleRow]] = []
+    with (
+        db.connect(autocommit=True) as other,
+        pytest.raises(DatabaseAwayError),
+        db.connect() as connection,
+        server_cursor(connection, "numbers") as cursor,
+    ):
+        used.append(cursor)
+        cursor.execute("SELECT generate_series(1, 100000)")
+        assert len(cursor.fetchmany(10)) == 10
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+    assert used[0].closed  # else it is an error, as all warnings are, of whatever runs when it is thrown away
 
 
 def test_vectors_come_back_as_vectors(db: Database) -> None:

@@ -21,6 +21,7 @@ from psycopg import sql
 from pipeline.corpus.bounded.limits import BeyondLimitsError
 from pipeline.corpus.secrets import Detector
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 
 _AT_ONCE = 500
 
@@ -219,7 +220,7 @@ def _looked_through(
 ) -> Iterator[tuple[tuple[object, ...], list[str | None], list[str | None]]]:
     """Of each row what names it, its texts, and the same without secrets."""
     columns = sql.SQL(", ").join(map(sql.Identifier, (*kept.keys, *kept.columns)))
-    with connection.cursor(name=f"kept_{kept.table}") as cursor:
+    with server_cursor(connection, f"kept_{kept.table}") as cursor:
         cursor.itersize = _AT_ONCE
         cursor.execute(
             sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {}").format(

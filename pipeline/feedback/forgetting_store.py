@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from pipeline.feedback.grouping import group_key
 from pipeline.feedback.pairs import FeedbackPair
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 
 FORGOTTEN = "(forgotten)"
 
@@ -100,7 +101,7 @@ def asked_queries(connection: Connection, names: Sequence[str]) -> list[str]:
 
 def groups_still_asked(connection: Connection, groups: Collection[bytes]) -> set[bytes]:
     """Those of the groups that some search has yet."""
-    with connection.cursor("still_asked") as cursor:
+    with server_cursor(connection, "still_asked") as cursor:
         cursor.execute("SELECT DISTINCT query FROM searches")
         return {key for (query,) in cursor if (key := group_key(query)) in groups}
 

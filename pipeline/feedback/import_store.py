@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 
 _RECEIVING_TABLE = """
 CREATE TEMPORARY TABLE incoming (
@@ -185,6 +186,6 @@ def rejection_counts(connection: Connection) -> dict[str, int]:
 
 def rejections(connection: Connection) -> Iterator[tuple[int, str, bytes]]:
     """Line number, reason and original of each line set aside, in the file's order, streaming."""
-    with connection.cursor("rejections") as cursor:
+    with server_cursor(connection, "rejections") as cursor:
         cursor.execute("SELECT line, reason, original FROM incoming WHERE reason IS NOT NULL ORDER BY line")
         yield from cursor

@@ -12,6 +12,7 @@ from pipeline.feedback.confidence import Judgement
 from pipeline.feedback.grouping import group_key
 from pipeline.feedback.position_bias import Shown
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 
 # Dates are compared in the database, so the order of `at` comes along with it. The snippet's content is the
 # present one: an edit of the code does not undo what people said of it. Somebody of whose searches some have
@@ -111,7 +112,7 @@ class Event:
 
 def events(connection: Connection) -> Iterator[Event]:
     """All feedback, the oldest first, streaming."""
-    with connection.cursor("feedback_events") as cursor:
+    with server_cursor(connection, "feedback_events") as cursor:
         cursor.itersize = 10_000
         cursor.execute(_EVENTS)
         for row in cursor:
@@ -121,7 +122,7 @@ def events(connection: Connection) -> Iterator[Event]:
 def shown_above(connection: Connection) -> dict[UUID, list[tuple[bytes, int]]]:
     """Per search: content hash and rank of what stood above the lowest snippet chosen in it."""
     found: dict[UUID, list[tuple[bytes, int]]] = {}
-    with connection.cursor("shown_above") as cursor:
+    with server_cursor(connection, "shown_above") as cursor:
         cursor.itersize = 10_000
         cursor.execute(_SHOWN_ABOVE)
         for search_id, content_hash, rank in cursor:
@@ -142,7 +143,7 @@ def languages(connection: Connection, *, with_vanished: bool = False) -> dict[by
 def shown_at_several_ranks(connection: Connection, max_rank: int) -> Iterator[Shown]:
     """What was shown for one query (any spelling) at more than one rank from 1 to `max_rank`, streaming."""
     again = _asked_again(connection)
-    with connection.cursor("shown_at_several_ranks") as cursor:
+    with server_cursor(connection, "shown_at_several_ranks") as cursor:
         cursor.itersize = 10_000
         cursor.execute(
             _SHOWN_AT_SEVERAL_RANKS,
@@ -156,7 +157,7 @@ def _asked_again(connection: Connection) -> dict[str, str]:
     """A group's name by spelling, for queries that were asked more than once: the others say nothing."""
     times: Counter[str] = Counter()
     names: dict[str, str] = {}
-    with connection.cursor("times_asked") as cursor:
+    with server_cursor(connection, "times_asked") as cursor:
         cursor.itersize = 10_000
         cursor.execute(_TIMES_ASKED)
         for query, count in cursor:

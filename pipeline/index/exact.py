@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pipeline.index.tables import VectorTable, to_unit_length
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 
 # Rows held in memory at once.
 CHUNK = 20_000
@@ -45,7 +46,7 @@ def nearest_distances(
     asked = to_unit_length(np.stack([query.vector for query in queries]).astype(np.float32))
     best = np.full((len(queries), count), np.inf, dtype=np.float32)
     statement = sql.SQL("SELECT content_hash, embedding FROM {}").format(table.identifier)
-    with connection.cursor(name="exact_search", binary=True) as cursor:
+    with server_cursor(connection, "exact_search", binary=True) as cursor:
         cursor.execute(statement)
         while rows := cursor.fetchmany(CHUNK):
             vectors = np.stack([vector.to_numpy() for _, vector in rows]).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from pipeline.store.connections import Connection
+from pipeline.store.cursors import server_cursor
 from pipeline.training.pairs import Negative, Pair, TrainingSet
 
 _DOCUMENTED = """
@@ -87,7 +88,7 @@ class Content:
 
 def documented(connection: Connection) -> Iterator[tuple[bytes, str, str]]:
     """Content hash, documentation and language of each live content that has both code and documentation."""
-    with connection.cursor("documented") as cursor:
+    with server_cursor(connection, "documented") as cursor:
         cursor.itersize = 10_000
         cursor.execute(_DOCUMENTED)
         yield from cursor
