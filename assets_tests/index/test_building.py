@@ -237,6 +237,25 @@ def test_the_search_is_broadened_until_it_finds_enough(
     assert recall.recall_at_10 < 0.95
 
 
+def test_a_breadth_that_was_measured_by_earlier_rules_is_measured_once_more(
+    db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
+) -> None:
+    """With indexed rows, and for good: nothing of the index changes, and no setting."""
+    add_functions(db, functions)
+    store_vectors(db, minilm, functions, vectors)
+    first = serve(db, minilm, settings)
+    with db.connect() as connection:
+        connection.execute(
+            "UPDATE index_versions SET recall_at_10 = 1, recall_sample = 7,"
+            " parameters = (parameters - 'recall_rules') || '{\"ef_search\": 10}'"
+        )
+    assert serving_index(db).ef_search == 10
+    again = build(db, minilm, settings)
+    assert (again.action, again.index_version_id) == ("reused", first.index_version_id)
+    assert again.recall_sample == first.recall_sample
+    assert serving_index(db).ef_search == settings.hnsw_ef_search
+
+
 def test_unchanged_is_reused_little_is_extended_much_is_built(
     db: Database, settings: Settings, minilm: Encoder, functions: Functions, vectors: Vectors
 ) -> None:

@@ -40,6 +40,10 @@ from pipeline.store.locks import try_lock, wait_for_lock
 
 Action = Literal["reused", "extended", "built"]
 
+# Raised when recall is measured by other means. What is on record without it was measured with indexed rows,
+# which are easier to find than what people ask, so that too small a breadth did.
+RECALL_RULES = 2
+
 
 @dataclass(frozen=True)
 class IndexReport:
@@ -92,6 +96,7 @@ class _Build:
             "least_ef_search": self.settings.hnsw_ef_search,
             "max_ef_search": self.settings.hnsw_max_ef_search,
             "target_recall": self.settings.target_recall,
+            "recall_rules": RECALL_RULES,
         }
 
     def holds(self, live: Coverage) -> dict[str, Any]:
