@@ -25,7 +25,7 @@ from pipeline.evaluation.frozen_sets import (
     learned_from,
     load_frozen,
 )
-from pipeline.evaluation.query_groups import MeasuredQuery
+from pipeline.evaluation.query_groups import MeasuredQuery, name_test_set
 from pipeline.evaluation.store import find_evaluation
 from pipeline.feedback.grouping import group_key
 from pipeline.progress import Silent
@@ -68,6 +68,32 @@ def test_what_was_frozen_is_what_is_loaded(indexed: Database) -> None:
     assert ranked.name != frozen.name
     assert {query.repository for query in frozen.queries} == {"click"}
     assert freeze_test_set(indexed, training_set(pairs[::-1])).name == frozen.name
+
+
+def test_the_same_queries_of_another_repository_are_another_set(indexed: Database) -> None:
+    """Its slices are others, and a large slice that loses decides; what is stored of the first stays its."""
+    pairs = documented(functions()[:5])
+    first = freeze_test_set(indexed, training_set(pairs))
+    with indexed.connect() as connection:
+        connection.execute("UPDATE repositories SET name = 'clack'")
+    second = freeze_test_set(indexed, training_set(pairs))
+    assert (first.corpus, len(first.queries)) == (second.corpus, len(second.queries))
+    assert second.name != first.name
+    for each, name in ((first, "click"), (second, "clack")):
+        assert load_frozen(indexed, each.name) == each
+        assert {query.repository for query in each.queries} == {name}
+    # A set that was named before repositories were a part of the name goes on.
+    before = name_test_set(first.queries, first.corpus, with_repositories=False)
+    with indexed.connect() as connection:
+        connection.execute(
+            "INSERT INTO test_sets (name, rules, queries, corpus)"
+            " SELECT %s, rules, queries, corpus FROM test_sets WHERE name = %s",
+            [before, first.name],
+        )
+        connection.execute(
+            "UPDATE test_set_queries SET test_set = %s WHERE test_set = %s", [before, first.name]
+        )
+    assert load_frozen(indexed, before) == replace(first, name=before)
 
 
 def test_a_set_is_measured_again_after_its_code_is_gone(

@@ -23,6 +23,7 @@ from pipeline.evaluation.query_groups import (
     MeasuredQuery,
     Relevant,
     Triplet,
+    is_named,
     name_test_set,
     query_key,
 )
@@ -165,7 +166,7 @@ def load_frozen(db: Database, name: str) -> FrozenSet:
         ) from error
     frozen = FrozenSet(name, queries, corpus, Weights(row[2], row[3]), row[1])
     altered = frozen.forgotten or _is_redacted(queries, texts)
-    if row[4] != RULES.decode() or (not altered and name_test_set(queries, corpus, frozen.ranking) != name):
+    if row[4] != RULES.decode() or not (altered or is_named(name, queries, corpus, frozen.ranking)):
         raise HoneloopError(
             f"The test set {name[:12]} is not what it was when it was frozen.",
             hint="Its rows were changed by hand, or the rules of measuring changed; evaluate on today's.",

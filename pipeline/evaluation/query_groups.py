@@ -86,12 +86,16 @@ def query_key(origin: str, query: str) -> bytes:
 
 
 def name_test_set(
-    queries: Sequence[MeasuredQuery], corpus: Iterable[bytes], ranking: Weights = MEANING_ALONE
+    queries: Sequence[MeasuredQuery],
+    corpus: Iterable[bytes],
+    ranking: Weights = MEANING_ALONE,
+    *,
+    with_repositories: bool = True,
 ) -> str:
     """SHA-256 over all that decides the result of an evaluation, but for the model.
 
     Two evaluations under one name ranked the same corpus, in the order of the same `ranking`, for the same
-    queries with the same answers.
+    queries with the same answers, in the same slices: the same code may stand in another repository by now.
     """
     digest = hashlib.sha256()
 
@@ -103,6 +107,8 @@ def name_test_set(
     add(b"rules", RULES)
     for query in queries:
         add(query.key, query.query.encode(), query.origin.encode(), query.language.encode())
+        if query.repository and with_repositories:
+            add(b"repository", query.repository.encode())
         for relevant in query.relevant:
             add(b"relevant", relevant.content_hash, relevant.text.encode())
         for triplet in query.triplets:
@@ -113,6 +119,15 @@ def name_test_set(
     if ranking != MEANING_ALONE:
         add(b"ranking", *(repr(weight).encode() for weight in ranking))
     return digest.hexdigest()
+
+
+def is_named(
+    name: str, queries: Sequence[MeasuredQuery], corpus: Sequence[bytes], ranking: Weights = MEANING_ALONE
+) -> bool:
+    """Whether this is their name, also by the rule of before repositories were a part of it."""
+    return any(
+        name_test_set(queries, corpus, ranking, with_repositories=each) == name for each in (True, False)
+    )
 
 
 def _query(origin: str, pairs: Sequence[Pair], repositories: Mapping[bytes, str]) -> MeasuredQuery:
