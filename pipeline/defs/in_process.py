@@ -27,6 +27,7 @@ from pipeline.defs.resources import WORKBENCH
 from pipeline.defs.results import RunResult
 from pipeline.errors import BadInputError, DatabaseAwayError, HoneloopError
 from pipeline.evaluation.compare import compare
+from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.store import find_evaluation
 from pipeline.index.serving import serving_index
 from pipeline.progress import Progress
@@ -218,24 +219,28 @@ class Loop:
             entry.update(done | {"embedded": entry.get("embedded", 0) + done.get("embedded", 0)})
         if self.result.failures or not self.refresh_index():
             return False
-        after = {query: self._search(query) for query in queries}
-        changed = [query for query in queries if before[query] != after[query]]
-        self.result.examples = [(query, before[query], after[query]) for query in changed[:EXAMPLES]]
+        # Embedding takes hours, in which somebody may have been made forgotten: theirs go into no account.
+        with learning(self.workbench.db):
+            candidate = self._measured("model_version")
+            known = set[str]() if candidate is None else {each.query for each in candidate.per_query}
+            after = {query: self._search(query) for query in queries if query in known}
+            changed = [query for query in after if before[query] != after[query]]
+            self.result.examples = [(query, before[query], after[query]) for query in changed[:EXAMPLES]]
         return True
+
+    def _measured(self, whose: str) -> Evaluation | None:
+        """What tonight's evaluation stored of a model; None without one."""
+        evaluated = self.result.training.get("model_evaluation")
+        if evaluated is None:
+            return None
+        return find_evaluation(self.workbench.db, evaluated[whose], evaluated["test_set"])
 
     def _moved_queries(self) -> list[str]:
         """The test queries that the approved candidate moved most, those of people first."""
-        evaluated = self.result.training.get("model_evaluation")
-        if evaluated is None:
-            return []
-        db, settings = self.workbench.db, self.workbench.settings
-        candidate, serving = (
-            find_evaluation(db, evaluated[key], evaluated["test_set"])
-            for key in ("model_version", "serving_version")
-        )
+        candidate, serving = self._measured("model_version"), self._measured("serving_version")
         if candidate is None or serving is None:
             return []
-        comparison = compare(candidate, serving, settings)
+        comparison = compare(candidate, serving, self.workbench.settings)
         moved = sorted(comparison.improved, key=lambda change: change.origin != "feedback")
         return [change.query for change in moved]
 
