@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 LATE_WEIGHT = 0.8  # beside the cosine; of 0.5 to 1.2, which gained when the teacher itself was looked at
-FIRST = 4  # of each query's answers stand in its batch
+FIRST = 3  # of each query's answers stand in its batch
 LISTS = 16  # queries in a batch
 SOFTNESS = 0.1  # what scores are divided by before the softmax
 TEMPERATURE = 0.05  # that of `MultipleNegativesRankingLoss`
