@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from assets_tests.benchmarks.experiments import (
@@ -314,9 +315,15 @@ def measure(
     ]
 
 
-def learned_weights(indexed: Indexed, learning: Iterable[Judgement], seed: int) -> Weights:
+def learned_weights(
+    indexed: Indexed,
+    learning: Iterable[Judgement],
+    seed: int,
+    overrides: Mapping[str, str] = MappingProxyType({}),
+) -> Weights:
     """What words and crowds count in searches by the base model, learned from these judgements."""
-    with indexed.experiment(**OUTSIDE, max_documentation_pairs=0, hard_negatives=0, seed=seed) as bench:
+    settings = {**OUTSIDE, **overrides, "max_documentation_pairs": 0, "hard_negatives": 0}
+    with indexed.experiment(**settings, seed=seed) as bench:
         return learn_from(bench, learning).weights
 
 

@@ -26,8 +26,8 @@ MAX_TOKENS = 128
 WARMUP_SHARE = 0.1
 
 
-def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, directory: Path) -> Encoder:
-    """`base` after one epoch over `pairs` (query, snippet), saved in `directory` and loaded from there.
+def train_plainly(base: Encoder, pairs: Sequence[tuple[str, ...]], seed: int, directory: Path) -> Encoder:
+    """`base` after one epoch over `pairs`, saved in `directory` and loaded from there; see `train_model`.
 
     What is trained is `Encoder.sentence_transformer`, with the dropout of its configuration: 0.1 for MiniLM.
     """
@@ -42,9 +42,12 @@ def train_plainly(base: Encoder, pairs: Sequence[tuple[str, str]], seed: int, di
 
 
 def train_model(
-    model: SentenceTransformer, pairs: Sequence[tuple[str, str]], seed: int, directory: Path
+    model: SentenceTransformer, pairs: Sequence[tuple[str, ...]], seed: int, directory: Path
 ) -> None:
-    """Trains the model for one epoch over `pairs` (query, snippet), and saves it in `directory`."""
+    """Trains the model for one epoch over `pairs`, and saves it in `directory`.
+
+    Each is (query, snippet); or, as in `screened_ideas`, each is (query, snippet, a negative for the query).
+    """
     from datasets import Dataset
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
@@ -62,7 +65,9 @@ def train_model(
         model.requires_grad_(True)
         whole = model.max_seq_length
         model.max_seq_length = MAX_TOKENS
-        columns = {"query": [query for query, _ in mixed], "snippet": [snippet for _, snippet in mixed]}
+        columns = dict(
+            zip(("query", "snippet", "negative"), map(list, zip(*mixed, strict=True)), strict=False)
+        )
         trainer = Trainer(
             model=model,
             args=SentenceTransformerTrainingArguments(

@@ -1,4 +1,5 @@
-"""Every benchmark of vectors and searches runs to its end at its smallest, and gives figures that can be.
+"""Benchmarks of vectors, searches and screened ideas run to their end at their smallest, and give figures
+that can be.
 
 So that a broken one is found here, and not after it was waited for an hour. Timings decide nothing.
 """
@@ -18,6 +19,7 @@ from assets_tests.benchmarks import (
     filtered_search,
     index_build,
     quantised_search,
+    screened_ideas,
     search_growth,
     search_latency,
     two_nodes,
@@ -146,3 +148,21 @@ def test_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert each["largest_difference"] < 1e-5
     assert both["by_second"] > 0
     assert (both["anew"], killed["anew"] > 0) == (0, True)
+
+
+def test_screened_ideas(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    screened_ideas.main(
+        ["--data", str(directory), "--seeds", "17", "--documentation", "5", "--set", "min_pairs=10",
+         "--json", str(file)]
+    )  # fmt: skip
+    [run] = json.loads(file.read_text("utf-8"))["runs"]
+    base = run["arms"].pop("base")
+    assert len(run["arms"]) == len(screened_ideas.PROMPTS) + 3 + 4
+    assert base["over base"]["mean"] == 0
+    for arm, each in run["arms"].items():
+        assert 0 < each["ndcg@10"] <= 1
+        assert each["over base"]["mean"] == pytest.approx(each["ndcg@10"] - base["ndcg@10"])
+        assert (each["searched over base"] is None) == ("prompt" in arm or "teacher" in arm)
+    shown = capsys.readouterr().out
+    assert all(arm in shown for arm in run["arms"])
