@@ -37,6 +37,8 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from assets_tests.defs.test_new_commits import read
 from assets_tests.defs.ticking import serve, tick, with_settings
+from assets_tests.index.ageing import measured_before
+from pipeline.checks import CHECKS, Subject
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.repositories import Repository
 from pipeline.defs import sensors
@@ -279,6 +281,12 @@ def test_an_index_verified_in_a_year_is_verified_now(
     (request,) = tick(sensors.index_upkeep, workbench, instance).run_requests
     assert request.job_name == "refresh_index"
     instance.report_runless_asset_event(dg.AssetMaterialization("search_index"))  # that run's
+    assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
+    measured_before(workbench.db, hours=-YEAR / 3600)
+    (request,) = tick(sensors.index_upkeep, workbench, instance).run_requests
+    assert request.job_name == "refresh_index"
+    (check,) = [check for check in CHECKS if check.name == "recall_is_enough"]
+    assert check.body(Subject(workbench)).passed  # that run's, which does not believe it either
     assert tick(sensors.index_upkeep, workbench, instance).run_requests == []
 
 

@@ -117,11 +117,12 @@ def _recheck(
     made = materialized_at(instance, "search_index")
     if made is None:
         return None
-    measured = serving_measured_at(workbench.db)
-    last = made if measured is None else min(made, measured)
+    times = (made, serving_measured_at(workbench.db))
     seconds = workbench.settings.recheck_hours * 3600
-    if not is_over(last, seconds):
+    over = [each for each in times if each is not None and is_over(each, seconds)]
+    if not over:
         return None
+    last = min(over)
     # A run that finds the recall too low leaves `last` as it is, and comes again only that much later.
     periods = int((time.time() - last) // seconds)
     return once(
