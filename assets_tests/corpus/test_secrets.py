@@ -251,14 +251,7 @@ def test_what_an_earlier_version_stored_is_redacted_where_no_file_has_it_any_mor
     repository.commit({"net.py": SIGN_IN, "a.py": function("a")})
     extract("code", find_secrets=False)
     with db.connect() as connection:
-        connection.execute(
-            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
-            " VALUES (repeat('a', 64), 'made', '{}', 3, '/nowhere', 'base')"
-        )
-        connection.execute(
-            "INSERT INTO training_sets (fingerprint, pairs_fingerprint, model_version, counts, settings)"
-            " VALUES ('f', 'f', repeat('a', 64), '{}', '{}')"
-        )
+        keep_model_and_set(connection)
         connection.execute(
             "INSERT INTO training_pairs (training_set_id, split, origin, query, positive_hash, positive_text,"
             " weight, language, group_key) SELECT 1, 'train', 'feedback', 'sign in', content_hash, code, 1,"
@@ -296,6 +289,18 @@ def test_what_an_earlier_version_stored_is_redacted_where_no_file_has_it_any_mor
 
 DOCUMENTATION = f"Signs in at the server as {GITHUB} says."
 KEY = b"k" * 32
+
+
+def keep_model_and_set(connection: Connection) -> None:
+    """A model, and an empty training set for it."""
+    connection.execute(
+        "INSERT INTO model_versions (version, name, spec, dims, location, state)"
+        " VALUES (repeat('a', 64), 'made', '{}', 3, '/nowhere', 'base')"
+    )
+    connection.execute(
+        "INSERT INTO training_sets (fingerprint, pairs_fingerprint, model_version, counts, settings)"
+        " VALUES ('f', 'f', repeat('a', 64), '{}', '{}')"
+    )
 
 
 def keep_queries(connection: Connection, origin: str, query: str) -> None:
@@ -340,14 +345,7 @@ def test_what_people_asked_stays_as_they_asked_it(db: Database) -> None:
     """Forgetting somebody finds their queries by their words."""
     asked = f"why is {GITHUB} refused"
     with db.connect() as connection:
-        connection.execute(
-            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
-            " VALUES (repeat('a', 64), 'made', '{}', 3, '/nowhere', 'base')"
-        )
-        connection.execute(
-            "INSERT INTO training_sets (fingerprint, pairs_fingerprint, model_version, counts, settings)"
-            " VALUES ('f', 'f', repeat('a', 64), '{}', '{}')"
-        )
+        keep_model_and_set(connection)
         connection.execute("INSERT INTO contents (content_hash, text) VALUES (sha256('x'), 'x')")
         keep_queries(connection, "feedback", asked)
         assert redact_what_is_left(connection, Detector(Settings())) == 0

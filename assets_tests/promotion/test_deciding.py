@@ -177,14 +177,20 @@ def test_what_a_person_approved_waits_on_whatever_the_gate_says(two: Database, d
     assert said == (decision != "approved")
 
 
-def test_what_a_person_approved_waits_on_when_the_gate_approves_another(two: Database) -> None:
-    chosen = "d" * 64
-    with two.connect() as connection:
+def a_third(db: Database, state: State) -> str:
+    """Another model version, in a state to begin with."""
+    version = "d" * 64
+    with db.connect() as connection:
         connection.execute(
             "INSERT INTO model_versions (version, name, spec, dims, location, state)"
-            " VALUES (%s, 'chosen', %s, 384, '/nowhere', 'rejected')",
-            [chosen, Jsonb({})],
+            " VALUES (%s, 'third', %s, 384, '/nowhere', %s)",
+            [version, Jsonb({}), state],
         )
+    return version
+
+
+def test_what_a_person_approved_waits_on_when_the_gate_approves_another(two: Database) -> None:
+    chosen = a_third(two, "rejected")
     move(two, chosen, "approved", actor="person")
     record = apply_verdict(two, verdict("approved"), CANDIDATE)
     assert (record.state, state(two, chosen)) == ("candidate", "approved")
@@ -198,13 +204,7 @@ def test_what_a_person_approved_waits_on_when_the_gate_approves_another(two: Dat
 
 
 def test_what_the_gate_approved_gives_way_to_what_it_approves_next(two: Database) -> None:
-    before = "d" * 64
-    with two.connect() as connection:
-        connection.execute(
-            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
-            " VALUES (%s, 'before', %s, 384, '/nowhere', 'candidate')",
-            [before, Jsonb({})],
-        )
+    before = a_third(two, "candidate")
     move(two, before, "approved", actor="gate")
     assert apply_verdict(two, verdict("approved"), CANDIDATE).state == "approved"
     assert state(two, before) == "retired"

@@ -17,7 +17,7 @@ from pipeline.corpus.repositories import Repository
 from pipeline.corpus.state import live_fingerprint
 from pipeline.errors import HoneloopError
 from pipeline.index.embeddings import count_missing, embedding_table
-from pipeline.index.measured import measured_at, note_measured
+from pipeline.index.measured import note_measured, serving_measured_at
 from pipeline.index.serving import ServingIndex, serving_index
 from pipeline.index.tables import LIVE_CONTENTS
 from pipeline.index.verifying import Coverage, Recall, coverage, measure_recall
@@ -168,7 +168,7 @@ def _covered(connection: Connection, serving: ServingIndex) -> tuple[Coverage, b
 
 def _known_recall(connection: Connection, serving: ServingIndex, settings: Settings) -> Recall | None:
     """The recall on record, if it was measured, or proven again, lately enough."""
-    at = measured_at(connection, serving.index_version_id)
+    at = serving_measured_at(connection)
     if at is None or not 0 <= time.time() - at < settings.recheck_hours * 3600:
         return None
     row = connection.execute(

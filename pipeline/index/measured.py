@@ -30,17 +30,8 @@ def note_measured(db: Database, index_version_id: int) -> None:
         )
 
 
-def measured_at(where: Database | Connection, index_version_id: int) -> float | None:
-    """When that was last, in seconds since the epoch; None if it was not noted."""
-    with connected(where) as connection:
-        row = connection.execute(
-            "SELECT (parameters ->> %s)::float8 FROM index_versions WHERE id = %s", [_KEY, index_version_id]
-        ).fetchone()
-    return row[0] if row else None
-
-
 def serving_measured_at(where: Database | Connection) -> float | None:
-    """The same of what serves; None, too, if nothing does."""
+    """When that was last of what serves, in seconds since the epoch; None if nothing serves, or says so."""
     with connected(where) as connection:
         row = connection.execute(
             "SELECT (parameters ->> %s)::float8 FROM index_versions WHERE state = 'serving'", [_KEY]
