@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -220,21 +221,25 @@ def test_the_search_is_broadened_until_it_finds_enough(
 ) -> None:
     add_functions(db, functions)
     store_vectors(db, minilm, functions, vectors)
+    # Levels of an HNSW graph are random: 200 such graphs found 0.958 at most with the narrowest search.
     thin = settings.model_copy(
         update={"hnsw_m": 4, "hnsw_ef_construction": 8, "hnsw_ef_search": 10, "min_recall": 0.0}
     )
     narrow = build(db, minilm, thin.model_copy(update={"hnsw_max_ef_search": 10}))
-    assert narrow.recall_at_10 < 0.95
-    report = serve(db, minilm, thin.model_copy(update={"target_recall": 0.95}))
+    assert narrow.recall_at_10 < 0.97
+    report = serve(db, minilm, thin.model_copy(update={"target_recall": 0.97}))
     assert report.index_version_id == narrow.index_version_id  # the graph is the same: only measured again
-    assert report.recall_at_10 >= 0.95
+    assert report.recall_at_10 >= 0.97
     served = serving_index(db)
     assert 10 < served.ef_search < thin.hnsw_max_ef_search
-    # Searched with the breadth before, it would have found less: no broader than it must be.
+    # Searched with the breadth tried before, it would have found less: no broader than it must be.
+    before, wider = 10, math.ceil(WIDER * 10)
+    while wider < served.ef_search:
+        before, wider = wider, math.ceil(WIDER * wider)
+    assert wider == served.ef_search
     with db.connect() as connection:
-        before = round(served.ef_search / WIDER)
         recall = measure_recall(connection, served.table, ef_search=before, sample=thin.recall_sample)
-    assert recall.recall_at_10 < 0.95
+    assert recall.recall_at_10 < 0.97
 
 
 def test_a_breadth_that_was_measured_by_earlier_rules_is_measured_once_more(
