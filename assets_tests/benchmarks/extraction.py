@@ -8,8 +8,8 @@ The processes remember how many tokens a word has. What counts is measured cold,
 processes that have started and loaded the grammar, but cut nothing yet. Warm are those that have cut the same
 files before; a long run is somewhere between the two.
 
-Files are those of the installed distributions and of the directories that `--root` names. A language of which
-there is too little is listed as not measured.
+Files are those of the installed distributions and of the directories that `--root` names, none of them larger
+than a twentieth of what is measured. A language of which there is too little is listed as not measured.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from pipeline.corpus.secrets import Detector
 from pipeline.encoders.loading import token_budget
 
 MOST_BYTES: dict[Size, int] = {"quick": 2_000_000, "full": 15_000_000}
+# Of all bytes: with a larger file at the end, all processes but one would have nothing to do.
+MOST_OF_ONE_FILE = 0.05
 ROUNDS: dict[Size, int] = {"quick": 3, "full": 5}
 GOAL = Goal(0.5)
 OURS = ("cold", "warm")
@@ -40,7 +42,10 @@ OURS = ("cold", "warm")
 
 def run(size: Size) -> Found:
     """Every language of which there is enough here."""
-    return measure(files_by_language(MOST_BYTES[size], more=named_roots()), ROUNDS[size])
+    most = MOST_BYTES[size]
+    return measure(
+        files_by_language(most, more=named_roots(), largest=int(MOST_OF_ONE_FILE * most)), ROUNDS[size]
+    )
 
 
 def measure(files: dict[str, list[Path]], rounds: int) -> Found:

@@ -18,7 +18,7 @@ from pipeline.corpus.languages import language_of
 from pipeline.corpus.skipping import reason_by_bytes, reason_by_path, reason_by_text
 
 LARGEST_FILE = 1_000_000
-LEAST_BYTES = 50_000  # of a language with less, a ratio says nothing
+LEAST_BYTES = 500_000  # of a language with less, which is cut within milliseconds, a ratio says nothing
 
 
 def named_roots() -> list[Path]:
@@ -35,7 +35,11 @@ def named_roots() -> list[Path]:
 
 
 def files_by_language(
-    most_bytes: int, root: Path | None = None, only: str | None = None, more: Sequence[Path] = ()
+    most_bytes: int,
+    root: Path | None = None,
+    only: str | None = None,
+    more: Sequence[Path] = (),
+    largest: int = LARGEST_FILE,
 ) -> dict[str, list[Path]]:
     """Of each language up to so many bytes of files that extraction would cut; the same ones every time.
 
@@ -46,6 +50,7 @@ def files_by_language(
         root: Where distributions are installed.
         only: This language alone.
         more: Directories with repositories, of which tests count, too.
+        largest: Bytes of the largest file taken.
     """
     installed = root or Path(sysconfig.get_paths()["purelib"])
     candidates = [(installed, path) for path in _code_in(installed, only, distribution=True)]
@@ -60,7 +65,7 @@ def files_by_language(
         size = file.stat().st_size
         by_name = language_of(path.name, b"")
         assert by_name is not None
-        if not 0 < size <= LARGEST_FILE or _enough(taken, by_name.name, most_bytes, path):
+        if not 0 < size <= largest or _enough(taken, by_name.name, most_bytes, path):
             continue
         source = file.read_bytes()
         language = language_of(path.name, source)

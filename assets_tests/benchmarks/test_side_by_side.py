@@ -109,6 +109,8 @@ def test_the_files_are_real_and_always_the_same() -> None:
     files = files_by_language(100_000, only="python")["python"]
     assert files == files_by_language(100_000, only="python")["python"]
     assert sum(path.stat().st_size for path in files) >= 100_000
+    small = files_by_language(100_000, only="python", largest=5_000)["python"]
+    assert max(path.stat().st_size for path in small) <= 5_000 < max(path.stat().st_size for path in files)
 
 
 def test_machine_and_versions_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_directories_of_other_languages_are_read(tmp_path: Path, monkeypatch: py
     for name in ("add.go", "tests/add_test.go", ".git/hidden.go"):
         (tmp_path / name).write_text("package add\n\n" + function * 1000, "utf-8")
     header = "namespace one {\nclass Two;\n}\n"
-    (tmp_path / "two.h").write_text(header * 2000, "utf-8")
+    (tmp_path / "two.h").write_text(header * 4000, "utf-8")
     monkeypatch.setenv(environment.ROOTS, str(tmp_path))
     found = files_by_language(100_000, tmp_path / "tests", more=installed_files.named_roots())
     assert {path.name for path in found["go"]} == {"add.go", "add_test.go"}
@@ -174,7 +176,7 @@ def test_extraction_and_the_runner(
     assert "extraction of python" in shown
     assert "cocoindex: not measured" in shown
     assert "rust" in found["details"]["not measured"]
-    assert "not measured: less than 50 kB" in shown
+    assert "not measured: less than 500 kB" in shown
     assert file.name in shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import function, write_tree
 from pipeline.config import PROJECT_ROOT, Settings
-from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.bounded.cutter import Cutter, SourceFile
 from pipeline.corpus.bounded.limits import BeyondLimitsError
 from pipeline.corpus.bounded.pool import CutterPool
 from pipeline.corpus.cutting import CutFile
@@ -201,6 +202,54 @@ def test_a_parser_bomb(budget: TokenBudget) -> None:
         assert cut(cutter, A.encode()) == ["a"]
 
 
+# Several at once
+
+
+def test_files_that_are_asked_for_together_are_cut_as_each_alone(budget: TokenBudget) -> None:
+    from pipeline.corpus.cutting import cut_file
+
+    paths = sorted((PROJECT_ROOT / "pipeline" / "corpus").glob("*.py"))
+    files = [SourceFile(path.name, path.read_bytes(), PYTHON) for path in paths]
+    files.insert(3, SourceFile("nothing.py", b"", PYTHON))
+    with Cutter(Settings(), budget) as cutter:
+        assert cutter.cut_several([]) == []
+        assert cutter.cut_several(files) == [cut_file(*file, budget) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("limit", "source", "why"),
+    [
+        ({"parse_seconds": 0.3}, DEEP, r"took more than 0\.3 s of processor time"),
+        ({"parse_memory_mb": 50}, b"[(" * 450_000, "took more than 50 MB of memory to parse"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_one_of_several_beyond_the_limits_takes_no_other_along(
+    budget: TokenBudget, limit: dict[str, Any], source: bytes, why: str, first: bool
+) -> None:
+    good, bad = SourceFile("a.py", A.encode(), PYTHON), SourceFile("bad.py", source, PYTHON)
+    with Cutter(Settings(**limit), budget) as cutter:
+        if not first:
+            cut(cutter, A.encode())
+        before, beyond, after = cutter.cut_several([good, bad, good])
+        assert isinstance(before, CutFile)
+        assert [snippet.symbol for snippet in before.snippets] == ["a"]
+        assert after == before
+        assert isinstance(beyond, BeyondLimitsError)
+        assert re.search(why, str(beyond))
+        assert beyond.lasting
+
+
+def test_a_death_from_outside_loses_none_of_several(budget: TokenBudget) -> None:
+    files = [SourceFile(f"{n}.py", function(f"f{n}").encode(), PYTHON) for n in range(5)]
+    with Cutter(Settings(), budget) as cutter:
+        cut(cutter, A.encode())
+        process_of(cutter).kill()
+        found = cutter.cut_several(files)
+    names = [[snippet.symbol for snippet in each.snippets] for each in found if isinstance(each, CutFile)]
+    assert names == [[f"f{n}"] for n in range(5)]
+
+
 # Several side by side
 
 
@@ -245,10 +294,10 @@ def test_what_is_asked_ahead_keeps_its_order_and_is_bounded(budget: TokenBudget)
         return number
 
     with CutterPool(Settings(parse_processes=2), budget) as pool:
-        for position, number in enumerate(pool.ahead(map(ask, range(50)))):
+        for position, number in enumerate(pool.ahead(map(ask, range(100)))):
             assert number == position
-            assert len(asked) <= min(position + 9, 50)
-    assert asked == list(range(50))
+            assert len(asked) <= min(position + 33, 100)
+    assert asked == list(range(100))
 
 
 def test_leaving_a_pool_waits_for_nothing_that_has_not_begun(budget: TokenBudget) -> None:
@@ -310,7 +359,7 @@ def test_a_file_beyond_the_limits_keeps_its_snippets_and_is_not_tried_again(
         assert Filters(path_regex=glob_to_regex("a.*")).with_paths(connection).paths == ("a.py",)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Cutter, "cut", lambda *_: pytest.fail("it was tried again"))
+        patch.setattr(Cutter, "cut_several", lambda *_: pytest.fail("it was tried again"))
         again = extract("code", parse_seconds=0.3)
     assert (again.unchanged, again.problems, again.files_skipped) == (True, [said], report.files_skipped)
 

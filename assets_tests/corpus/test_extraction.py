@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from assets_tests.corpus.conftest import Extract
 from assets_tests.corpus.making import GitRepository, function, write_tree
 from pipeline.config import Settings
-from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.bounded.cutter import Cutter, SourceFile
 from pipeline.corpus.extraction import extract_repository
 from pipeline.corpus.report import ExtractionReport
 from pipeline.corpus.repositories import add_repository, get_repository, remove_repository
@@ -290,15 +290,15 @@ def test_a_run_killed_halfway_changes_nothing(
     first = extract("code", place.path)
     before = live(db, "id, path, content_hash")
     place.holds({"c.py": C, "d.py": function("d")})
-    real = Cutter.cut
+    real = Cutter.cut_several
 
-    def killed(cutter: Cutter, path: str, *rest: Any) -> Any:
-        if path == "d.py":
+    def killed(cutter: Cutter, files: Sequence[SourceFile]) -> Any:
+        if any(file.path == "d.py" for file in files):
             raise KeyboardInterrupt
-        return real(cutter, path, *rest)
+        return real(cutter, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Cutter, "cut", killed)
+        patch.setattr(Cutter, "cut_several", killed)
         with pytest.raises(KeyboardInterrupt):
             extract("code")
     assert live(db, "id, path, content_hash") == before
@@ -312,13 +312,13 @@ def test_a_repository_removed_while_it_is_read(
 ) -> None:
     place.holds({"a.py": A})
     add_repository(db, "code", str(place.path))
-    real = Cutter.cut
+    real = Cutter.cut_several
 
     def removing(*arguments: Any) -> Any:
         remove_repository(db, "code")
         return real(*arguments)
 
-    monkeypatch.setattr(Cutter, "cut", removing)
+    monkeypatch.setattr(Cutter, "cut_several", removing)
     with pytest.raises(HoneloopError, match="was removed while it was read"):
         extract("code")
     assert one(db, "SELECT count(*) FROM snippets") == 0

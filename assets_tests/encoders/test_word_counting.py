@@ -1,10 +1,10 @@
-"""Counting tokens by lines and words gives exactly the tokenizer's count."""
+"""Counting tokens by words gives exactly the tokenizer's count."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import strategies
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from assets_tests.encoders.conftest import MODEL
 from assets_tests.properties import few_or_many, holds
@@ -87,6 +87,28 @@ def test_forgetting_changes_no_count(
     monkeypatch.setattr(f"pipeline.encoders.word_counting.{limit}", 50)
     for text in functions[:50]:
         assert words.count([text]) == [real(whole, text)]
+
+
+@few_or_many(200, 5_000)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_words_of_another_vocabulary(lowercase: bool, examples: int) -> None:
+    """Tokens of several lengths that overlap, another prefix, and words that none begins."""
+    tokens = ["[UNK]", "a", "ab", "abc", "b", "B", "Ab", "@a", "@bc", "@c", "@B", "@ca", "cc", "_", "\u00e9"]
+    model = models.WordPiece(
+        {token: number for number, token in enumerate(tokens)},
+        unk_token="[UNK]",
+        continuing_subword_prefix="@",
+        max_input_chars_per_word=6,
+    )
+    other = Tokenizer(model)
+    other.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    other.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counter = word_counter(other)
+    assert counter is not None
+
+    @holds(examples, strategies.text("abcB _@\u00e9", max_size=20))
+    def check(text: str) -> None:
+        assert counter.count([text]) == [real(other, text)]
 
 
 def test_special_tokens_of_several_words_are_not_for_counting_by_lines() -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pipeline.corpus.definitions import Definition, unique_symbols
 from pipeline.corpus.documentation import says_enough
 from pipeline.corpus.languages import Language
+from pipeline.corpus.leading import trimmed
 from pipeline.corpus.parsing import ParsedFile, parse_file
 from pipeline.corpus.rendering import (
     Pieces,
@@ -183,7 +184,7 @@ def _snippet(parsed: ParsedFile, cut: _Cut, number: int, symbol: str, lines: _Li
     definition, pieces, source = cut.definition, cut.pieces, parsed.source
     piece_end = cut.begins[number] if number < len(cut.begins) else len(pieces.places)
     start, end = pieces.begins_at(cut.begins[number - 1]), pieces.begins_at(piece_end)
-    end = start + len(source[start:end].rstrip())
+    end = trimmed(source, start, end)
     first, last = lines.number(start), lines.number(end)
     line_start, line_end = source.rfind(b"\n", 0, start) + 1, source.find(b"\n", end)
     if line_end < 0:

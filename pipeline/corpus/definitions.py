@@ -78,9 +78,9 @@ class Definition:
     start_byte: int
     end_byte: int
     parent: Definition | None
-    children: list[Definition] = field(default_factory=list["Definition"])
+    children: list[Definition] = field(default_factory=list)
     docstring: tuple[int, int] | None = None
-    lead: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    lead: list[tuple[int, int]] = field(default_factory=list)
     indent: str = ""
     signature: str = ""
     documentation: str = ""

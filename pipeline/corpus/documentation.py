@@ -14,7 +14,8 @@ MIN_WORDS = 4
 
 _STRING = re.compile(r"""^(?:@\w+[ \t(]*)?(~[a-zA-Z]|[a-zA-Z]{0,2})(\"\"\"|'''|"|')(.*)\2\)?$""", re.DOTALL)
 _LINE_MARKER = re.compile(r"^(?://[/!]?<?|#+|--+|;+|%+)")
-_BLOCK = re.compile(r"^/\*[*!]?<?(.*?)\*+/$", re.DOTALL)
+_BLOCK_START = re.compile(r"/\*[*!]?<?")
+_BLOCK_MARGIN = re.compile(r"^[^\S\n]*\*+(?=\s|$|\w)", re.MULTILINE)
 _LUA_BLOCK = re.compile(r"^--\[(=*)\[-*(.*)\]\1\]-*$", re.DOTALL)
 _RUBY_BLOCK = re.compile(r"^=begin\b(.*?)^=end\b", re.DOTALL | re.MULTILINE)
 
@@ -34,13 +35,16 @@ _PRAGMA = re.compile(
     |(?:end)?region\b|auto-?generated|generated\sby|\w+:\s?(?:ignore|disable|enable|on|off)\b
     """
 )
+# Of lower case text.
 _LICENCE = re.compile(
     r"copyright\b|\(c\) \d{4}|spdx-|licen[cs]ed under|all rights reserved|permission is hereby|"
-    r"redistribution and use|this (?:file|software|program|source code) is|@licen[cs]e",
-    re.IGNORECASE,
+    r"redistribution and use|this (?:file|software|program|source code) is|@licen[cs]e"
 )
 # One of these is in each of those: to look for them takes a tenth of the time.
-_IN_LICENCES = ("copyright", "(c) ", "spdx-", "licen", "rights reserved", "hereby", "redistribution", "this ")
+_IN_LICENCES = (
+    *("copyright", "(c) ", "spdx-", "licen", "rights reserved", "hereby", "redistribution"),
+    *("this file", "this software", "this program", "this source"),
+)
 # Tags that say nothing, before a description.
 _EMPTY_TAG = re.compile(
     r"^[@\\](?:function|func|fn|method|class|constructor|name|member[oO]f|static|public|private|protected|"
@@ -70,6 +74,7 @@ _POINTER = re.compile(
 _NO_PROSE = re.compile(r"^(?:[\w.*]+\([^()]*\)(?:\s*[-=]>.*)?|[*_]+\w+[*_]+:?)$")
 _HEADING = re.compile(r"^#{1,6}\s")
 _RULE = re.compile(r"^[-=*#~_/]{3,}\s*|\s*[-=*#~_/]{3,}$")
+_OF_RULES = frozenset("-=*#~_/")
 # Two plain words in a row after `return` make a sentence of it.
 _CODE = re.compile(
     r"[;{}]\s*$|^[\])}]|^@\w+(?:\(|$)|^end$|^else:?$"
@@ -90,8 +95,9 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\*\*(\S[^*]*)\*\*"), r"\1"),
     (re.compile(r"(?<![\w\]])\[([^\[\]]+)\](?:\([^)]*\)|\[[^\]]*\])?"), r"\1"),
 )
-_MARKUP = re.compile(r"[`<{\[]|\*\*")
+_MARKUP = ("`", "<", "{", "[", "**")
 _WORD = re.compile(r"\w+|[^\w\s]")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _SENTENCE_END = re.compile(r"[.!?。！？](?=\s|$)")
 _CJK = re.compile(r"[぀-ヿ㐀-鿿가-힯]")
 
@@ -118,7 +124,7 @@ def comment_lead(comments: Sequence[str]) -> str:
 
 def _is_licence(text: str) -> bool:
     lower = text.lower()
-    return any(map(lower.__contains__, _IN_LICENCES)) and _LICENCE.search(text) is not None
+    return any(map(lower.__contains__, _IN_LICENCES)) and _LICENCE.search(lower) is not None
 
 
 def is_line_comment(comment: str) -> bool:
@@ -129,13 +135,23 @@ def is_line_comment(comment: str) -> bool:
 def _uncommented(comment: str) -> str:
     """The text of a comment without its markers."""
     comment = comment.strip()
-    for pattern in (_BLOCK, _LUA_BLOCK, _RUBY_BLOCK):
-        if match := pattern.match(comment):
-            lines = match.groups()[-1].splitlines()
-            return "\n".join(re.sub(r"^\s*\*+(?=\s|$|\w)", "", line) for line in lines)
+    if (inside := _inside_block(comment)) is not None:
+        return _BLOCK_MARGIN.sub("", "\n".join(inside.splitlines()))
     if string := _STRING.match(comment):
         return string.group(3)
     return "\n".join(_LINE_MARKER.sub("", line.strip()) for line in comment.splitlines())
+
+
+def _inside_block(comment: str) -> str | None:
+    """What stands between the markers of a block comment; None if it is none."""
+    if comment.startswith("/*"):
+        if len(comment) < 4 or not comment.endswith("*/"):
+            return None
+        stars_end = len(comment[2:-1].rstrip("*")) + 2
+        start = _BLOCK_START.match(comment, 0, stars_end)
+        return "" if start is None else comment[start.end() : stars_end]
+    match = _LUA_BLOCK.match(comment) or _RUBY_BLOCK.match(comment)
+    return match.groups()[-1] if match else None
 
 
 def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
@@ -144,7 +160,7 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
         text = summary.group(1)
     paragraph: list[str] = []
     for raw in text.splitlines():
-        line = _DESCRIPTION_TAG.sub("", raw.strip())
+        line = _untagged(raw.strip())
         if (of_comment and _PRAGMA.match(line)) or (not paragraph and _EMPTY_TAG.match(line)):
             continue
         if _HEADING.match(line):
@@ -156,8 +172,8 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
                 line = line.partition(">")[2]
             else:
                 break
-        line = _RULE.sub("", line)
-        if any(character.isalnum() for character in line):
+        line = _without_rules(line)
+        if _LETTER_OR_DIGIT.search(line):
             paragraph.append(line)
         elif len(paragraph) == 1 and _NO_PROSE.match(paragraph[0]):
             paragraph.clear()
@@ -168,8 +184,18 @@ def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
     return shortened(_plain(" ".join(paragraph)))
 
 
+def _untagged(line: str) -> str:
+    """A line without the tag that says that this is the description."""
+    return _DESCRIPTION_TAG.sub("", line) if line.startswith(("@", "\\")) else line
+
+
+def _without_rules(line: str) -> str:
+    """A stripped line without what is drawn at its ends. Few are tried, for the expression is slow."""
+    return _RULE.sub("", line) if line and not _OF_RULES.isdisjoint((line[0], line[-1])) else line
+
+
 def _plain(text: str) -> str:
-    if _MARKUP.search(text):
+    if any(map(text.__contains__, _MARKUP)):
         for pattern, replacement in _INLINE:
             text = pattern.sub(replacement, text)
     return " ".join(text.split())
@@ -177,6 +203,8 @@ def _plain(text: str) -> str:
 
 def shortened(text: str) -> str:
     """At most about `MAX_LEAD_TOKENS` tokens, a long word being several; whole sentences if there are any."""
+    if len(text) <= MAX_LEAD_TOKENS:
+        return text
     tokens = 0
     for match in _WORD.finditer(text):
         tokens += 1 + len(match.group()) // 8
@@ -192,10 +220,10 @@ def says_enough(lead: str) -> bool:
 
     One that only points elsewhere could not.
     """
-    if _POINTER.match(lead):
+    if not lead or _POINTER.match(lead):
         return False
-    words = sum(any(map(str.isalpha, word)) for word in lead.split())
-    return words + len(_CJK.findall(lead)) // 2 >= MIN_WORDS
+    words = sum(word.isalpha() or any(map(str.isalpha, word)) for word in lead.split())
+    return words >= MIN_WORDS or words + len(_CJK.findall(lead)) // 2 >= MIN_WORDS
 
 
 def shaped(raw: str, lead: str) -> str:

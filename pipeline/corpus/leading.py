@@ -23,7 +23,7 @@ class Leads:
         self._ranges = {*comments, *attributes}
         # A grammar may count the line break as part of a comment. A place that is both is a comment.
         places = {start: (start, end, False) for start, end in attributes}
-        places |= {start: (start, self._trimmed(start, end), True) for start, end in comments}
+        places |= {start: (start, trimmed(source, start, end), True) for start, end in comments}
         self._places = sorted(places.values())
         self._starts = [place[0] for place in self._places]
 
@@ -33,7 +33,8 @@ class Leads:
         A comment counts if it has its line to itself and no blank line follows it. What begins before `floor`
         does not count.
         """
-        source, chain = self._source, list[tuple[int, int, bool]]()
+        source = self._source
+        chain: list[tuple[int, int, bool]] = []
         index = bisect_left(self._starts, offset) - 1
         while index >= 0:
             start, end, is_comment = self._places[index]
@@ -61,8 +62,12 @@ class Leads:
 
     def alone_before(self, offset: int) -> bool:
         """Whether nothing but white space stands before `offset` on its line."""
-        line = self._source[self._source.rfind(b"\n", 0, offset) + 1 : offset]
-        return not line or line.isspace()
+        return self.line_start(offset) is not None
+
+    def line_start(self, offset: int) -> int | None:
+        """Where the line of `offset` begins; None if something but white space stands before it there."""
+        start = self._source.rfind(b"\n", 0, offset) + 1
+        return start if start == offset or self._source[start:offset].isspace() else None
 
     def documentation(self, chain: list[tuple[int, int, bool]]) -> tuple[list[tuple[int, int]], str]:
         """The comments of a chain that document what follows, and their lead; ([], "") if they do not.
@@ -82,5 +87,7 @@ class Leads:
                 return [(start, end) for start, end, _ in group], lead
         return [], ""
 
-    def _trimmed(self, start: int, end: int) -> int:
-        return start + len(self._source[start:end].rstrip())
+
+def trimmed(source: bytes, start: int, end: int) -> int:
+    """Where what stands from `start` to `end` ends without white space. Copied only if there is any."""
+    return start + len(source[start:end].rstrip()) if source[end - 1 : end].isspace() else end

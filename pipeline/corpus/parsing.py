@@ -11,7 +11,7 @@ import tree_sitter
 from pipeline.corpus.definitions import SUBSTANTIAL_LINES, Definition, Found, Role, nest, readable_name
 from pipeline.corpus.documentation import docstring_lead
 from pipeline.corpus.languages import Language
-from pipeline.corpus.leading import Leads
+from pipeline.corpus.leading import Leads, trimmed
 
 MAX_SIGNATURE_CHARS = 400
 # The time a query takes grows with the square of the tokens that are in no tree: 20,000 take half a second.
@@ -58,8 +58,14 @@ class ParsedFile:
 
 @cache
 def _query(language: Language) -> tree_sitter.Query:
-    """All that is looked for in a file: in one query, for walking the tree is most of what one costs."""
-    return tree_sitter.Query(language.load(), f"{language.query_text}\n(ERROR) @error (MISSING) @error")
+    """All that is looked for in every file: in one query, for walking the tree is most of what one costs."""
+    return tree_sitter.Query(language.load(), language.query_text)
+
+
+@cache
+def _error_query(language: Language) -> tree_sitter.Query:
+    """What could not be parsed. Apart, for few files have any, and what is missing is asked of every node."""
+    return tree_sitter.Query(language.load(), "(ERROR) @error (MISSING) @error")
 
 
 def utf8(source: bytes) -> bytes:
@@ -90,7 +96,6 @@ def parse_file(source: bytes, language: Language) -> ParsedFile:
     wrappers: dict[int, tree_sitter.Node] = {}
     blocks: dict[int, tree_sitter.Node] = {}
     clauses: set[int] = set()
-    errors = 0
     for pattern, captures in tree_sitter.QueryCursor(query).matches(root):
         if "block" in captures:
             block = captures["block"][0]
@@ -103,8 +108,6 @@ def parse_file(source: bytes, language: Language) -> ParsedFile:
             attributes.extend((node.start_byte, node.end_byte) for node in captures["attribute"])
         elif "wrapped" in captures:
             wrappers[captures["wrapped"][0].id] = captures["wrapper"][0]
-        elif "error" in captures:
-            errors += 1
         else:
             item = _found(captures, query, pattern, source)
             if item is not None and found.get(item.node.id, (pattern + 1,))[0] > pattern:
@@ -119,7 +122,9 @@ def parse_file(source: bytes, language: Language) -> ParsedFile:
     )
     for definition in definitions:
         _describe(definition, source, leads)
-    errors = max(errors, int(root.has_error))
+    errors = 0
+    if root.has_error:
+        errors = max(len(tree_sitter.QueryCursor(_error_query(language)).matches(root)), 1)
     by_place = sorted(blocks.values(), key=lambda node: (node.start_byte, -node.end_byte))
     return ParsedFile(source, definitions, leads, errors, by_place, clauses)
 
@@ -128,7 +133,7 @@ def _found(
     captures: dict[str, list[tree_sitter.Node]], query: tree_sitter.Query, pattern: int, source: bytes
 ) -> Found | None:
     """What one match found, or None if what should be its name is missing in the source."""
-    role_capture = next(name for name in captures if name in _ROLES)
+    (role_capture,) = _ROLES.keys() & captures.keys()
     node, role = captures[role_capture][0], _ROLES[role_capture]
     found = Found(node.start_byte, node.end_byte, role, node)
     if role == "docstring":
@@ -162,9 +167,7 @@ def _extent(node_id: int, wrappers: dict[int, tree_sitter.Node]) -> tuple[int, i
 
 def _describe(definition: Definition, source: bytes, leads: Leads) -> None:
     """Gives a definition its documentation, its signature and its full extent."""
-    definition.end_byte = definition.start_byte + len(
-        source[definition.start_byte : definition.end_byte].rstrip()
-    )
+    definition.end_byte = trimmed(source, definition.start_byte, definition.end_byte)
     chain = leads.before(definition.start_byte)
     attribute_starts = [start for start, _, is_comment in chain if not is_comment]
     if definition.docstring is not None:

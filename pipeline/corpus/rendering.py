@@ -53,7 +53,8 @@ def text_end(source: bytes, offset: int) -> int:
 
 def text_start(parsed: ParsedFile, offset: int) -> int:
     """`offset`, or the beginning of its line if only white space is between."""
-    return parsed.source.rfind(b"\n", 0, offset) + 1 if parsed.leads.alone_before(offset) else offset
+    start = parsed.leads.line_start(offset)
+    return offset if start is None else start
 
 
 def render_range(
@@ -63,7 +64,8 @@ def render_range(
 
     Of its documentation the lead stays, or if not `documented` nothing.
     """
-    source, kept = parsed.source, list[bytes]()
+    source = parsed.source
+    kept: list[bytes] = []
     lead = definition.documentation if documented else ""
     for span_start, span_end in definition.documentation_spans:
         if not start <= span_start < end:
@@ -172,7 +174,11 @@ def render_undocumented(parsed: ParsedFile, definition: Definition, pieces: Piec
     if definition.body is None or definition.open_byte is None:
         return text if "\n" in text else None
     body_end = min(pieces.begins_at(end), definition.end_byte)
-    body = render_range(parsed, definition, definition.open_byte, body_end, documented=False)
+    body = (
+        render_range(parsed, definition, definition.open_byte, body_end, documented=False)
+        if definition.docstring
+        else decoded(parsed.source[definition.open_byte : body_end])
+    )
     return None if is_empty_body(body) else text
 
 

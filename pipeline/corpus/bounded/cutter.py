@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Literal, NamedTuple, Self
 
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.bounded import frames
 from pipeline.corpus.bounded.limits import BeyondLimitsError
-from pipeline.corpus.bounded.messages import Begin, Reply, Task, Tokens
+from pipeline.corpus.bounded.messages import Answer, Begin, File, Reply, Task, Tokens
 from pipeline.corpus.changed_functions import Function
 from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.languages import Language
@@ -27,7 +28,17 @@ _PATIENCE = 5.0
 _LAST_WORDS = 2_000
 # Somebody's decision, or the system's in need of memory: it says nothing about the file.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# An exchange that came to no end.
+_BROKEN = (EOFError, OSError, frames.NonsenseError, frames.TooLongError)
 _OUT_OF_MEMORY = ("failed to allocate", "memory allocation of", "MemoryError")
+
+
+class SourceFile(NamedTuple):
+    """A file to be cut: where it lies in its repository, its bytes, and its language."""
+
+    path: str
+    source: bytes
+    language: Language
 
 
 class Cutter:
@@ -66,38 +77,75 @@ class Cutter:
 
     def cut(self, path: str, source: bytes, language: Language) -> CutFile:
         """The snippets of a file: see `cut_file`. Raises BeyondLimitsError."""
-        reply = self._ask(Task("cut", path, language.name, self._seconds), source)
-        assert reply.file is not None
-        return reply.file
+        answer = self._ask("cut", SourceFile(path, source, language))
+        assert answer.file is not None
+        return answer.file
+
+    def cut_several(self, files: Sequence[SourceFile]) -> list[CutFile | BeyondLimitsError]:
+        """The snippets of each file, or why there are none.
+
+        Short ones had better be asked for together: a message and its reply cost as much as cutting a
+        kilobyte. If the process does not survive them, nothing tells which was its end: each is asked for
+        alone then.
+        """
+        answers = self._ask_together(files) if len(files) > 1 else None
+        if answers is None:
+            return [self._cut_or_why_not(file) for file in files]
+        return [_outcome(answer) for answer in answers]
 
     def functions(self, source: bytes, language: Language) -> dict[str, Function]:
         """The functions of a file: see `functions_in`. Raises BeyondLimitsError."""
-        reply = self._ask(Task("functions", "", language.name, self._seconds), source)
-        assert reply.functions is not None
-        return reply.functions
+        answer = self._ask("functions", SourceFile("", source, language))
+        assert answer.functions is not None
+        return answer.functions
 
-    def _ask(self, task: Task, content: bytes) -> Reply:
+    def _cut_or_why_not(self, file: SourceFile) -> CutFile | BeyondLimitsError:
+        try:
+            return self.cut(*file)
+        except BeyondLimitsError as error:
+            return error
+
+    def _ask_together(self, files: Sequence[SourceFile]) -> list[Answer] | None:
+        """The answers; None if they have to be asked for one by one, of a new process."""
         process = self._process or self._start()
         try:
-            reply = self._exchange(process, task, content)
-        except (EOFError, OSError, frames.NonsenseError, frames.TooLongError):
+            answers = self._exchange(process, *self._task("cut", files)).answers
+        except _BROKEN:
+            self._death()
+        else:
+            if len(answers) == len(files):
+                self._answers += len(files)
+                return answers
+            self._end()
+        self._answers = 0
+        return None
+
+    def _task(self, task: Literal["cut", "functions"], files: Sequence[SourceFile]) -> tuple[Task, bytes]:
+        asked = [File(path, language.name, len(source)) for path, source, language in files]
+        return Task(task, self._seconds, asked), b"".join(source for _, source, _ in files)
+
+    def _ask(self, task: Literal["cut", "functions"], file: SourceFile) -> Answer:
+        process = self._process or self._start()
+        try:
+            (answer,) = self._exchange(process, *self._task(task, [file])).answers
+        except _BROKEN:
             why, lasting = self._death()
             if self._answers == 0:
                 raise BeyondLimitsError(why, lasting=lasting) from None
         else:
-            if reply.beyond is None:
+            if answer.beyond is None:
                 self._answers += 1
-                return reply
-            if reply.beyond != "memory":
+                return answer
+            if answer.beyond != "memory":
                 self._answers += 1
-                raise BeyondLimitsError(reply.beyond)
+                raise BeyondLimitsError(answer.beyond)
             alone = self._answers == 0
             self._end()
             if alone:
                 raise BeyondLimitsError(self._too_much_memory())
         # What came before it may have left too little memory, or a parser in disorder: once more, alone.
         self._answers = 0
-        return self._ask(task, content)
+        return self._ask(task, file)
 
     def _exchange(self, process: subprocess.Popen[bytes], said: Begin | Task, content: bytes) -> Reply:
         assert process.stdin is not None
@@ -129,7 +177,7 @@ class Cutter:
             self._exchange(
                 process, Begin(os.getpid(), self._megabytes * 1_000_000, _counted(self._tokens)), b""
             )
-        except (EOFError, OSError, frames.NonsenseError):
+        except _BROKEN:
             words = self._last_words()
             self._end()
             raise HoneloopError(
@@ -179,6 +227,13 @@ class Cutter:
             if stream is not None:
                 with suppress(OSError):  # what was not sent yet
                     stream.close()
+
+
+def _outcome(answer: Answer) -> CutFile | BeyondLimitsError:
+    if answer.beyond is not None:
+        return BeyondLimitsError(answer.beyond)
+    assert answer.file is not None
+    return answer.file
 
 
 def _counted(budget: TokenBudget | None) -> Tokens | None:

@@ -26,21 +26,34 @@ class Begin(Struct):
     tokens: Tokens | None
 
 
-class Task(Struct):
-    """What is asked about the file that comes with it, and how many seconds of processor time it may take."""
+class File(Struct):
+    """A file that comes with a task: its path, its language, and how many of the bytes are its own."""
 
-    task: Literal["cut", "functions"]
     path: str
     language: str
+    size: int
+
+
+class Task(Struct):
+    """What is asked about the files that come with it, and the seconds of processor time each may take."""
+
+    task: Literal["cut", "functions"]
     seconds: float
+    files: list[File]
 
 
-class Reply(Struct, omit_defaults=True):
-    """What was asked for, or why it is not there; nothing of both: ready.
-
-    `beyond` is "memory", or a sentence.
-    """
+class Answer(Struct, omit_defaults=True):
+    """What was asked for of one file, or why it is not there: `beyond` is "memory", or a sentence."""
 
     file: CutFile | None = None
     functions: dict[str, Function] | None = None
     beyond: str | None = None
+
+
+class Reply(Struct):
+    """An answer for each file of a task; none at all, where there were several: ask for each alone.
+
+    At the very beginning none means: ready.
+    """
+
+    answers: list[Answer]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import ceil
 from queue import LifoQueue
+from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pipeline.config import Settings
-from pipeline.corpus.bounded.cutter import Cutter
+from pipeline.corpus.bounded.cutter import Cutter, SourceFile
+from pipeline.corpus.bounded.limits import BeyondLimitsError
 from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.languages import Language
 from pipeline.corpus.tokens import TokenBudget
@@ -19,7 +22,9 @@ from pipeline.processors import usable_processors
 T = TypeVar("T")
 
 # Files on their way for each process: so many that none waits while another has a long one.
-_AHEAD = 4
+_AHEAD = 16
+# Bytes of short files that are cut for one message.
+_TOGETHER = 65_536
 
 
 class CutterPool:
@@ -39,6 +44,8 @@ class CutterPool:
         self._free = LifoQueue[Cutter]()  # the one that was used last is used first
         for cutter in reversed(self._cutters):
             self._free.put(cutter)
+        self._waiting = deque[tuple[SourceFile, Future[CutFile]]]()
+        self._taking = Lock()
         self._threads = ThreadPoolExecutor(self._count, "cutting")
 
     def __enter__(self) -> Self:
@@ -48,6 +55,8 @@ class CutterPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
+        for _, future in self._waiting:
+            future.cancel()
         for cutter in self._cutters:
             cutter.__exit__(kind, error, trace)
 
@@ -58,7 +67,10 @@ class CutterPool:
 
     def cut(self, path: str, source: bytes, language: Language) -> Future[CutFile]:
         """The snippets of a file, once they are there; see `Cutter.cut`."""
-        return self._threads.submit(self._cut, path, source, language)
+        future = Future[CutFile]()
+        self._waiting.append((SourceFile(path, source, language), future))
+        self._threads.submit(self._cut_some)
+        return future
 
     def ahead(self, asked: Iterable[T]) -> Iterator[T]:
         """The same, in the same order, asked for before their turn: so many that no process waits.
@@ -72,9 +84,38 @@ class CutterPool:
                 yield waiting.popleft()
         yield from waiting
 
-    def _cut(self, path: str, source: bytes, language: Language) -> CutFile:
+    def _cut_some(self) -> None:
+        """Cuts a share of what waits. It may be nothing: another thread has taken several at once."""
         cutter = self._free.get()
         try:
-            return cutter.cut(path, source, language)
+            if not (share := self._share()):
+                return
+            try:
+                outcomes = cutter.cut_several([file for file, _ in share])
+            except BaseException as error:  # whatever it is, those who wait have to hear of it
+                for _, future in share:
+                    future.set_exception(error)
+                return
+            for (_, future), outcome in zip(share, outcomes, strict=True):
+                if isinstance(outcome, BeyondLimitsError):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
         finally:
             self._free.put(cutter)
+
+    def _share(self) -> list[tuple[SourceFile, Future[CutFile]]]:
+        """The next file, and with it others that are short: no more than leaves as many for each process."""
+        share: list[tuple[SourceFile, Future[CutFile]]] = []
+        with self._taking:
+            most = ceil(len(self._waiting) / self._count)
+            size = 0
+            while self._waiting and len(share) < most:
+                file, future = self._waiting[0]
+                size += len(file.source)
+                if share and size > _TOGETHER:
+                    break
+                self._waiting.popleft()
+                if future.set_running_or_notify_cancel():
+                    share.append((file, future))
+        return share

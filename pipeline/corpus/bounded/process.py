@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.corpus.bounded import frames
-from pipeline.corpus.bounded.messages import Begin, Reply, Task, Tokens
+from pipeline.corpus.bounded.messages import Answer, Begin, File, Reply, Task, Tokens
 from pipeline.corpus.changed_functions import functions_in
 from pipeline.corpus.cutting import cut_file
 from pipeline.corpus.languages import get_language
@@ -37,13 +37,13 @@ class Work:
     def __init__(self, tokens: Tokens | None) -> None:
         self._tokens = None if tokens is None else _budget(tokens)
 
-    def done(self, task: Task, source: bytes) -> Reply:
+    def done(self, task: Task, file: File, source: bytes) -> Answer:
         """The snippets of a file, as `cut_file` gives them, or its functions, as `functions_in` does."""
-        language = get_language(task.language)
+        language = get_language(file.language)
         if task.task == "functions":
-            return Reply(functions=functions_in(source, language))
+            return Answer(functions=functions_in(source, language))
         assert self._tokens is not None
-        return Reply(file=cut_file(task.path, source, language, self._tokens))
+        return Answer(file=cut_file(file.path, source, language, self._tokens))
 
 
 def main() -> None:
@@ -54,29 +54,42 @@ def main() -> None:
     _end_with(begin.parent)
     work = Work(begin.tokens)
     _limit_memory(begin.memory_bytes)
-    frames.write(replies, Reply())
+    frames.write(replies, Reply([]))
     while True:
         try:
             task, content = frames.read(requests, Task)
         except EOFError:
             return
+        answers = _answers(work, task, content)
+        try:
+            frames.write(replies, Reply(answers))
+        except frames.TooLongError:
+            too_long = Answer(beyond=f"its snippets take more than {frames.MAX_BYTES:,} bytes")
+            frames.write(replies, Reply([too_long] if len(answers) == 1 else []))
+
+
+def _answers(work: Work, task: Task, content: bytes) -> list[Answer]:
+    """Of each file; none if one of several takes too much memory, which it may not do alone."""
+    answers: list[Answer] = []
+    begin = 0
+    for file in task.files:
         # By default SIGPROF ends a process, wherever it is.
         signal.setitimer(signal.ITIMER_PROF, task.seconds)
-        reply = _answer(work, task, content)
+        answers.append(_answer(work, task, file, content[begin : begin + file.size]))
         signal.setitimer(signal.ITIMER_PROF, 0)
-        try:
-            frames.write(replies, reply)
-        except frames.TooLongError:
-            frames.write(replies, Reply(beyond=f"its snippets take more than {frames.MAX_BYTES:,} bytes"))
+        begin += file.size
+        if answers[-1].beyond == "memory" and len(task.files) > 1:
+            return []
+    return answers
 
 
-def _answer(work: Work, task: Task, content: bytes) -> Reply:
+def _answer(work: Work, task: Task, file: File, source: bytes) -> Answer:
     try:
-        return work.done(task, content)
+        return work.done(task, file, source)
     except MemoryError:
-        return Reply(beyond="memory")
+        return Answer(beyond="memory")
     except Exception as error:  # whatever it is, it is this one file's
-        return Reply(beyond=f"could not be parsed ({error!r:.200})")
+        return Answer(beyond=f"could not be parsed ({error!r:.200})")
 
 
 def _budget(tokens: Tokens) -> TokenBudget:
