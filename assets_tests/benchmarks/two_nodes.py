@@ -25,7 +25,7 @@ from assets_tests.benchmarks.installed_code import real_code
 from assets_tests.benchmarks.provenance import provenance, show, write_figures
 from assets_tests.benchmarks.real_vectors import fresh_database
 from assets_tests.engines.clusters import real_cluster
-from assets_tests.engines.watched import KillsMidway, WatchedPool
+from assets_tests.engines.watched import KeptVectors, KillsMidway, WatchedPool
 from assets_tests.index.click_corpus import Function, add_functions
 from pipeline.config import Settings
 from pipeline.encoders.encoder import Encoder
@@ -33,9 +33,7 @@ from pipeline.encoders.loading import load_encoder
 from pipeline.engines import ray_engine
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
-from pipeline.index.tables import VectorTable
 from pipeline.progress import Progress, Silent
-from pipeline.store.connections import Connection
 from pipeline.terminal import TerminalProgress
 
 SEED = 17
@@ -83,30 +81,9 @@ Vectors = dict[bytes, NDArray[np.float32]]
 Way = tuple[Figures, Vectors]
 
 
-class Kept:
-    """Notes the vectors before they are stored, which makes half floats of them."""
-
-    def __init__(self) -> None:
-        self.vectors: dict[bytes, NDArray[np.float32]] = {}
-        self.twice = 0
-        self._copy = embeddings.copy_vectors
-
-    def __call__(
-        self,
-        connection: Connection,
-        table: VectorTable,
-        version: str,
-        hashes: Sequence[bytes],
-        vectors: NDArray[np.float32],
-    ) -> int:
-        self.twice += len(self.vectors.keys() & set(hashes))
-        self.vectors.update(zip(hashes, vectors, strict=True))
-        return self._copy(connection, table, version, hashes, vectors)
-
-
 def embedded(encoder: Encoder, functions: Sequence[Function], way: str, expected: Vectors | None) -> Way:
     """One way's figures, and its vectors; they are compared with `expected`, if there are any."""
-    kept = Kept()
+    kept = KeptVectors()
     with fresh_database() as (db, settings, _), patch.object(embeddings, "copy_vectors", kept):
         add_functions(db, functions)
 

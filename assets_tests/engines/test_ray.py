@@ -7,17 +7,16 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from assets_tests.engines.clusters import GivesBack, RealCluster, install, real_cluster
-from assets_tests.engines.watched import KillsMidway, WatchedPool
+from assets_tests.engines.watched import KeptVectors, KillsMidway, WatchedPool
 from assets_tests.index.click_corpus import add_functions, register, some_functions
 from pipeline.config import Settings
 from pipeline.corpus.extraction import extract_repository
@@ -31,9 +30,8 @@ from pipeline.engines.slots import Slot
 from pipeline.errors import BadInputError, HoneloopError, UnavailableError
 from pipeline.index import embeddings
 from pipeline.index.embeddings import embed_missing, load_vectors
-from pipeline.index.tables import VectorTable
 from pipeline.progress import Silent
-from pipeline.store.connections import Connection, Database
+from pipeline.store.connections import Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,21 +62,7 @@ def test_a_node_killed_while_it_embeds_costs_nothing(
     monkeypatch.setattr(WatchedPool, "made", [])
     register(db, minilm)
     add_functions(db, functions)
-    stored: dict[bytes, NDArray[np.float32]] = {}
-    copy_vectors = embeddings.copy_vectors
-
-    def kept(
-        connection: Connection,
-        table: VectorTable,
-        version: str,
-        hashes: Sequence[bytes],
-        vectors: NDArray[np.float32],
-    ) -> int:
-        new = copy_vectors(connection, table, version, hashes, vectors)
-        assert new == len(hashes), "something came twice"
-        stored.update(zip(hashes, vectors, strict=True))
-        return new
-
+    kept = KeptVectors()
     monkeypatch.setattr(embeddings, "copy_vectors", kept)
     progress = KillsMidway(killed)
     report = embed_missing(db, minilm, on(cluster, settings), progress)
@@ -95,11 +79,12 @@ def test_a_node_killed_while_it_embeds_costs_nothing(
     assert len(done) == len(pool.done)
     assert killed.id not in {done[number] for number in lost}
 
-    assert report.embedded == len(functions) == len(stored)
+    assert report.embedded == len(functions) == len(kept.vectors)
+    assert not kept.twice
     assert embed_missing(db, minilm, settings, Silent()).embedded == 0
     local = minilm.embed_documents([function.code for function in functions])
     for function, vector in zip(functions, local, strict=True):
-        assert np.abs(stored[function.content_hash] - vector).max() < 1e-5
+        assert np.abs(kept.vectors[function.content_hash] - vector).max() < 1e-5
     assert len(load_vectors(db, minilm.version)[0]) == len(functions)
 
 

@@ -1,14 +1,44 @@
-"""Which node of a cluster did what, and a node that is killed while it holds work."""
+"""Which node of a cluster did what, what was stored, and a node that is killed while it holds work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from assets_tests.engines.clusters import AddedNode
 from pipeline.engines.pool import Pool, Work
+from pipeline.index import embeddings
+from pipeline.index.tables import VectorTable
 from pipeline.progress import Advance, Silent
+from pipeline.store.connections import Connection
+
+
+class KeptVectors:
+    """Notes the vectors before they are stored, which makes half floats of them.
+
+    Put in the place of `pipeline.index.embeddings.copy_vectors`.
+    """
+
+    def __init__(self) -> None:
+        self.vectors: dict[bytes, NDArray[np.float32]] = {}  # by content hash
+        self.twice = 0  # texts that came once more
+        self._copy = embeddings.copy_vectors
+
+    def __call__(
+        self,
+        connection: Connection,
+        table: VectorTable,
+        version: str,
+        hashes: Sequence[bytes],
+        vectors: NDArray[np.float32],
+    ) -> int:
+        self.twice += len(self.vectors.keys() & set(hashes))
+        self.vectors.update(zip(hashes, vectors, strict=True))
+        return self._copy(connection, table, version, hashes, vectors)
 
 
 class WatchedPool(Pool[Work]):

@@ -7,7 +7,7 @@ people search with. Licences, commented-out code, instructions to tools and remi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 MAX_LEAD_TOKENS = 64
 MIN_WORDS = 4
@@ -107,7 +107,7 @@ def docstring_lead(text: str) -> str:
     string = _STRING.match(text.strip())
     if string is None or "b" in string.group(1).lower():
         return ""
-    lead = _lead(string.group(3).splitlines(), of_comment=False)
+    lead = _lead(string.group(3), of_comment=False)
     return "" if _is_licence(lead) else lead
 
 
@@ -119,7 +119,7 @@ def comment_lead(comments: Sequence[str]) -> str:
     if _is_licence(text):
         return ""
     # `///` and `/**` are for documentation only, so code in them is an example and not commented out.
-    return _lead(text.splitlines(), of_comment=not comments[0].startswith(("/**", "///", "//!")))
+    return _lead(text, of_comment=not comments[0].startswith(("/**", "///", "//!")))
 
 
 def _is_licence(text: str) -> bool:
@@ -154,8 +154,7 @@ def _inside_block(comment: str) -> str | None:
     return match.groups()[-1] if match else None
 
 
-def _lead(lines: Iterable[str], *, of_comment: bool) -> str:
-    text = "\n".join(lines)
+def _lead(text: str, *, of_comment: bool) -> str:
     if "<summary>" in text and (summary := _SUMMARY.search(text)):
         text = summary.group(1)
     paragraph: list[str] = []

@@ -20,6 +20,7 @@ from pipeline.corpus.tokens import TokenBudget
 from pipeline.processors import usable_processors
 
 T = TypeVar("T")
+Asked = tuple[SourceFile, Future[CutFile]]
 
 # Files on their way for each process: so many that none waits while another has a long one.
 _AHEAD = 16
@@ -44,8 +45,9 @@ class CutterPool:
         self._free = LifoQueue[Cutter]()  # the one that was used last is used first
         for cutter in reversed(self._cutters):
             self._free.put(cutter)
-        self._waiting = deque[tuple[SourceFile, Future[CutFile]]]()
-        self._taking = Lock()
+        self._waiting = deque[Asked]()
+        self._working = 0  # threads
+        self._lock = Lock()  # of the two
         self._threads = ThreadPoolExecutor(self._count, "cutting")
 
     def __enter__(self) -> Self:
@@ -54,9 +56,11 @@ class CutterPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for _, future in self._waiting:
-            future.cancel()
+        with self._lock:
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+        self._threads.shutdown()
         for cutter in self._cutters:
             cutter.__exit__(kind, error, trace)
 
@@ -68,8 +72,12 @@ class CutterPool:
     def cut(self, path: str, source: bytes, language: Language) -> Future[CutFile]:
         """The snippets of a file, once they are there; see `Cutter.cut`."""
         future = Future[CutFile]()
-        self._waiting.append((SourceFile(path, source, language), future))
-        self._threads.submit(self._cut_some)
+        with self._lock:
+            self._waiting.append((SourceFile(path, source, language), future))
+            idle = self._working < self._count
+            self._working += idle
+        if idle:
+            self._threads.submit(self._work)
         return future
 
     def ahead(self, asked: Iterable[T]) -> Iterator[T]:
@@ -84,30 +92,20 @@ class CutterPool:
                 yield waiting.popleft()
         yield from waiting
 
-    def _cut_some(self) -> None:
-        """Cuts a share of what waits. It may be nothing: another thread has taken several at once."""
+    def _work(self) -> None:
+        """What a thread does: it cuts until nothing waits."""
         cutter = self._free.get()
-        try:
-            if not (share := self._share()):
-                return
-            try:
-                outcomes = cutter.cut_several([file for file, _ in share])
-            except BaseException as error:  # whatever it is, those who wait have to hear of it
-                for _, future in share:
-                    future.set_exception(error)
-                return
-            for (_, future), outcome in zip(share, outcomes, strict=True):
-                if isinstance(outcome, BeyondLimitsError):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
-        finally:
-            self._free.put(cutter)
+        while share := self._share():
+            _cut(cutter, share)
+        self._free.put(cutter)
 
-    def _share(self) -> list[tuple[SourceFile, Future[CutFile]]]:
-        """The next file, and with it others that are short: no more than leaves as many for each process."""
-        share: list[tuple[SourceFile, Future[CutFile]]] = []
-        with self._taking:
+    def _share(self) -> list[Asked]:
+        """The next file, and with it others that are short: no more than leaves as many for each process.
+
+        With none, the thread that asks for it works no longer.
+        """
+        share: list[Asked] = []
+        with self._lock:
             most = ceil(len(self._waiting) / self._count)
             size = 0
             while self._waiting and len(share) < most:
@@ -118,4 +116,20 @@ class CutterPool:
                 self._waiting.popleft()
                 if future.set_running_or_notify_cancel():
                     share.append((file, future))
+            if not share:
+                self._working -= 1
         return share
+
+
+def _cut(cutter: Cutter, share: list[Asked]) -> None:
+    try:
+        outcomes = cutter.cut_several([file for file, _ in share])
+    except BaseException as error:  # whatever it is, those who wait have to hear of it
+        for _, future in share:
+            future.set_exception(error)
+        return
+    for (_, future), outcome in zip(share, outcomes, strict=True):
+        if isinstance(outcome, BeyondLimitsError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -10,18 +10,40 @@
 (export_statement
   value: (_) @wrapped) @wrapper
 
+; Only around what may be a definition: most declarations and assignments are none.
+
 (lexical_declaration
   .
-  (variable_declarator) @wrapped
+  (variable_declarator
+    value: [
+      (arrow_function)
+      (function_expression)
+      (generator_function)
+      (call_expression)
+      (class)
+    ]) @wrapped
   .) @wrapper
 
 (variable_declaration
   .
-  (variable_declarator) @wrapped
+  (variable_declarator
+    value: [
+      (arrow_function)
+      (function_expression)
+      (generator_function)
+      (call_expression)
+      (class)
+    ]) @wrapped
   .) @wrapper
 
 (expression_statement
-  (assignment_expression) @wrapped) @wrapper
+  (assignment_expression
+    right: [
+      (arrow_function)
+      (function_expression)
+      (generator_function)
+      (class)
+    ]) @wrapped) @wrapper
 
 ; Declarations
 

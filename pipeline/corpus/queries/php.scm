@@ -3,7 +3,11 @@
 (attribute_list) @attribute
 
 (expression_statement
-  (assignment_expression) @wrapped) @wrapper
+  (assignment_expression
+    right: [
+      (anonymous_function)
+      (arrow_function)
+    ]) @wrapped) @wrapper
 
 (namespace_definition
   name: (_) @name
