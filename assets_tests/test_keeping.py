@@ -152,6 +152,15 @@ print(told)
 """
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """What is started hears of a closed terminal, also where the tests themselves are run by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_up_ends_in_order_whatever_tells_it_to(number: signal.Signals):
     """Ctrl-C, who stops a service, and a terminal that is closed."""
