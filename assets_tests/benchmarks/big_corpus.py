@@ -32,9 +32,17 @@ CHUNK = 5000
 def real_embeddings(
     encoder: Encoder, code: list[Code], queries: int, cache: Path | None
 ) -> tuple[NDArray[np.float32], list[str], NDArray[np.float32]]:
-    """Vectors of the code; documentation of some of it as queries, and their vectors; kept in `cache`."""
+    """Vectors of the code; documentation of some of it as queries, and their vectors; kept in `cache`.
+
+    Raises:
+        ValueError: the cache is another benchmark's.
+    """
     if cache is not None and cache.exists():
         stored: Any = np.load(cache)
+        if not {"vectors", "texts", "queries"} <= set(stored.files):
+            raise ValueError(
+                f"{cache} holds vectors without queries, of another benchmark: name another file."
+            )
         if len(stored["vectors"]) >= len(code) and len(stored["texts"]) >= queries:
             return (
                 stored["vectors"][: len(code)],
