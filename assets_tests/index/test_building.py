@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from pipeline.index.building import build_index
 from pipeline.index.flipping import flip
 from pipeline.index.serving import index_counts, serving_index
 from pipeline.index.tables import VectorTable
-from pipeline.index.verifying import WIDER, coverage, documentation_queries, measure_recall
+from pipeline.index.verifying import broader, coverage, documentation_queries, measure_recall
 from pipeline.progress import Silent
 from pipeline.store import migrations
 from pipeline.store.connections import Database
@@ -233,9 +232,9 @@ def test_the_search_is_broadened_until_it_finds_enough(
     served = serving_index(db)
     assert 10 < served.ef_search < thin.hnsw_max_ef_search
     # Searched with the breadth tried before, it would have found less: no broader than it must be.
-    before, wider = 10, math.ceil(WIDER * 10)
+    before, wider = 10, broader(10)
     while wider < served.ef_search:
-        before, wider = wider, math.ceil(WIDER * wider)
+        before, wider = wider, broader(wider)
     assert wider == served.ef_search
     with db.connect() as connection:
         recall = measure_recall(connection, served.table, ef_search=before, sample=thin.recall_sample)

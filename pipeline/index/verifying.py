@@ -116,8 +116,13 @@ def measure_recall(
         recall = Recall(float(np.mean(shares)) if shares else 1.0, len(shares), ef_search)
         if recall.recall_at_10 >= target or ef_search >= broadest:
             return recall
-        ef_search = min(math.ceil(WIDER * ef_search), broadest)
+        ef_search = min(broader(ef_search), broadest)
         plan_hnsw(connection, ef_search)
+
+
+def broader(ef_search: int) -> int:
+    """The breadth that is tried after `ef_search`."""
+    return math.ceil(WIDER * ef_search)
 
 
 def plan_hnsw(connection: Connection, ef_search: int) -> None:

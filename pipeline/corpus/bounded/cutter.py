@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Literal, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.corpus.bounded import frames
 from pipeline.corpus.bounded.limits import BeyondLimitsError
-from pipeline.corpus.bounded.messages import Answer, Begin, File, Reply, Task, Tokens
+from pipeline.corpus.bounded.messages import Answer, Begin, File, Reply, Task, Tokens, What
 from pipeline.corpus.changed_functions import Function
 from pipeline.corpus.cutting import CutFile
 from pipeline.corpus.languages import Language
@@ -120,11 +120,11 @@ class Cutter:
         self._answers = 0
         return None
 
-    def _task(self, task: Literal["cut", "functions"], files: Sequence[SourceFile]) -> tuple[Task, bytes]:
+    def _task(self, task: What, files: Sequence[SourceFile]) -> tuple[Task, bytes]:
         asked = [File(path, language.name, len(source)) for path, source, language in files]
         return Task(task, self._seconds, asked), b"".join(source for _, source, _ in files)
 
-    def _ask(self, task: Literal["cut", "functions"], file: SourceFile) -> Answer:
+    def _ask(self, task: What, file: SourceFile) -> Answer:
         process = self._process or self._start()
         try:
             (answer,) = self._exchange(process, *self._task(task, [file])).answers

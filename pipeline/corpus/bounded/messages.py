@@ -9,6 +9,8 @@ from msgspec import Struct
 from pipeline.corpus.changed_functions import Function
 from pipeline.corpus.cutting import CutFile
 
+What = Literal["cut", "functions"]
+
 
 class Tokens(Struct):
     """How tokens are counted: see `TokenBudget`."""
@@ -37,7 +39,7 @@ class File(Struct):
 class Task(Struct):
     """What is asked about the files that come with it, and the seconds of processor time each may take."""
 
-    task: Literal["cut", "functions"]
+    task: What
     seconds: float
     files: list[File]
 

@@ -22,7 +22,8 @@ from pipeline.processors import usable_processors
 T = TypeVar("T")
 Asked = tuple[SourceFile, Future[CutFile]]
 
-# Files on their way for each process: so many that none waits while another has a long one.
+# Files on their way for each process: so many that none waits while another has a long one, and that short
+# ones can share a message.
 _AHEAD = 16
 # Bytes of short files that are cut for one message.
 _TOGETHER = 65_536
