@@ -1,4 +1,4 @@
-"""The weights of rejected models: which go, which stay whatever their age, and what says that they went."""
+"""The weights of models that did not pass: which go, which stay at any age, and what says that they went."""
 
 from __future__ import annotations
 
@@ -103,6 +103,23 @@ def test_what_is_not_rejected_stays(made: Registry, state: State) -> None:
     made.add("3")
     assert made.give_up() == []
     assert Path(made.record(other).location).is_dir()
+
+
+def test_those_that_the_gate_knew_too_little_of_go_with_the_rejected(made: Registry) -> None:
+    undecided, unjudged, rejected, newest = (
+        made.add("1", "candidate"),
+        made.add("2", "candidate"),
+        made.add("3"),
+        made.add("4", "candidate"),
+    )
+    with made.db.connect() as connection:
+        for version in (undecided, newest):
+            verdict = {"verdict": {"decision": "not enough evidence"}}
+            registry.store_metrics(connection, version, verdict)
+    assert made.give_up() == [undecided, rejected]
+    assert given_up_at(made.record(undecided)) is not None
+    assert Path(made.record(unjudged).location).is_dir()
+    assert Path(made.record(newest).location).is_dir()
 
 
 def test_what_others_came_of_or_people_decided_about_stays(made: Registry, tmp_path: Path) -> None:

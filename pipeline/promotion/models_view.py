@@ -74,7 +74,7 @@ def given_up_lines(records: Sequence[ModelRecord]) -> Iterator[Text]:
         given_up = given_up_at(record)
         if given_up is not None:
             yield Text(
-                f"{record.version[:12]} weights given up on {given_up[:10]}, as it was rejected; training "
+                f"{record.version[:12]} weights given up on {given_up[:10]}, as it did not pass; training "
                 "from the same data, settings and base makes them again."
             )
 

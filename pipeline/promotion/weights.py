@@ -1,7 +1,8 @@
-"""The weights of rejected models: which are kept, and how the others are given up.
+"""The weights of models that did not pass the gate: which are kept, and how the others are given up.
 
-Every night may bring a candidate that the gate rejects, and nobody reads its files any more, 90 MB of the
-smallest encoder. Its row in the registry stays, with lineage, metrics and verdicts.
+Every night may bring a candidate that the gate rejects or has not enough evidence about, and after the next
+ones nobody reads its files any more, 90 MB of the smallest encoder. Its row in the registry stays, with
+lineage, metrics and verdicts.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from pipeline.store.locks import locked_if_free, shared
 _NOTED = "weights_given_up"
 # As short as `registry.resolve` takes the beginning of a version.
 _LEAST_PREFIX = 6
-# Rejected models, but for the newest ones and for those that people or other models rely on: they served, or
-# a person decided something about them; an index or the interleaved searches need them; another model was
+# A candidate that the gate has not judged yet may still pass.
+_DID_NOT_PASS = """
+    base_version IS NOT NULL AND (state = 'rejected'
+        OR state = 'candidate' AND metrics -> 'verdict' ->> 'decision' = 'not enough evidence')
+"""
+# What did not pass, but for the newest ones and those that people or other models rely on: they served, or a
+# person decided something about them; an index or the interleaved searches need them; another model was
 # trained from them, or has them as a member.
-_UNNEEDED = """
-    m.state = 'rejected' AND m.base_version IS NOT NULL AND m.version <> ALL(%(spared)s)
-    AND m.version NOT IN (SELECT version FROM model_versions
-        WHERE state = 'rejected' AND base_version IS NOT NULL
-        ORDER BY created_at DESC, version LIMIT %(keep)s)
+_UNNEEDED = f"""
+    m.version IN (SELECT version FROM model_versions WHERE {_DID_NOT_PASS}
+        ORDER BY created_at DESC, version OFFSET %(keep)s)
+    AND m.version <> ALL(%(spared)s)
     AND NOT EXISTS (SELECT FROM model_events e WHERE e.version = m.version
         AND (e.to_state = 'serving' OR e.actor <> ALL(%(rules)s)))
     AND NOT EXISTS (SELECT FROM index_versions i WHERE i.model_version = m.version
@@ -47,7 +52,7 @@ def weights_in_use(db: Database, version: str) -> AbstractContextManager[None]:
 
 def given_up_at(record: ModelRecord) -> str | None:
     """When its weights were given up, in ISO 8601; None while they are there, as when it is trained again."""
-    noted = record.metrics.get(_NOTED) if record.state == "rejected" else None
+    noted = record.metrics.get(_NOTED) if record.state in ("rejected", "candidate") else None
     return None if noted is None or Path(record.location).exists() else str(noted)
 
 
@@ -60,7 +65,7 @@ def require_weights(record: ModelRecord) -> None:
     given_up = given_up_at(record)
     if given_up is not None:
         raise HoneloopError(
-            f"The weights of {record.name} ({record.version[:12]}), which was rejected, were given up on "
+            f"The weights of {record.name} ({record.version[:12]}), which did not pass, were given up on "
             f"{given_up[:10]} to save space; its lineage, metrics and verdicts are kept.",
             hint="Training makes them again from the same data, settings and base; what is there today may "
             "give others. HONELOOP_KEEP_REJECTED_CHECKPOINTS says of how many they are kept.",
@@ -68,7 +73,7 @@ def require_weights(record: ModelRecord) -> None:
 
 
 def give_up_weights(db: Database, settings: Settings, spared: Collection[str] = ()) -> list[ModelRecord]:
-    """Deletes the checkpoints of rejected models but the newest ones and those that are needed.
+    """Deletes the checkpoints of models that did not pass the gate but the newest and those that are needed.
 
     Kept are those that served, that a person decided about or the settings name, that others were trained
     from and that are in use now; and all that do not lie where checkpoints are written.

@@ -24,8 +24,9 @@ class GateSettings(BaseSettings):
     keep_rejected_checkpoints: int = Field(
         default=5,
         ge=1,
-        description="Rejected models whose weights are kept, the newest. Of older ones the record stays, and "
-        "the weights only if they served, somebody promoted them or another model was trained from them.",
+        description="Models whose weights are kept though the gate rejected them or had not enough evidence, "
+        "the newest. Of older ones the record stays, and the weights only if they served, somebody promoted "
+        "them or another model was trained from them.",
     )
     gate_metric: str = Field(default="ndcg@10", description="The primary metric: what a gain is measured in.")
     gate_min_queries: int = Field(default=50, ge=1, description="Fewer test queries: not enough evidence.")

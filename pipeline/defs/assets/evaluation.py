@@ -66,7 +66,7 @@ def model_evaluation(
             found[model.version] = evaluate_model(db, encoder, test_set, settings, progress)
         give_up_old_sets(db, settings.keep_test_sets)
         for gone in give_up_weights(db, settings, spared=found):
-            progress.note(f"Gave up the weights of {gone.name}, which was rejected; its record stays.")
+            progress.note(f"Gave up the weights of {gone.name}, which did not pass; its record stays.")
         comparison = compare(found[candidate.version], found[serving.version], settings)
         comparison = with_places(comparison, places_of(db, hashes_in(comparison)))
         named = {
