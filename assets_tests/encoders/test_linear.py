@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.linear import PackedLinear, TrainableLinear, pack_linears, quicken_training, usable
+from pipeline.encoders.loading import load_encoder
 from pipeline.encoders.torch_backend import TorchBackend
 
 SHAPES = [(1, 24), (7, 24), (2, 5, 24)]
@@ -106,15 +108,40 @@ def test_only_exact_gelu_is_taken_into_the_layer_before_it() -> None:
             torch.testing.assert_close(block(inputs), expected, rtol=0, atol=1e-5)
 
 
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with AVX-512, whatever this one has: oneDNN computes on both."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
+@pytest.mark.usefixtures("wide")
 def test_other_number_formats_are_not_touched() -> None:
     assert usable(nn.Linear(4, 4))
     assert not usable(nn.Linear(4, 4).bfloat16())
     assert not usable(nn.Linear(4, 4).double())
 
 
-def test_the_model_of_an_encoder_on_the_cpu_is_packed(minilm: Encoder) -> None:
-    backend = minilm._members[0].backend
-    assert isinstance(backend, TorchBackend)
-    modules = list(backend._model.modules())
+@pytest.mark.usefixtures("wide")
+def test_the_model_of_an_encoder_on_the_cpu_is_packed() -> None:
+    modules = _modules(load_encoder("minilm", device="cpu"))
     assert not any(type(module) is nn.Linear for module in modules)
     assert sum(isinstance(module, PackedLinear) for module in modules) == 6 * 6
+
+
+def test_where_mkl_is_faster_it_computes_and_the_vectors_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = ["def add(a, b): return a + b", "reads a file", ""]
+    vectors: list[np.ndarray] = []
+    for capability in ("AVX512", "AVX2"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
+        encoder = load_encoder("minilm", device="cpu")
+        vectors.append(encoder.embed_documents(texts))
+    assert not any(isinstance(module, PackedLinear) for module in _modules(encoder))
+    np.testing.assert_allclose(vectors[0], vectors[1], rtol=0, atol=1e-5)
+
+
+def _modules(encoder: Encoder) -> list[nn.Module]:
+    backend = encoder._members[0].backend
+    assert isinstance(backend, TorchBackend)
+    return list(backend._model.modules())

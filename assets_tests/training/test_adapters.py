@@ -33,7 +33,11 @@ from pipeline.training.losses import embed_batch, ranking_loss
 from pipeline.training.pairs import Pair, TrainingSet
 
 
-def test_merged_vectors_equal_those_of_the_adapters_beside_the_weights(minilm: Encoder) -> None:
+def test_merged_vectors_equal_those_of_the_adapters_beside_the_weights(
+    minilm: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where oneDNN computes; it does on other processors, too.
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     texts = ["read a file", "def read(path):\n    return open(path).read()"]
     model = minilm.sentence_transformer()
     names = list(model.state_dict())
