@@ -40,6 +40,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # which library computes depends on them
         "torch_threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "platform": platform.platform(),
