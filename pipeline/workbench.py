@@ -64,7 +64,7 @@ class Workbench:
 
     def recall_queries(self, model: ModelRecord) -> NDArray[np.float32]:
         """What the recall of an index of `model` is measured with; see `documentation_queries`."""
-        from pipeline.index.verifying import documentation_queries
+        from pipeline.index.recall_queries import documentation_queries
 
         return documentation_queries(self.db, self.encoder(model), self.settings.recall_sample)
 

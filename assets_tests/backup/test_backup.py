@@ -35,7 +35,7 @@ from pipeline.store.connections import Database, open_database
 from pipeline.store.migrations import applied_in
 
 # What is not kept, or not as it was.
-MADE_AGAIN = {"embedding_tables", "word_documents", "word_corpus"}
+MADE_AGAIN = {"embedding_tables", "recall_queries", "word_documents", "word_corpus"}
 NOT_AS_IT_WAS = {"repositories", "files", "index_versions", "model_versions"}
 
 

@@ -26,9 +26,10 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.errors import HoneloopError
 from pipeline.index.building import build_index
 from pipeline.index.flipping import flip
+from pipeline.index.recall_queries import documentation_queries
 from pipeline.index.serving import index_counts, serving_index
 from pipeline.index.tables import VectorTable
-from pipeline.index.verifying import broader, coverage, documentation_queries, measure_recall
+from pipeline.index.verifying import broader, coverage, measure_recall
 from pipeline.progress import Silent
 from pipeline.store import migrations
 from pipeline.store.connections import Database

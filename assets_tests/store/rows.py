@@ -258,6 +258,10 @@ def _expired_names(c: Connection) -> None:
     c.execute("INSERT INTO expired_names VALUES ('ann', 'expired-0123456789abcdef')")
 
 
+def _recall_queries(c: Connection) -> None:
+    c.execute("INSERT INTO recall_queries VALUES (%s, sha256('read lines'), '\\x0000803f')", [BASE])
+
+
 FILL: dict[str, Callable[[Connection], None]] = {
     "0001.corpus": _code,
     "0002.models-and-indexes": _models,
@@ -273,6 +277,7 @@ FILL: dict[str, Callable[[Connection], None]] = {
     "0014.ranked-as-searches": _ranked,
     "0015.frozen-words": _frozen_words,
     "0016.expired-names": _expired_names,
+    "0017.recall-queries": _recall_queries,
 }
 
 

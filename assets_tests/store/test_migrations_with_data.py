@@ -26,6 +26,7 @@ NAMES = list(FILL)
 MADE_AGAIN = {
     "0006.words": {"content_words", "word_documents", "word_corpus", "ranking_weights"},
     "0008.training-data": {"commit_histories", "commits", "commit_functions"},
+    "0017.recall-queries": {"recall_queries"},
 }
 REFUSED = {
     "0001.corpus": "refusing to drop 2 registered repositories",

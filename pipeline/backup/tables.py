@@ -19,7 +19,7 @@ from pipeline.store.connections import Connection
 from pipeline.store.migrations import tables_in
 
 # Made again by `honeloop index`, or by a trigger as contents come in. (Tables of vectors no migration makes.)
-MADE_AGAIN = ("embedding_tables", "content_words", "word_documents", "word_corpus")
+MADE_AGAIN = ("embedding_tables", "recall_queries", "content_words", "word_documents", "word_corpus")
 
 # A repository was not read in the new home, a file of it is not known by its bytes there, and no index is.
 _VALUES: dict[tuple[str, str], LiteralString] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,7 @@ from psycopg import sql
 from pipeline.errors import HoneloopError
 from pipeline.index.exact import RecallQuery, nearest_distances
 from pipeline.index.tables import LIVE_CONTENTS, VectorTable
-from pipeline.store.connections import Connection, Database
-
-if TYPE_CHECKING:
-    from pipeline.encoders.encoder import Encoder
+from pipeline.store.connections import Connection
 
 NEIGHBOURS = 10
 # Distances come from half floats; equal texts that were cut at the token limit have equal vectors.
@@ -184,27 +181,6 @@ def _print_of(texts: str) -> sql.Composed:
     return sql.SQL("('x' || encode(substr({}.content_hash, 1, 8), 'hex'))::bit(64)::bigint").format(
         sql.Identifier(texts)
     )
-
-
-def documentation_queries(db: Database, encoder: Encoder, sample: int) -> NDArray[np.float32]:
-    """Query vectors as people's searches make them, to measure recall with: documentation of live snippets.
-
-    A query lies farther from the code than code lies from code, so recall on these is what searchers get.
-
-    Returns:
-        Shape (at most `sample`, dims); no row if nothing live is documented.
-    """
-    with db.connect() as connection:
-        rows = connection.execute(
-            sql.SQL(
-                "SELECT c.documentation FROM contents c WHERE c.documentation IS NOT NULL"
-                " AND c.content_hash IN ({}) ORDER BY c.content_hash LIMIT %s"
-            ).format(LIVE_CONTENTS),
-            [sample],
-        ).fetchall()
-    if not rows:
-        return np.empty((0, encoder.dims), dtype=np.float32)
-    return encoder.embed_queries([documentation for (documentation,) in rows])
 
 
 def _sampled(connection: Connection, table: VectorTable, sample: int) -> list[RecallQuery]:

@@ -1,0 +1,2 @@
+-- They are made again.
+DROP TABLE recall_queries;
