@@ -10,7 +10,7 @@ import sqlalchemy.exc
 
 from pipeline.errors import DatabaseAwayError, HoneloopError, UnavailableError
 from pipeline.store.connections import Database
-from pipeline.store.failures import explained
+from pipeline.store.failures import explained, unreachable
 from pipeline.store.locks import is_held, locked_if_free, shared
 
 
@@ -23,6 +23,22 @@ def test_a_connection_that_is_ended_is_unavailable(db: Database) -> None:
         other.execute("SELECT pg_terminate_backend(%s)", [victim.info.backend_pid])
         victim.execute("SELECT 1")
     assert "do the same once more" in gone.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "could not write init file: No space left on device",
+            "disk that holds the database is full: .*FATAL",
+        ),
+        ("could not resize shared memory segment: No space left on device", "cannot be reached"),
+        ("the database system is starting up", "cannot be reached"),
+    ],
+)
+def test_where_a_full_disk_lets_nobody_in_it_is_named(said: str, shown: str) -> None:
+    with pytest.raises(DatabaseAwayError, match=shown):
+        raise unreachable(psycopg.OperationalError(f"connection failed: FATAL:  {said}"))
 
 
 def test_the_same_through_sqlalchemy() -> None:

@@ -16,10 +16,21 @@ _AWAY = ("08", "57P01", "57P02", "57P03")
 _WITHOUT_ANSWER = ("OperationalError", "InterfaceError")
 _DISK_FULL = "53100"
 _NO_ROOM = "No space left on device"
+# Shared memory that is too small is said to be a full disk, too.
+_ELSEWHERE = "shared memory"
+_MAKE_ROOM = (
+    "Make room there (the embedded database lies under HONELOOP_HOME/postgres), and do it again; what was"
+    " stored is kept."
+)
 
 
 def unreachable(error: BaseException) -> DatabaseAwayError:
-    """The error to raise where a connection could not be opened."""
+    """The error to raise where a connection could not be opened.
+
+    On a full disk the server may let nobody in: who comes first after its catalogs changed writes a file.
+    """
+    if _NO_ROOM in str(error) and _ELSEWHERE not in str(error):
+        return DatabaseAwayError(_full(error), hint=_MAKE_ROOM)
     return DatabaseAwayError(
         f"The database cannot be reached: {str(error).strip()}.",
         hint="Check HONELOOP_DATABASE_URL and that the server runs; unset it for the embedded one.",
@@ -37,13 +48,8 @@ def explained(error: BaseException) -> HoneloopError | None:
         return None
     state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     said = _first_line(cause)
-    # Shared memory that is too small is said to be a full disk, too.
-    if (state == _DISK_FULL or _NO_ROOM in str(cause)) and "shared memory" not in str(cause):
-        return HoneloopError(
-            f"The disk that holds the database is full: {said}.",
-            hint="Make room there (the embedded database lies under HONELOOP_HOME/postgres), and do it again;"
-            " what was stored is kept.",
-        )
+    if (state == _DISK_FULL or _NO_ROOM in str(cause)) and _ELSEWHERE not in str(cause):
+        return HoneloopError(_full(cause), hint=_MAKE_ROOM)
     silent = state is None and any(each.__name__ in _WITHOUT_ANSWER for each in type(cause).__mro__)
     if silent or (state is not None and state.startswith(_AWAY)):
         return DatabaseAwayError(
@@ -52,6 +58,10 @@ def explained(error: BaseException) -> HoneloopError | None:
             " whether it does.",
         )
     return None
+
+
+def _full(error: BaseException) -> str:
+    return f"The disk that holds the database is full: {_first_line(error)}."
 
 
 def _of_the_driver(error: BaseException | None) -> BaseException | None:
