@@ -200,6 +200,8 @@ def test_while_vectors_are_loaded_and_an_index_is_built(
         assert {count.state for count in index_counts(db)} <= {"serving", "failed", "building"}
 
     filler.unlink()
+    after = search(db, minilm, "open a file", record=False)
+    assert [each.snippet_id for each in after.results] == [each.snippet_id for each in before.results]
     with db.connect() as connection:
         assert copy_vectors(connection, table, minilm.version, hashes, vectors[200:]) == len(hashes)
     report = build_index(db, minilm.version, anew, Silent())

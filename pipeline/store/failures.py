@@ -29,7 +29,7 @@ def unreachable(error: BaseException) -> DatabaseAwayError:
 
     On a full disk the server may let nobody in: who comes first after its catalogs changed writes a file.
     """
-    if _NO_ROOM in str(error) and _ELSEWHERE not in str(error):
+    if _is_full(error):
         return DatabaseAwayError(_full(error), hint=_MAKE_ROOM)
     return DatabaseAwayError(
         f"The database cannot be reached: {str(error).strip()}.",
@@ -48,7 +48,7 @@ def explained(error: BaseException) -> HoneloopError | None:
         return None
     state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     said = _first_line(cause)
-    if (state == _DISK_FULL or _NO_ROOM in str(cause)) and _ELSEWHERE not in str(cause):
+    if _is_full(cause, state):
         return HoneloopError(_full(cause), hint=_MAKE_ROOM)
     silent = state is None and any(each.__name__ in _WITHOUT_ANSWER for each in type(cause).__mro__)
     if silent or (state is not None and state.startswith(_AWAY)):
@@ -58,6 +58,11 @@ def explained(error: BaseException) -> HoneloopError | None:
             " whether it does.",
         )
     return None
+
+
+def _is_full(error: BaseException, state: str | None = None) -> bool:
+    said = str(error)
+    return (state == _DISK_FULL or _NO_ROOM in said) and _ELSEWHERE not in said
 
 
 def _full(error: BaseException) -> str:
