@@ -452,9 +452,16 @@ def test_vectors_of_old_candidates_do_not_pile_up(
                 "UPDATE model_versions SET state = 'rejected', base_version = %s WHERE version = %s",
                 [minilm.version, encoder.version],
             )
+    everyone = [minilm, *nights]
+    with db.connect() as connection:
+        for encoder in everyone:
+            connection.execute("INSERT INTO recall_queries VALUES (%s, 'query', 'vector')", [encoder.version])
     build(db, minilm, settings.model_copy(update={"keep_retired_indexes": 2}))
-    kept = [table_exists(db, f"vectors_{encoder.version[:16]}") for encoder in [minilm, *nights]]
+    kept = [table_exists(db, f"vectors_{encoder.version[:16]}") for encoder in everyone]
     assert kept == [True, False, False, True, True]
+    with db.connect() as connection:
+        rows = connection.execute("SELECT model_version FROM recall_queries").fetchall()
+    assert [(encoder.version,) in rows for encoder in everyone] == kept
 
 
 def test_the_way_back_takes_the_tables_of_vectors_along(

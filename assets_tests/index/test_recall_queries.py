@@ -76,26 +76,5 @@ def test_only_what_is_new_or_damaged_is_embedded(
     assert stored(db) == len(documentation(db))  # those that are asked no longer are gone
 
 
-@pytest.mark.parametrize(("state", "kept"), [("retired", 1), ("dropped", 0)])
-def test_those_of_models_without_an_index_go(
-    db: Database, minilm: Encoder, functions: tuple[Function, ...], state: str, kept: int
-) -> None:
-    other = "0" * 64
-    with db.connect() as connection:
-        connection.execute(
-            "INSERT INTO model_versions (version, name, spec, dims, location, state)"
-            " VALUES (%s, 'other', '{}', 3, 'other', 'retired')",
-            [other],
-        )
-        connection.execute(
-            "INSERT INTO index_versions (model_version, table_name, state, dims) VALUES (%s, %s, %s, 3)",
-            [other, None if state == "dropped" else "index_1", state],
-        )
-        connection.execute("INSERT INTO recall_queries VALUES (%s, 'one', 'vector')", [other])
-    add_functions(db, functions)
-    documentation_queries(db, minilm, SAMPLE)
-    assert stored(db) == SAMPLE + kept
-
-
 def test_where_nothing_is_documented_there_are_none(db: Database, minilm: Encoder) -> None:
     assert documentation_queries(db, unloaded(minilm), SAMPLE).shape == (0, minilm.dims)

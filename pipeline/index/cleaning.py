@@ -135,3 +135,4 @@ def _drop_embeddings(db: Database, unneeded: dict[str, str | int]) -> None:
         ).fetchone()
         if row is not None:
             drop_table(connection, row[0])
+            connection.execute("DELETE FROM recall_queries WHERE model_version = %(version)s", unneeded)

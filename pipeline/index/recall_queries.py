@@ -19,12 +19,8 @@ from pipeline.store.connections import Connection, Database
 if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
-# Of this model those that are no longer asked, and all of models that have no index.
-_PASSED = """
-DELETE FROM recall_queries WHERE (model_version = %(version)s AND query_hash <> ALL(%(asked)s))
-    OR (model_version <> %(version)s AND model_version NOT IN (SELECT model_version FROM index_versions
-        WHERE state IN ('building', 'ready', 'serving', 'retired')))
-"""
+# Of this model; those of models that nobody needs any more go with their embeddings, see `cleaning`.
+_PASSED = "DELETE FROM recall_queries WHERE model_version = %s AND query_hash <> ALL(%s)"
 
 
 def documentation_queries(db: Database, encoder: Encoder, sample: int) -> NDArray[np.float32]:
@@ -76,7 +72,7 @@ def _kept(connection: Connection, encoder: Encoder, hashes: list[bytes]) -> dict
 
 
 def _keep(connection: Connection, version: str, made: dict[bytes, bytes], asked: list[bytes]) -> None:
-    connection.execute(_PASSED, {"version": version, "asked": asked})
+    connection.execute(_PASSED, [version, asked])
     connection.execute(
         "INSERT INTO recall_queries (model_version, query_hash, vector)"
         " SELECT %s, * FROM unnest(%s::bytea[], %s::bytea[])"
