@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.encoders.encoder import Encoder
-from pipeline.encoders.linear import PackedLinear, TrainableLinear, pack_linears, quicken_training, usable
+from pipeline.encoders.linear import PackedLinear, TrainableLinear, is_faster, pack_linears, quicken_training
 from pipeline.encoders.loading import load_encoder
 from pipeline.encoders.torch_backend import TorchBackend
 
@@ -116,9 +116,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("wide")
 def test_other_number_formats_are_not_touched() -> None:
-    assert usable(nn.Linear(4, 4))
-    assert not usable(nn.Linear(4, 4).bfloat16())
-    assert not usable(nn.Linear(4, 4).double())
+    assert is_faster(nn.Linear(4, 4))
+    assert not is_faster(nn.Linear(4, 4).bfloat16())
+    assert not is_faster(nn.Linear(4, 4).double())
 
 
 @pytest.mark.usefixtures("wide")

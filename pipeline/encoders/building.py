@@ -25,11 +25,11 @@ def build_member(spec: MemberSpec, located: Located, device: str) -> Member:
     Raises:
         DamagedModelError: weights, architecture, tokenizer and spec do not fit together.
     """
-    from pipeline.encoders.linear import pack_linears, usable
+    from pipeline.encoders.linear import is_faster, pack_linears
     from pipeline.encoders.torch_backend import TorchBackend
 
     model, switch = build_model(spec, located, device)
-    if usable(model):
+    if is_faster(model):
         pack_linears(model)
     tokenizer = TextTokenizer(located.directory / TOKENIZER, spec.max_tokens, located.fix)
     return Member(spec, located.directory, tokenizer, TorchBackend(spec, model, switch))

@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 _ACTIVATED = (("dense", "intermediate_act_fn"), ("fc1", "activation_fn"))
 
 
-def usable(model: nn.Module) -> bool:
-    """Whether oneDNN can compute a model's linear layers, and is faster than MKL.
+def is_faster(model: nn.Module) -> bool:
+    """Whether oneDNN can compute a model's linear layers, and does so faster than MKL.
 
     It can if they are float32 on the CPU, and torch is built with it.
     """

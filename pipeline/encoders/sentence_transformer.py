@@ -36,7 +36,7 @@ def build_sentence_transformer(spec: MemberSpec, directory: Path, device: str) -
     from torch import nn
     from transformers import PreTrainedTokenizerFast
 
-    from pipeline.encoders.linear import quicken_training, usable
+    from pipeline.encoders.linear import is_faster, quicken_training
 
     with quiet():
         transformer = Transformer(
@@ -64,6 +64,6 @@ def build_sentence_transformer(spec: MemberSpec, directory: Path, device: str) -
             padding_side="right",
             pad_token=ours.token(transformer.config.pad_token_id or 0),
         )
-    if usable(model):
+    if is_faster(model):
         quicken_training(model)
     return model

@@ -17,7 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from pipeline.encoders.linear import quicken_training, usable
+from pipeline.encoders.linear import is_faster, quicken_training
 from pipeline.errors import HoneloopError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Adapters:
         )
         # It puts its layers into the transformer itself, which the Sentence Transformer goes on using.
         self._tuner = LoraModel(transformer, config, "default")
-        if usable(model):
+        if is_faster(model):
             quicken_training(model)
 
     def merge(self) -> None:
