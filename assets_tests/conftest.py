@@ -41,6 +41,8 @@ def pytest_xdist_auto_num_workers() -> int:
 # it is imported, which no conftest does. What must hold with several threads sets their number by itself.
 if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_processors() // int(workers))))
+    # Where a test asks for more, threads that wait do not keep another worker from its processor.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 from assets_tests.benchmarks import embedding_throughput
 
 
+@pytest.mark.slow
 def test_it_compares_equal_vectors_and_writes_its_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

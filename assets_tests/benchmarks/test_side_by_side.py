@@ -213,6 +213,7 @@ def test_the_plain_model_has_nothing_of_honeloops_and_as_little_dropout() -> Non
     assert Settings().dropout == fine_tuning.DROPOUT == 0.0
 
 
+@pytest.mark.slow
 def test_both_trainers_are_watched_and_learn_from_the_same_pairs() -> None:
     ours, plain = (fine_tuning.train(who, 8) for who in ("honeloop", "plain"))
     assert ours["pairs"] == plain["pairs"] == 8

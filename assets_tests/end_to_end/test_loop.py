@@ -228,6 +228,7 @@ def assert_margins_and_thresholds_are_told(settings: Settings, db: Database) -> 
     assert rejected[0] > rejected[-1] > 0
 
 
+@pytest.mark.slow
 def test_recipes_are_compared_and_no_model_comes_of_it(small: Settings, db: Database, repository: Path):
     copy_from_click(DOCUMENTED, repository)
     commit_all(repository, "Add more")

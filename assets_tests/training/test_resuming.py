@@ -172,7 +172,7 @@ def unkilled(trainings: Trainings) -> dict[str, Any]:
 
 # In the second stage, and in its first step: the random numbers are each stage's own, so what is gone on from
 # is the first stage's last step but one.
-@pytest.mark.parametrize(("killed_in", "saved"), [(4, 3), (3, 1)])
+@pytest.mark.parametrize(("killed_in", "saved"), [(4, 3), pytest.param(3, 1, marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_model_of_an_unkilled_one(
     trainings: Trainings, unkilled: dict[str, Any], killed_in: int, saved: int
 ) -> None:
@@ -226,7 +226,7 @@ def test_adapters_are_resumed_and_early_stopping_goes_on_counting(
     assert resumed.history == unkilled.history
 
 
-@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_what_was_learned_apart_is_resumed_with_its_parts(
     minilm: Encoder, staged: TrainingSet, small: Settings, tmp_path: Path, rank: int
 ) -> None:
