@@ -19,7 +19,7 @@ from pipeline.encoders.encoder import Encoder
 from pipeline.errors import BadInputError, HoneloopError
 from pipeline.progress import Silent
 from pipeline.training import parallel
-from pipeline.training.fine_tuning import fine_tune
+from pipeline.training.fine_tuning import FineTuned, fine_tune
 from pipeline.training.handover import handed_over, take_over
 from pipeline.training.history import losses
 from pipeline.training.launching import Job
@@ -112,9 +112,15 @@ def job(click_set: TrainingSet, small: Settings, tmp_path: Path) -> Job:
     return Job("minilm", None, click_set, (), settings, tmp_path / "key.work", tmp_path / "key")
 
 
+def by_one_process(base: Encoder, job: Job) -> FineTuned:
+    """What the same job comes to in this process alone."""
+    settings = job.settings.model_copy(update={"train_processes": 1})
+    return fine_tune(base, job.training_set, settings, job.work_dir.with_name("alone.work"), Silent())
+
+
 @pytest.mark.slow
 def test_two_processes_make_the_model_that_one_makes(
-    minilm: Encoder, job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    minilm: Encoder, job: Job, capfd: pytest.CaptureFixture[str]
 ) -> None:
     progress = Notes()
     train_together(job, progress, count=2)
@@ -124,13 +130,7 @@ def test_two_processes_make_the_model_that_one_makes(
     assert capfd.readouterr() == ("", "")
     together = take_over(job.directory, "cpu")
     assert together.processes == 2
-    alone = fine_tune(
-        minilm,
-        job.training_set,
-        job.settings.model_copy(update={"train_processes": 1}),
-        tmp_path / "alone.work",
-        Silent(),
-    )
+    alone = by_one_process(minilm, job)
     assert losses(together.history) == pytest.approx(losses(alone.history), rel=1e-4)
     assert [row["step"] for row in together.history] == [row["step"] for row in alone.history]
     texts = [pair.query for pair in job.training_set.pairs[:8]]
@@ -152,18 +152,10 @@ def apart(job: Job) -> Job:
 
 
 @pytest.mark.slow
-def test_two_processes_merge_what_they_learned_apart_as_one_does(
-    minilm: Encoder, apart: Job, tmp_path: Path
-) -> None:
+def test_two_processes_merge_what_they_learned_apart_as_one_does(minilm: Encoder, apart: Job) -> None:
     train_together(apart, Silent(), count=2)
     together = take_over(apart.directory, "cpu")
-    alone = fine_tune(
-        minilm,
-        apart.training_set,
-        apart.settings.model_copy(update={"train_processes": 1}),
-        tmp_path / "alone.work",
-        Silent(),
-    )
+    alone = by_one_process(minilm, apart)
     assert [row["part"] for row in together.merging] == ["all pairs", "feedback alone", "merged"]
     assert [row["stage"] for row in together.history if "loss" in row] == ["all pairs"] * 6 + [
         "feedback alone"
