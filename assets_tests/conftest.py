@@ -85,9 +85,9 @@ def _template(server_settings: Settings) -> str:
 
 def _create(settings: Settings, name: str, template: str) -> None:
     with psycopg.connect(database_url(settings, "template1"), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        # In files that are memory this is the cheaper way; the other one writes all of it to the log, too.
+        copied = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        connection.execute(copied.format(sql.Identifier(name), sql.Identifier(template)))
 
 
 def _drop(settings: Settings, *names: str) -> None:

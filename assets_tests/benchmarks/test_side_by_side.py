@@ -105,6 +105,7 @@ def test_an_absent_peer_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "not there" in (comparing.Peer.absence() or "")
 
 
+@pytest.mark.slow
 def test_the_files_are_real_and_always_the_same() -> None:
     files = files_by_language(100_000, only="python")["python"]
     assert files == files_by_language(100_000, only="python")["python"]

@@ -40,7 +40,9 @@ class ForgetsMeanwhile(Silent):
             yield advance
 
 
-@pytest.mark.parametrize("gone", [pytest.param([], marks=pytest.mark.slow), ASKED[:4], ASKED])
+@pytest.mark.parametrize(
+    "gone", [ASKED[:4], *(pytest.param(all_or_none, marks=pytest.mark.slow) for all_or_none in ([], ASKED))]
+)
 def test_queries_that_are_forgotten_while_it_embeds_are_no_examples(
     settings: Settings, db: Database, tmp_path: Path, gone: list[str]
 ) -> None:

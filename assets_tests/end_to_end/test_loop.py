@@ -45,7 +45,7 @@ from pipeline.workbench import Workbench
 
 # Little enough to embed in a moment; the others have enough documented functions to train on.
 FILES = ("exceptions.py", "globals.py")
-DOCUMENTED = ("utils.py", "termui.py", "decorators.py", "formatting.py")
+DOCUMENTED = ("utils.py", "decorators.py", "formatting.py")
 TRAINING = ["training_set", "fine_tuned_model", "model_checkpoint", "model_evaluation", "promoted_model"]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score
 
 from assets_tests.evaluation.small_corpus import SIZE, Function, add_snippet, functions, sha
@@ -118,7 +119,7 @@ def test_every_documentation_query_ranks_its_code_without_its_documentation(
 
 
 def test_code_that_is_ranked_without_its_documentation_has_the_words_of_what_is_left(
-    indexed: Database, minilm: Encoder, quick: Settings
+    indexed: Database, minilm: Encoder, click_vectors: NDArray[np.float32], quick: Settings
 ) -> None:
     """As searches rank: against the order over a corpus in which the code really stands without it."""
     weights = Weights(0.8, 0.4)
@@ -133,13 +134,12 @@ def test_code_that_is_ranked_without_its_documentation_has_the_words_of_what_is_
     evaluation = evaluate_on(indexed, minilm, searched, quick, Silent())
     assert (alone.ranking, evaluation.ranking) == (MEANING_ALONE, weights)
     ranks: list[int] = []
-    for each in asked:
-        others = [other for other in functions() if other is not each]
+    undocumented = minilm.embed_documents([each.undocumented for each in asked])
+    for each, vector in zip(asked, undocumented, strict=True):
+        others = [row for row, other in enumerate(functions()) if other is not each]
         add_snippet(indexed, each.undocumented, path="cut.py", symbol=each.symbol)
-        vectors = stored_precision(
-            minilm.embed_documents([each.undocumented, *(other.code for other in others)])
-        )
-        hashes = [sha(each.undocumented), *(other.content_hash for other in others)]
+        vectors = stored_precision(np.vstack([vector, click_vectors[others]]))
+        hashes = [sha(each.undocumented), *(functions()[row].content_hash for row in others)]
         cosines = vectors @ minilm.embed_queries([each.documentation])[0]
         with indexed.connect() as connection:
             words = query_words(connection, each.documentation)

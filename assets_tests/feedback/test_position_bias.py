@@ -160,6 +160,7 @@ def test_a_few_snippets_that_link_lower_ranks_to_the_top_do_not_decide_how_they_
     assert worst_error(estimate(halves_shuffled(5000, 1, linked=2500))) < 0.1
 
 
+@pytest.mark.slow
 def test_two_rankings_that_swap_neighbours_converge_to_the_known_bias() -> None:
     """As when one model replaces another: the same queries, with neighbours the other way round."""
     few, enough, many = (estimate(neighbours_swapped(count, 2)) for count in (1500, 5000, 10_000))

@@ -103,6 +103,7 @@ def test_another_model_takes_over_between_embedding_and_building(
     require_whole(bench, minilm.version)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("code")
 @pytest.mark.parametrize("way", ["extended", "built"])
 def test_another_model_takes_over_while_the_index_is_made(
@@ -117,6 +118,7 @@ def test_another_model_takes_over_while_the_index_is_made(
     require_whole(bench, minilm.version)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("code")
 def test_another_index_takes_over_before_the_check(
     bench: Workbench, minilm: Encoder, monkeypatch: pytest.MonkeyPatch

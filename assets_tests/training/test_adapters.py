@@ -83,6 +83,7 @@ def test_a_model_trained_by_lora_is_a_plain_checkpoint(
     np.testing.assert_allclose(encoder.embed_documents(texts), tuned.model.encode(texts), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_how_large_a_large_encoder_is_is_a_setting(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_adapters_with_checkpointed_gradients_train_the_qwen_of_a_concatenated_e
     np.testing.assert_allclose(after[1], before[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_is_a_setting(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def test_the_weights_are_those_of_the_validation_that_was_chosen(
     assert not fine_tuned.model.training
 
 
-@pytest.mark.parametrize("rate", [1e-6, 5e-3])
+@pytest.mark.parametrize("rate", [pytest.param(1e-6, marks=pytest.mark.slow), 5e-3])
 def test_the_last_weights_are_kept_unless_they_are_clearly_worse(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path, rate: float
 ) -> None:
@@ -208,6 +208,7 @@ def test_a_frozen_encoder_is_refused(
         fine_tune(frozen, click_set, small, tmp_path, Silent())
 
 
+@pytest.mark.slow
 def test_in_bfloat16_weights_and_vectors_stay_float32(
     minilm: Encoder,
     click_pairs: list[Pair],

@@ -94,6 +94,7 @@ def test_cached_is_sentence_transformers_cached_multiple_negatives(
     same(ours, reference(minilm, pairs, lambda m: CachedMultipleNegativesRankingLoss(m, mini_batch_size=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux measures a process's peak memory anew")
 def test_cached_gradients_take_a_fraction_of_the_memory(minilm: Encoder, click_pairs: list[Pair]) -> None:
     model = minilm.sentence_transformer().train()

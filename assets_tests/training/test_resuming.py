@@ -226,7 +226,8 @@ def test_adapters_are_resumed_and_early_stopping_goes_on_counting(
     assert resumed.history == unkilled.history
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
 def test_what_was_learned_apart_is_resumed_with_its_parts(
     minilm: Encoder, staged: TrainingSet, small: Settings, tmp_path: Path, rank: int
 ) -> None:
@@ -253,6 +254,7 @@ def test_what_was_learned_apart_is_resumed_with_its_parts(
     assert (resumed.history, resumed.merging) == (unkilled.history, unkilled.merging)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_is_resumed_twice(
     minilm: Encoder, click_set: TrainingSet, small: Settings, tmp_path: Path
 ) -> None:

@@ -104,7 +104,7 @@ def expected_of(model: Model, k: int) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("least", [800, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("least", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_concurrent_clients_through_a_flip_and_a_rollback(
     db: Database, settings: Settings, first: Model, second: Model, least: int
 ) -> None:
