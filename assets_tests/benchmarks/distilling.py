@@ -62,6 +62,12 @@ class Chunk(NamedTuple):
     words: torch.Tensor
     counts: torch.Tensor
 
+    @property
+    def own(self) -> list[torch.Tensor]:
+        """Each text's tokens, special ones aside, shape (tokens, dims) each."""
+        # Padding is on the right, and the first is special.
+        return [each[1 : 1 + int(count)] for each, count in zip(self.words, self.counts, strict=True)]
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -85,17 +91,15 @@ class Teacher:
         with torch.no_grad():
             vectors = torch.empty(len(queries), self.model.get_embedding_dimension() or 0)
             words: dict[int, torch.Tensor] = {}
-            for chunk in self._chunks(queries):
+            for chunk in self.chunks(queries):
                 vectors[chunk.positions] = chunk.pooled
-                for row, position in enumerate(chunk.positions):
-                    # Padding is on the right, and the first is special.
-                    words[position] = chunk.words[row, 1 : 1 + int(chunk.counts[row])]
+                words |= dict(zip(chunk.positions, chunk.own, strict=True))
             each = [words[position] for position in range(len(queries))]
             counts = torch.tensor([len(one) for one in each])
             owner, together = torch.repeat_interleave(torch.arange(len(each)), counts), torch.cat(each)
             cosines = torch.empty(len(queries), len(documents))
             late = torch.empty(len(queries), len(documents))
-            for chunk in self._chunks(documents):
+            for chunk in self.chunks(documents):
                 cosines[:, chunk.positions] = vectors @ chunk.pooled.T
                 near = together @ chunk.words.flatten(0, 1).T
                 nearest = near.view(len(together), len(chunk.positions), -1).amax(dim=2)
@@ -103,7 +107,8 @@ class Teacher:
                 late[:, chunk.positions] = summed / counts.clamp(min=1).unsqueeze(1)
         return cosines, late
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, texts: Sequence[str]) -> Iterator[Chunk]:
+        """All texts, some of like length at a time."""
         import torch
 
         for positions in self.tokens.chunks(texts):

@@ -1,7 +1,7 @@
-"""Ideas of which one side look was not enough, over several seeds: prompts, rejects, distilled interaction.
+"""Ideas of which one side look was not enough, over several seeds: prompts, rejects, late interaction.
 
-    python -m assets_tests.benchmarks.screened_ideas --data DIRECTORY [--ideas prompts rejects distilled]
-        [--seeds 17 18 19] [--json FILE]
+    python -m assets_tests.benchmarks.screened_ideas --data DIRECTORY
+        [--ideas prompts rejects distilled tokens] [--seeds 17 18 19] [--json FILE]
 
 For each seed the judgements are parted as for `judged_learning`; the whole corpus is indexed and ranked, by
 meaning alone, and what is trained as searches rank, too. Nothing here is built into Honeloop.
@@ -12,6 +12,9 @@ meaning alone, and what is trained as searches rank, too. Nothing here is built 
   own, which the product would take: the nearest snippet that was rejected for another query stands in.
 - distilled: late interaction taught to the vectors that are stored (`distilling.distil`), by itself, as the
   base of the plain recipe, and averaged with that. The teacher itself is measured, too.
+- tokens: late interaction among a search's candidates, by token vectors as they are, and by such as can be
+  stored (`token_vectors`); with the base, and with what Honeloop's default makes of it. By meaning it stands
+  beside the cosine alone, as searched beside words and crowds, too. Weights are learned with the base.
 
 What it said on CoSQA stands in docs/learning.md.
 """
@@ -22,7 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +41,7 @@ from assets_tests.benchmarks.distilling import (
     push_away,
     teacher_of,
 )
-from assets_tests.benchmarks.experiments import Indexed, base_encoder
+from assets_tests.benchmarks.experiments import Indexed, base_encoder, train
 from assets_tests.benchmarks.judged import (
     OUTSIDE,
     HeldOut,
@@ -49,6 +52,7 @@ from assets_tests.benchmarks.judged import (
     corpus_vectors,
     difference,
     held_out_queries,
+    import_judgements,
     judged_corpus,
     learned_weights,
     mean,
@@ -59,8 +63,11 @@ from assets_tests.benchmarks.judged import (
 from assets_tests.benchmarks.judged_learning import FOLD
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import show, write_figures
+from assets_tests.benchmarks.token_vectors import WAYS, Side, Tokens, embedded
+from pipeline.evaluation.evaluating import stored_precision
 from pipeline.evaluation.metrics import query_metrics
 from pipeline.evaluation.ranking import Vectors, rank_items
+from pipeline.search.hybrid.fitting import likeliest
 from pipeline.search.hybrid.fusion import Weights
 from pipeline.terminal import TerminalProgress
 from pipeline.training import store
@@ -82,9 +89,22 @@ class Found(NamedTuple):
     searched: Metrics | None = None
 
 
+@dataclass
+class OfBase:
+    """What the base says, whatever the seed; made by the first that asks for it.
+
+    Attributes:
+        late: What tokens find, by query, for the whole corpus, times its weight; see `taught`.
+        embedded: The corpus by `token_vectors.embedded`, see `tokens`.
+    """
+
+    late: dict[str, Vectors] = field(default_factory=dict)
+    embedded: tuple[Vectors, Tokens] | None = None
+
+
 @dataclass(frozen=True)
 class Ground:
-    """What all arms of one seed share; `late` is the same for all seeds, see `taught`."""
+    """What all arms of one seed share; `of_base` also between seeds."""
 
     bench: Workbench
     base: Encoder
@@ -96,7 +116,7 @@ class Ground:
     seed: int
     documentation: int
     directory: Path
-    late: dict[str, Vectors]
+    of_base: OfBase
 
     @cached_property
     def accepted(self) -> list[tuple[str, str]]:
@@ -116,9 +136,15 @@ class Ground:
         """What the plain recipe makes of these pairs, and of this model."""
         return train_plainly(base, pairs, self.seed, self.directory / name)
 
-    def measured(self, arm: str, encoder: Encoder) -> Found:
-        """A model, over the whole corpus."""
-        vectors = corpus_vectors(self.bench, encoder, self.asked.hashes)
+    @cached_property
+    def default(self) -> Encoder:
+        """What Honeloop's default makes of the base."""
+        import_judgements(self.bench, self.learning)
+        return train(self.bench).encoder
+
+    def measured(self, arm: str, encoder: Encoder, vectors: Vectors | None = None) -> Found:
+        """A model, over the whole corpus, of which these are its vectors."""
+        vectors = corpus_vectors(self.bench, encoder, self.asked.hashes) if vectors is None else vectors
         by_meaning = measure(self.bench, encoder, self.asked, vectors)
         return Found(arm, by_meaning, measure(self.bench, encoder, self.asked, vectors, self.weights))
 
@@ -177,30 +203,59 @@ def distilled(ground: Ground) -> Iterator[Found]:
 def taught(ground: Ground) -> Metrics:
     """The held-out queries as the teacher ranks the whole corpus.
 
-    What tokens find is kept in `late` for all queries at once, which takes as long as for those of one seed.
+    What tokens find is looked up for all queries at once, which takes as long as for those of one seed.
     """
-    asked = ground.asked
-    if not ground.late:
+    asked, late = ground.asked, ground.of_base.late
+    if not late:
         with ground.bench.db.connect() as connection:
             contents = store.contents(connection, asked.hashes)
         texts = [contents[each].text for each in asked.hashes]
         queries = sorted({each.query for each in ground.data.judgements if each.judgement == "accept"})
         teacher = teacher_of(ground.base, [*queries, *texts], ground.base.max_tokens)
         found = LATE_WEIGHT * teacher.both(queries, texts)[1].numpy()
-        ground.late.update(zip(queries, found, strict=True))
+        late.update(zip(queries, found, strict=True))
     ranks = rank_items(
         asked.wanted,
         ground.base.embed_queries(asked.queries),
         ground.vectors,
-        rescore=lambda number, cosines: cosines + ground.late[asked.queries[number]],
+        rescore=lambda number, cosines: cosines + late[asked.queries[number]],
     )
     return [query_metrics(each, len(wanted.items)) for each, wanted in zip(ranks, asked.wanted, strict=True)]
+
+
+def tokens(ground: Ground) -> Iterator[Found]:
+    """Late interaction beside the rest, by the base and by the default's model."""
+    bench, asked = ground.bench, ground.asked
+    learning = held_out_queries(bench.db, ground.learning)
+    with bench.db.connect() as connection:
+        contents = store.contents(connection, asked.hashes)
+    texts = [contents[each].text for each in asked.hashes]
+    learned: dict[tuple[str, bool], list[float]] = {}
+    for name in ("base", "default"):
+        encoder = ground.base if name == "base" else ground.default
+        of_it = (name == "base" and ground.of_base.embedded) or embedded(encoder, texts)
+        vectors, words = stored_precision(of_it[0]), of_it[1]
+        if name == "base":
+            ground.of_base.embedded = of_it
+        else:
+            yield ground.measured(name, encoder, vectors)
+        sides = [Side(bench, encoder, each, vectors) for each in (learning, asked)]
+        for way, kept in WAYS.items():
+            few = kept(words)
+            found: list[Metrics] = []
+            for alone in (True, False):
+                if name == "base":
+                    told = sides[0].beside(few, alone=alone)
+                    learned[way, alone] = likeliest([each.judged for each in told])
+                found.append(sides[1].measured(few, learned[way, alone], alone=alone))
+            yield Found(f"{name}, {way}", *found)
 
 
 IDEAS: dict[str, Callable[[Ground], Iterator[Found]]] = {
     "prompts": prompts,
     "rejects": rejects,
     "distilled": distilled,
+    "tokens": tokens,
 }
 
 
@@ -212,7 +267,7 @@ def run(
     *,
     ideas: Sequence[str],
     documentation: int,
-    late: dict[str, Vectors],
+    of_base: OfBase,
 ) -> dict[str, Any]:
     """The figures of one seed."""
     learning, held_out = data.sides(seed, FOLD)
@@ -224,7 +279,17 @@ def run(
         base, asked = base_encoder(bench), held_out_queries(bench.db, held_out)
         vectors = corpus_vectors(bench, base, asked.hashes)
         ground = Ground(
-            bench, base, data, learning, asked, vectors, weights, seed, documentation, Path(directory), late
+            bench,
+            base,
+            data,
+            learning,
+            asked,
+            vectors,
+            weights,
+            seed,
+            documentation,
+            Path(directory),
+            of_base,
         )
         before = ground.measured("base", base)
         told: dict[str, Any] = {
@@ -290,7 +355,7 @@ def main(words: Sequence[str] | None = None) -> None:
     data, overrides, figures = begin(asked)
     figures["queries of documentation"] = asked.documentation
     with TerminalProgress() as progress, judged_corpus(data, asked.home, progress) as indexed:
-        late: dict[str, Vectors] = {}
+        of_base = OfBase()
         for seed in asked.seeds:
             found = run(
                 indexed,
@@ -299,7 +364,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 overrides,
                 ideas=asked.ideas,
                 documentation=asked.documentation,
-                late=late,
+                of_base=of_base,
             )
             figures["runs"].append(found)
             write_figures(asked.json, figures)

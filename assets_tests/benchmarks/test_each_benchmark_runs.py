@@ -158,7 +158,7 @@ def test_screened_ideas(directory: Path, tmp_path: Path, capsys: pytest.CaptureF
     )  # fmt: skip
     [run] = json.loads(file.read_text("utf-8"))["runs"]
     base = run["arms"].pop("base")
-    assert len(run["arms"]) == len(screened_ideas.PROMPTS) + 3 + 4
+    assert len(run["arms"]) == len(screened_ideas.PROMPTS) + 3 + 4 + 7
     assert base["over base"]["mean"] == 0
     for arm, each in run["arms"].items():
         assert 0 < each["ndcg@10"] <= 1

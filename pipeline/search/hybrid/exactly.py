@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.index.verifying import plan_by_keys
-from pipeline.search.hybrid.candidates import POOL, as_candidates
+from pipeline.search.hybrid.candidates import POOL, Candidate, as_candidates
 from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE, Weights, fused
 from pipeline.search.hybrid.matching import matches, matches_of_texts
 from pipeline.search.hybrid.words import QueryWords, query_words
@@ -70,6 +70,15 @@ class SearchOrder:
             cosines: Of each text to the query, shape (contents,).
             instead: Positions at which another text stands for this query, whose cosine `cosines` has.
         """
+        positions, candidates = self.candidates(words, cosines, instead)
+        scores = cosines.astype(np.float64) - LATE
+        scores[positions] = fused(candidates, self._weights)
+        return scores
+
+    def candidates(
+        self, words: QueryWords, cosines: NDArray[np.float32], instead: Mapping[int, Replacement] = NOTHING
+    ) -> tuple[list[int], list[Candidate]]:
+        """What a search would look at, and where in the corpus each stands; arguments as for `rescored`."""
         near = _nearest(cosines, POOL)
         matched = matches(self._connection, words, None, near=[self._hashes[position] for position in near])
         if instead:
@@ -84,16 +93,13 @@ class SearchOrder:
         for row, position in enumerate(positions):
             if position in instead:
                 vectors[row] = instead[position].vector
-        candidates = as_candidates(
+        return positions, as_candidates(
             [self._hashes[position] for position in positions],
             [float(cosines[position]) for position in positions],
             vectors,
             matched,
             neighbours=len(near),
         )
-        scores = cosines.astype(np.float64) - LATE
-        scores[positions] = fused(candidates, self._weights)
-        return scores
 
 
 def search_order(

@@ -33,7 +33,7 @@ class Judged:
     """One query's candidates, and which of them answer it.
 
     Args:
-        parts: See `fusion.parts`; shape (n, 3).
+        parts: See `fusion.parts`; shape (n, 3), or more where `likeliest` is asked alone.
         relevant: Whether each is an answer, shape (n,).
         answers: How many answers there are, those that are no candidates included; 1 or more.
         ties: Decides between equals, the lower first; shape (n,).
@@ -73,22 +73,31 @@ def gains(queries: Sequence[Judged], weights: Weights) -> NDArray[np.float64]:
 
 
 def fit(queries: Sequence[Judged]) -> Weights:
-    """The weights under which the answers are likeliest, each from 0 to `MOST`; 0 where nothing is learned.
+    """The weights under which the answers are likeliest, from 0 to `MOST`; 0 where nothing is learned."""
+    return Weights(*likeliest(queries)) if queries else MEANING_ALONE
+
+
+def likeliest(queries: Sequence[Judged]) -> list[float]:
+    """What each part counts beside the first one, so that the answers are likeliest; from 0 to `MOST`.
 
     Queries none of whose answers is a candidate say nothing; the others count by how far they are believed,
     so that whom a cap silences elsewhere does not speak here. Weights are rounded to three places, as more
     is chance.
+
+    Args:
+        queries: One or more, all with as many parts.
     """
     from scipy.optimize import minimize  # a third of a second, which whoever learns nothing is spared
     from scipy.special import logsumexp
 
     telling = [query for query in queries if query.relevant.any()]
+    kinds = queries[0].parts.shape[1]
     if not telling:
-        return MEANING_ALONE
+        return [0.0] * (kinds - 1)
     width = max(len(query.parts) for query in telling)
-    parts = np.zeros((len(telling), width, 3))
+    parts = np.zeros((len(telling), width, kinds))
     absent = np.ones((len(telling), width), dtype=bool)
-    wanted = np.zeros((len(telling), 3))
+    wanted = np.zeros((len(telling), kinds))
     counts = np.array([query.weight for query in telling])
     counts /= counts.sum()
     for row, query in enumerate(telling):
@@ -106,13 +115,12 @@ def fit(queries: Sequence[Judged]) -> Weights:
 
     found = minimize(
         loss,
-        np.array([1.0, 0.0, 0.0]),
+        np.array([1.0, *[0.0] * (kinds - 1)]),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(1e-3, None), (0.0, None), (0.0, None)],
+        bounds=[(1e-3, None), *[(0.0, None)] * (kinds - 1)],
     ).x
-    words, crowding = (min(round(float(each / found[0]), 3), MOST) for each in found[1:])
-    return Weights(words, crowding)
+    return [min(round(float(each / found[0]), 3), MOST) for each in found[1:]]
 
 
 def cross_validate(queries: Sequence[Judged]) -> Choice:
