@@ -29,6 +29,8 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.M
     """Where the processes of steps find the test's database."""
     monkeypatch.setenv("HONELOOP_HOME", str(settings.home))
     monkeypatch.setenv("HONELOOP_DATABASE_URL", str(settings.database_url))
+    # A step in this very process would make it nicer, for all tests that come after.
+    monkeypatch.setenv("HONELOOP_BACKGROUND_NICENESS", "0")
     return monkeypatch
 
 
