@@ -63,7 +63,7 @@ from assets_tests.benchmarks.judged import (
 from assets_tests.benchmarks.judged_learning import FOLD
 from assets_tests.benchmarks.plain_recipe import train_plainly
 from assets_tests.benchmarks.provenance import show, write_figures
-from assets_tests.benchmarks.token_vectors import WAYS, Side, Tokens, embedded
+from assets_tests.benchmarks.token_vectors import Side, Tokens, embedded, kept
 from pipeline.evaluation.evaluating import stored_precision
 from pipeline.evaluation.metrics import query_metrics
 from pipeline.evaluation.ranking import Vectors, rank_items
@@ -117,6 +117,20 @@ class Ground:
     documentation: int
     directory: Path
     of_base: OfBase
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The corpus, in the order of `asked.hashes`."""
+        with self.bench.db.connect() as connection:
+            contents = store.contents(connection, self.asked.hashes)
+        return [contents[each].text for each in self.asked.hashes]
+
+    @property
+    def embedded_base(self) -> tuple[Vectors, Tokens]:
+        """The corpus by the base and its tokens."""
+        if self.of_base.embedded is None:
+            self.of_base.embedded = embedded(self.base, self.texts)
+        return self.of_base.embedded
 
     @cached_property
     def accepted(self) -> list[tuple[str, str]]:
@@ -207,9 +221,7 @@ def taught(ground: Ground) -> Metrics:
     """
     asked, late = ground.asked, ground.of_base.late
     if not late:
-        with ground.bench.db.connect() as connection:
-            contents = store.contents(connection, asked.hashes)
-        texts = [contents[each].text for each in asked.hashes]
+        texts = ground.texts
         queries = sorted({each.query for each in ground.data.judgements if each.judgement == "accept"})
         teacher = teacher_of(ground.base, [*queries, *texts], ground.base.max_tokens)
         found = LATE_WEIGHT * teacher.both(queries, texts)[1].numpy()
@@ -227,21 +239,15 @@ def tokens(ground: Ground) -> Iterator[Found]:
     """Late interaction beside the rest, by the base and by the default's model."""
     bench, asked = ground.bench, ground.asked
     learning = held_out_queries(bench.db, ground.learning)
-    with bench.db.connect() as connection:
-        contents = store.contents(connection, asked.hashes)
-    texts = [contents[each].text for each in asked.hashes]
     learned: dict[tuple[str, bool], list[float]] = {}
     for name in ("base", "default"):
         encoder = ground.base if name == "base" else ground.default
-        of_it = (name == "base" and ground.of_base.embedded) or embedded(encoder, texts)
-        vectors, words = stored_precision(of_it[0]), of_it[1]
-        if name == "base":
-            ground.of_base.embedded = of_it
-        else:
+        whole, words = ground.embedded_base if name == "base" else embedded(encoder, ground.texts)
+        vectors = stored_precision(whole)
+        if name == "default":
             yield ground.measured(name, encoder, vectors)
         sides = [Side(bench, encoder, each, vectors) for each in (learning, asked)]
-        for way, kept in WAYS.items():
-            few = kept(words)
+        for way, few in kept(words).items():
             found: list[Metrics] = []
             for alone in (True, False):
                 if name == "base":

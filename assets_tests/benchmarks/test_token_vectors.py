@@ -7,7 +7,7 @@ import pytest
 
 from assets_tests.benchmarks.distilling import teacher_of
 from assets_tests.benchmarks.judged import HeldOut, measure
-from assets_tests.benchmarks.token_vectors import POOLED, Side, as_they_are, embedded, late, pooled, signs
+from assets_tests.benchmarks.token_vectors import POOLED, Side, embedded, late, pooled, signs
 from assets_tests.index.click_corpus import Function, some_functions
 from assets_tests.search.conftest import functions, served_with_words, vectors
 from pipeline.config import Settings
@@ -26,9 +26,8 @@ QUERIES = ("open a file for reading", "print a coloured message", "show the help
 def test_what_tokens_find_is_what_the_teacher_says(minilm: Encoder) -> None:
     texts = [each.code for each in some_functions()[:6]]
     taught = teacher_of(minilm, [*QUERIES, *texts], minilm.max_tokens).both(QUERIES, texts)[1].numpy()
-    vectors, tokens = embedded(minilm, texts)
+    vectors, documents = embedded(minilm, texts)
     np.testing.assert_allclose(vectors, minilm.embed_documents(texts), atol=1e-5)
-    documents = as_they_are(tokens)
     for row, query in enumerate(embedded(minilm, QUERIES)[1]):
         np.testing.assert_allclose(late(query, documents), taught[row], atol=1e-5)
 
@@ -43,7 +42,7 @@ def test_few_vectors_stand_for_many_tokens(minilm: Encoder) -> None:
     # Each token is near the one that stands for it: nearer than to what stands for the whole text.
     whole = long.mean(axis=0) / np.linalg.norm(long.mean(axis=0))
     assert (long @ few[1].T).max(axis=1).mean() > (long @ whole).mean() + 0.1
-    signed = signs([short, long])
+    signed = signs(few)
     assert np.unique(np.abs(signed[1])).tolist() == pytest.approx([384**-0.5])
     assert (signed[1] @ few[1].T).diagonal().mean() > 0.5
 

@@ -9,7 +9,7 @@ with those of words and crowds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ from pipeline.evaluation.metrics import query_metrics
 from pipeline.evaluation.ranking import Vectors, rank_items
 from pipeline.search.hybrid.exactly import SearchOrder
 from pipeline.search.hybrid.fitting import Judged
-from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE, parts
+from pipeline.search.hybrid.fusion import LATE, MEANING_ALONE
+from pipeline.search.hybrid.learning import judged_candidates
 from pipeline.search.hybrid.words import query_words
 from pipeline.store.connections import Connection
 from pipeline.workbench import Workbench
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.encoders.encoder import Encoder
 
 Tokens = list[NDArray[np.float32]]
-Kept = Callable[[Tokens], Tokens]
 POOLED = 32
 
 
@@ -52,9 +52,14 @@ def embedded(encoder: Encoder, texts: Sequence[str]) -> tuple[Vectors, Tokens]:
     return vectors, tokens
 
 
-def as_they_are(tokens: Tokens) -> Tokens:
-    """A vector for each token."""
-    return tokens
+def kept(tokens: Tokens) -> dict[str, Tokens]:
+    """Each way to keep them, by its name."""
+    few = pooled(tokens)
+    return {
+        "a vector for each token": tokens,
+        f"{POOLED} vectors at the most": few,
+        f"the signs of {POOLED} vectors at the most": signs(few),
+    }
 
 
 def pooled(tokens: Tokens) -> Tokens:
@@ -63,17 +68,9 @@ def pooled(tokens: Tokens) -> Tokens:
 
 
 def signs(tokens: Tokens) -> Tokens:
-    """`pooled`, and of that, the mean over all texts taken off, the signs; unit length."""
-    few = pooled(tokens)
-    centre = np.concatenate(few).mean(axis=0)
-    return [np.sign(each - centre) / np.sqrt(np.float32(each.shape[1])) for each in few]
-
-
-WAYS: dict[str, Kept] = {
-    "a vector for each token": as_they_are,
-    f"{POOLED} vectors at the most": pooled,
-    f"the signs of {POOLED} vectors at the most": signs,
-}
+    """The signs, the mean over all texts taken off; unit length."""
+    centre = np.concatenate(tokens).mean(axis=0)
+    return [np.sign(each - centre) / np.sqrt(np.float32(each.shape[1])) for each in tokens]
 
 
 def late(query: NDArray[np.float32], texts: Tokens) -> NDArray[np.float64]:
@@ -118,10 +115,8 @@ def looked_at(connection: Connection, asked: HeldOut, queries: Vectors, document
     found: list[Looked] = []
     for text, wanted, vector in zip(asked.queries, asked.wanted, queries, strict=True):
         positions, candidates = order.candidates(query_words(connection, text), documents @ vector)
-        answers = {position for item in wanted.items for position in item}
-        relevant = np.array([position in answers for position in positions])
-        ties = np.array([asked.hashes[position].hex() for position in positions])
-        found.append(Looked(positions, Judged(parts(candidates), relevant, len(wanted.items), ties)))
+        answers = [asked.hashes[position] for item in wanted.items for position in item]
+        found.append(Looked(positions, judged_candidates(candidates, answers)))
     return found
 
 
